@@ -1,0 +1,192 @@
+"""Sizes of the engine: one frozen dataclass shared by the golden model and the hardware."""
+
+from dataclasses import dataclass, fields
+
+WEIGHT_BITS = 8
+"""Bits of a weight; signed, symmetric."""
+
+INPUT_BITS = 8
+"""Bits of an activation code; unsigned, with a zero point."""
+
+FRACTION_BITS = 8
+"""Fraction bits of an accumulator: the least shift of a reuse word is -8."""
+
+MIN_SHIFT, MAX_SHIFT = -FRACTION_BITS, 6
+"""Range of the power of two k of a reuse word. The field stores 8 + k; 15 means none."""
+
+SHIFT_NONE = 15
+"""The stored shift of a reuse word that adds nothing."""
+
+
+def bits_for(count: int) -> int:
+    """Bits that number ``count`` things, at least 1."""
+    return max(1, (count - 1).bit_length())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Sizes of one engine.
+
+    Attributes
+    ----------
+    ou_rows
+        R, wordlines of an operation unit, 4 to 32.
+    ou_cols
+        C, bitlines of an operation unit, a multiple of 8 from 8 to 32.
+    crossbar_size
+        X, wordlines and bitlines of a crossbar, 32 to 512.
+    crossbars
+        Arrays that share the engine's converters, 1 to 1024.
+    cell_bits
+        Bits of a ReRAM cell; 1.
+    dac_bits
+        Bits of an input digit; 1.
+    adc_bits
+        Bits of an ADC code, 1 to 8. 0 means lossless: ceil(log2(R*(2^cell_bits-1)*(2^dac_bits-1)+1)).
+    adcs
+        A, converters, 1, 2, 4 or 8: columns converted in a cycle.
+    merge_lanes
+        L, reuse words merged in a cycle, 1, 2 or 4.
+    crossbar_latency
+        Cycles from a request to its response in the emulated crossbar, 1 to 40.
+    requests_in_flight
+        Requests that may be unanswered at once; at least crossbar_latency + 2.
+    gather_buffers
+        Gathered input vectors held ahead of the OU engine, 2 to 16.
+    slots
+        Depth of the partial-sum ring, at least 2; a group's kept patterns must fit in it.
+    acc_width
+        Bits of a signed accumulator, 24 to 48, 8 of them fraction bits.
+    ous_per_pattern
+        Most OUs whose sums add into one slot, 1 to 16; widens the partial sum.
+    max_outputs
+        Output channels of a layer.
+    max_gathers, max_segments, max_groups, max_words
+        Depths of the index memories: gather descriptors, segments, group headers, reuse words.
+    max_positions
+        Kernel positions (kh*kw) of a layer, 1 to 49.
+    activation_bytes
+        Bytes of the activation buffer (padded input of one layer).
+    trace
+        Whether the trace ports exist. Cycles are the same with and without.
+    """
+
+    ou_rows: int = 8
+    ou_cols: int = 8
+    crossbar_size: int = 128
+    crossbars: int = 1
+    cell_bits: int = 1
+    dac_bits: int = 1
+    adc_bits: int = 0
+    adcs: int = 8
+    merge_lanes: int = 1
+    crossbar_latency: int = 1
+    requests_in_flight: int = 64
+    gather_buffers: int = 4
+    slots: int = 256
+    acc_width: int = 40
+    ous_per_pattern: int = 4
+    max_outputs: int = 128
+    max_gathers: int = 1024
+    max_segments: int = 4096
+    max_groups: int = 512
+    max_words: int = 4096
+    max_positions: int = 9
+    activation_bytes: int = 4096
+    trace: bool = True
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "trace" and (not isinstance(value, int) or isinstance(value, bool)):
+                raise TypeError(f"{field.name} must be an integer, not {value!r}")
+        self._check("ou_rows", 4, 32)
+        self._check("ou_cols", 8, 32)
+        if self.ou_cols % WEIGHT_BITS:
+            raise ValueError(f"ou_cols must be a multiple of 8, not {self.ou_cols!r}")
+        self._check("crossbar_size", 32, 512)
+        self._check("crossbars", 1, 1024)
+        self._check("cell_bits", 1, 1)
+        self._check("dac_bits", 1, 1)
+        self._check("adc_bits", 0, 8)
+        self._choice("adcs", (1, 2, 4, 8))
+        self._choice("merge_lanes", (1, 2, 4))
+        self._check("crossbar_latency", 1, 40)
+        self._check("requests_in_flight", self.crossbar_latency + 2, 256)
+        self._check("gather_buffers", 2, 16)
+        self._check("slots", 2, 1 << 16)
+        self._check("acc_width", 24, 48)
+        self._check("ous_per_pattern", 1, 16)
+        self._check("max_outputs", 1, 1 << 14)
+        for name in ("max_gathers", "max_segments", "max_groups", "max_words"):
+            self._check(name, 1, 1 << 24)
+        self._check("max_positions", 1, 49)
+        self._check("activation_bytes", 64, 1 << 24)
+
+    def _check(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be {low} to {high}, not {value!r}")
+
+    def _choice(self, name: str, choices: tuple[int, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {choices}, not {value!r}")
+
+    @property
+    def columns_per_weight(self) -> int:
+        """S, bitlines of one weight: 8 / cell_bits."""
+        return WEIGHT_BITS // self.cell_bits
+
+    @property
+    def digits(self) -> int:
+        """Input digits of an activation: ceil(8 / dac_bits)."""
+        return -(-INPUT_BITS // self.dac_bits)
+
+    @property
+    def patterns_per_ou(self) -> int:
+        """Weight patterns side by side in one OU: C / S."""
+        return self.ou_cols // self.columns_per_weight
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of an ADC code: ``adc_bits``, or the lossless width where that is 0."""
+        if self.adc_bits:
+            return self.adc_bits
+        top = self.ou_rows * ((1 << self.cell_bits) - 1) * ((1 << self.dac_bits) - 1)
+        return top.bit_length()
+
+    @property
+    def max_code(self) -> int:
+        """The largest ADC code, 2^code_bits - 1."""
+        return (1 << self.code_bits) - 1
+
+    @property
+    def psum_width(self) -> int:
+        """Bits of a signed partial sum: ous_per_pattern OUs of 255 * (-128 .. 127) * max_code."""
+        return (self.ous_per_pattern * 128 * 255 * self.max_code).bit_length() + 1
+
+    @property
+    def row_blocks(self) -> int:
+        """OUs from top to bottom of a crossbar: floor(X / R)."""
+        return self.crossbar_size // self.ou_rows
+
+    @property
+    def col_blocks(self) -> int:
+        """OUs from left to right of a crossbar: floor(X / C)."""
+        return self.crossbar_size // self.ou_cols
+
+    @property
+    def ous_per_crossbar(self) -> int:
+        """OUs that one crossbar holds."""
+        return self.row_blocks * self.col_blocks
+
+    @property
+    def max_ous(self) -> int:
+        """OUs that the engine's crossbars hold together."""
+        return self.ous_per_crossbar * self.crossbars
+
+    @property
+    def reuse_word_bits(self) -> int:
+        """Bits of a reuse word: slot, 4 bits of shift, sign."""
+        return bits_for(self.slots) + 5
