@@ -1,0 +1,57 @@
+# `make help` lists what can be made. Everything runs from .venv, which `make setup` builds from
+# constraints.txt and which is built again only when that file or pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.prap-installed
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help check setup demo test lint clean
+
+help:
+	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
+	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
+	@echo 'make test    setup, then all tests, with line coverage'
+	@echo 'make lint    setup, then ruff and basedpyright'
+	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
+	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
+
+# What the machine must have, asked for before anything is built.
+check:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "prap: error: expected Python 3.11 or newer as '$(PYTHON)'," \
+	    "found $$($(PYTHON) --version 2>/dev/null || echo none)" \
+	    "(Debian: apt install python3 python3-venv)" >&2; exit 2; }
+	@$(PYTHON) -I prap_hw/tools.py
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt | check
+	@echo 'setup: virtual environment in $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@echo 'setup: installing the versions of constraints.txt'
+	@$(PIP) install -c constraints.txt hatchling
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PIP) check
+	@touch $@
+	@echo 'setup: done'
+
+demo: setup
+	@$(VENV)/bin/prap demo
+
+test: setup
+	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal \
+	  --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+
+lint: setup
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/basedpyright
+
+clean:
+	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	@rm -rf .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
+	@find refmodel prap_hw sim tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@echo 'clean: build/ and caches removed; .venv kept'

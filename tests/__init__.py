@@ -1,0 +1,1 @@
+"""pytest; the only place that sees the golden model and the hardware side by side."""

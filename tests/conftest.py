@@ -1,0 +1,52 @@
+"""What all tests share: the seeds, the folder of given data, and no silent skips in CI."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Examples are drawn from the test itself, so a failure repeats anywhere; no clock decides.
+settings.register_profile("prap", derandomize=True, deadline=None, database=None)
+settings.load_profile("prap")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SKIP_FAILS = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of given data (golden cases, networks); PRAP_SHARED names another place."""
+    folder = Path(os.environ.get("PRAP_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder of given data at {folder}; PRAP_SHARED names another")
+    return folder
+
+
+def _fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if SKIP_FAILS and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI counts as a failure: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Turn a skip into a failure in CI."""
+    report = yield
+    _fail_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """Turn the skip of a whole module into a failure in CI."""
+    report = yield
+    _fail_skip(report)
+    return report
