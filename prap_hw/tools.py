@@ -58,9 +58,8 @@ def missing() -> list[str]:
     if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
         found.append(f"Python's venv (Debian: apt install python{version}-venv)")
     if not _has_shared_libpython():
-        found.append(
-            f"the shared library of Python (cocotb loads it; Debian: apt install libpython{version})"
-        )
+        package = f"libpython{version}"
+        found.append(f"libpython (cocotb loads it; Debian: apt install {package})")
     return found
 
 
