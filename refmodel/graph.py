@@ -1,0 +1,336 @@
+"""A trained network in floating point: a list of nodes and how to compute them with numpy.
+
+This is what an ONNX file becomes before it is quantised. Tensors carry a batch first and keep the
+order of ONNX behind it: ``(N, C, H, W)`` for images, ``(N, F)`` for vectors; the shapes written
+here leave the batch out. Everything that only moves values about (Flatten, Reshape, Transpose,
+Squeeze, Unsqueeze) is one kind of node, :class:`Rearrange`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmodel.errors import InputError
+
+CHUNK_ELEMENTS = 1 << 22
+"""Values of the largest intermediate array of one chunk of images, about; bounds the memory."""
+
+Floats = NDArray[np.float32]
+Shape = tuple[int, ...]
+Pads = tuple[int, int, int, int]
+
+
+def output_size(size: int, kernel: int, stride: int, before: int, after: int) -> int:
+    """Positions of a window of ``kernel`` along ``size`` values with padding; may be below 1."""
+    return (size + before + after - kernel) // stride + 1
+
+
+def windows(x: NDArray, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape, fill: float):
+    """Sliding windows over the last two axes.
+
+    Parameters
+    ----------
+    x
+        Any array whose last axes are (H, W).
+    kernel, stride, dilation
+        (vertical, horizontal), each at least 1.
+    pads
+        (top, left, bottom, right), filled with ``fill``.
+
+    Returns
+    -------
+    array
+        Shape (..., OH, OW, kh, kw); a view where there is no padding.
+    """
+    top, left, bottom, right = pads
+    if any(pads):
+        around = [(0, 0)] * (x.ndim - 2) + [(top, bottom), (left, right)]
+        x = np.pad(x, around, constant_values=fill)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(-2, -1))
+    return view[..., :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Node:
+    """One operation on tensors.
+
+    Attributes
+    ----------
+    name
+        Unique in the network; the ONNX node's name, or its output's where it has none.
+    inputs, output
+        Names of the tensors read and written.
+    shape
+        Shape of the output without the batch, in ONNX order.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    shape: Shape
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        raise NotImplementedError
+
+    def work(self) -> int:
+        """Values of the largest array that ``apply`` makes for one image."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Matrix(Node):
+    """A convolution or fully connected layer: ``gain * (weight . x) + bias``.
+
+    Attributes
+    ----------
+    weight
+        float32 [out, in / groups, kh, kw]; kh = kw = 1 where the input is a vector.
+    gain
+        float64 [out], what BatchNormalization multiplies by; 1 where there is none.
+    bias
+        float64 [out], real-valued, added after the gain.
+    stride, dilation
+        (vertical, horizontal).
+    pads
+        (top, left, bottom, right), zeros.
+    groups
+        Groups of the convolution; divides inputs and outputs.
+    """
+
+    weight: Floats
+    gain: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    stride: tuple[int, int] = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        (x,) = inputs
+        outputs, channels, *kernel = self.weight.shape
+        gain, bias = self.gain.astype(np.float32), self.bias.astype(np.float32)
+        if x.ndim == 2:
+            return (x @ self.weight.reshape(outputs, channels).T) * gain + bias
+        view = windows(x, tuple(kernel), self.stride, self.pads, self.dilation, 0.0)
+        n, _, height, width = view.shape[:4]
+        # im2col: (N, groups, positions, channels * kh * kw), one matrix product to a group.
+        columns = view.reshape(n, self.groups, channels, height, width, *kernel)
+        columns = columns.transpose(0, 1, 3, 4, 2, 5, 6)
+        columns = columns.reshape(n, self.groups, height * width, -1)
+        matrix = self.weight.reshape(self.groups, outputs // self.groups, -1)
+        result = columns @ matrix.transpose(0, 2, 1)
+        result = result.transpose(0, 1, 3, 2).reshape(n, outputs, height, width)
+        return result * gain[:, None, None] + bias[:, None, None]
+
+    def work(self) -> int:
+        """Values of the largest array that ``apply`` makes for one image."""
+        positions = prod(self.shape[1:])
+        return positions * max(self.shape[0], self.groups * prod(self.weight.shape[1:]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Node):
+    """The sum of two tensors of the same shape."""
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        return inputs[0] + inputs[1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip(Node):
+    """Limit to ``lo .. hi``, which hold 0: Relu is 0 to infinity, Relu6 is 0 to 6."""
+
+    lo: float = 0.0
+    hi: float = np.inf
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        return np.clip(inputs[0], np.float32(self.lo), np.float32(self.hi))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaxPool(Node):
+    """The largest value of each window; padding never wins."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Pads
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        view = windows(inputs[0], self.kernel, self.stride, self.pads, (1, 1), -np.inf)
+        return view.max(axis=(-2, -1))
+
+    def work(self) -> int:
+        """Values of the largest array that ``apply`` makes for one image."""
+        return prod(self.shape) * prod(self.kernel)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AveragePool(Node):
+    """The sum of each window, padding adding 0, over a count.
+
+    Attributes
+    ----------
+    counts
+        int64 [OH, OW], what the sum is divided by: the size of the kernel, or only the values of
+        the window that are counted where ONNX leaves the padding out.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pads: Pads
+    counts: NDArray[np.int64]
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        view = windows(inputs[0], self.kernel, self.stride, self.pads, (1, 1), 0.0)
+        return view.sum(axis=(-2, -1)) / self.counts.astype(np.float32)
+
+    def work(self) -> int:
+        """Values of the largest array that ``apply`` makes for one image."""
+        return prod(self.shape) * prod(self.kernel)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rearrange(Node):
+    """Move values: output value i of an image is its input value ``index[i]``, in ONNX order."""
+
+    index: NDArray[np.int64]
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        (x,) = inputs
+        return x.reshape(len(x), -1)[:, self.index].reshape(len(x), *self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FloatNetwork:
+    """A network with one input and one output.
+
+    Attributes
+    ----------
+    nodes
+        In an order in which they can be computed.
+    input, output
+        Names of the two tensors.
+    input_shape
+        Shape of the input without the batch, as in the ONNX file: (C, H, W) as a rule.
+    source
+        Where it came from, for messages.
+    """
+
+    nodes: tuple[Node, ...]
+    input: str
+    output: str
+    input_shape: Shape
+    source: str = "network"
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of each tensor without the batch, in ONNX order."""
+        return {self.input: self.input_shape} | {node.output: node.shape for node in self.nodes}
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of the output without the batch."""
+        return self.shapes[self.output]
+
+    def consumers(self) -> dict[str, int]:
+        """How often each tensor is read; being the network's output counts as once."""
+        counts = dict.fromkeys(self.shapes, 0)
+        counts[self.output] += 1
+        for node in self.nodes:
+            for name in node.inputs:
+                counts[name] += 1
+        return counts
+
+    def trace(self, x: Floats) -> dict[str, Floats]:
+        """Compute every tensor for the images ``x``, all kept: meant for a few images at a time.
+
+        Parameters
+        ----------
+        x
+            Network inputs, any number N of them: (N, *input_shape), finite.
+
+        Returns
+        -------
+        dict
+            Each tensor by name, float32, batch first.
+
+        Raises
+        ------
+        InputError
+            Where the shape is not the network's.
+        """
+        tensors = {self.input: self._checked(x)}
+        for node in self.nodes:
+            tensors[node.output] = node.apply(*(tensors[name] for name in node.inputs))
+        return tensors
+
+    def chunks(self, x: Floats) -> Iterator[Floats]:
+        """Cut ``x`` along the batch into pieces small enough for :meth:`trace`."""
+        x = self._checked(x)
+        largest = max([node.work() for node in self.nodes], default=1)
+        size = max(1, CHUNK_ELEMENTS // max(1, largest))
+        for start in range(0, len(x), size):
+            yield x[start : start + size]
+
+    def forward(self, x: Floats) -> Floats:
+        """Compute the output for the images ``x``: (N, *input_shape) to (N, *output_shape).
+
+        Raises
+        ------
+        InputError
+            Where the shape is not the network's.
+        """
+        parts = [self._forward(chunk) for chunk in self.chunks(x)]
+        return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.float32)
+
+    def _forward(self, x: Floats) -> Floats:
+        left = self.consumers()
+        tensors = {self.input: x}
+        for node in self.nodes:
+            tensors[node.output] = node.apply(*(tensors[name] for name in node.inputs))
+            for name in node.inputs:
+                left[name] -= 1
+                if not left[name]:
+                    tensors.pop(name, None)
+        return tensors[self.output]
+
+    def _checked(self, x: Floats) -> Floats:
+        x = np.asarray(x, np.float32)
+        if x.shape[1:] != self.input_shape or x.ndim != len(self.input_shape) + 1:
+            raise InputError(
+                f"expected network inputs of shape (N, {', '.join(map(str, self.input_shape))}), "
+                f"found {x.shape}, in {self.source}"
+            )
+        return x
+
+
+def simplify(network: FloatNetwork) -> FloatNetwork:
+    """Merge chains of rearrangements into one and leave out nodes that nothing reads."""
+    producers: dict[str, Node] = {}
+    nodes: list[Node] = []
+    for node in network.nodes:
+        if isinstance(node, Rearrange):
+            before = producers.get(node.inputs[0])
+            if isinstance(before, Rearrange):
+                node = replace(node, inputs=before.inputs, index=before.index[node.index])
+        producers[node.output] = node
+        nodes.append(node)
+
+    needed = {network.output}
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if node.output in needed:
+            needed.update(node.inputs)
+            kept.append(node)
+    return replace(network, nodes=tuple(reversed(kept)))
