@@ -1,0 +1,323 @@
+"""Read labelled images from files and turn pixels into network inputs.
+
+Two kinds of file are read: ``.npz`` with the arrays ``x`` (images) and ``y`` (labels), and the idx
+format of MNIST, plain or gzipped, where images and labels are two files.
+"""
+
+import gzip
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmodel.errors import InputError
+
+LAYOUTS = ("auto", "nf", "nhw", "nhwc", "nchw")
+"""Meanings of an image array's axes: number, features, height, width, channels."""
+
+_IDX_TYPES = {
+    0x08: ">u1",
+    0x09: ">i1",
+    0x0B: ">i2",
+    0x0C: ">i4",
+    0x0D: ">f4",
+    0x0E: ">f8",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How pixels become network inputs: ``(pixel * scale - mean) / std``.
+
+    Attributes
+    ----------
+    mean, std
+        One value for all channels, or one to a channel; finite, std not 0.
+    scale
+        What a pixel is multiplied by first; finite, not 0. :meth:`for_images` chooses 1/255 for
+        integer images and 1 for floating-point ones.
+    layout
+        Axes of the image arrays: one of ``nf``, ``nhw``, ``nhwc``, ``nchw``, or ``auto``, which
+        takes the one that fits the network's input.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 1.0
+    layout: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            values = tuple(map(float, values if isinstance(values, Sequence) else (values,)))
+            object.__setattr__(self, name, values)
+            if not values or not all(map(isfinite, values)):
+                raise InputError(f"{name} must be one or more finite numbers, not {values!r}")
+        object.__setattr__(self, "scale", float(self.scale))
+        if 0.0 in self.std:
+            raise InputError(f"std must not be 0, not {self.std!r}")
+        if not isfinite(self.scale) or self.scale == 0:
+            raise InputError(f"scale must be finite and not 0, not {self.scale!r}")
+        if self.layout not in LAYOUTS:
+            raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}")
+
+    @classmethod
+    def for_images(
+        cls,
+        images: NDArray,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        scale: float | None = None,
+        layout: str = "auto",
+    ) -> "Preprocess":
+        """Fill in what the user left open: mean 0, std 1, scale 1/255 for integer images, else 1.
+
+        The scale is settled here, once, from the calibration images; it does not change when
+        later images have another type.
+        """
+        if scale is None:
+            scale = 1 / 255 if images.dtype.kind in "ui" else 1.0
+        return cls(
+            mean=tuple(mean) if mean else (0.0,),
+            std=tuple(std) if std else (1.0,),
+            scale=scale,
+            layout=layout,
+        )
+
+    def apply(
+        self, images: NDArray, input_shape: tuple[int, ...], *, source: str = "the images"
+    ) -> NDArray[np.float32]:
+        """Turn images into network inputs.
+
+        Parameters
+        ----------
+        images
+            As :func:`load_images` gives them, axes as ``layout`` says.
+        input_shape
+            The network's input without the batch: (C, H, W), (F,), or (H, W, C) for a network
+            that takes channels last. Images are flattened, channels first, for a network (F,).
+        source
+            Where the images came from, for messages.
+
+        Returns
+        -------
+        float32 (N, *input_shape)
+
+        Raises
+        ------
+        InputError
+            The images do not fit the input, or mean and std do not fit the channels.
+        """
+        images = np.asarray(images)
+        layout = self._layout(images, input_shape)
+        if layout is None:
+            raise InputError(
+                f"expected images for a network input of shape {_text(input_shape)}, "
+                f"found {_text(images.shape[1:])} (layout {self.layout}), in {source}"
+            )
+        x = _planes(images, layout).astype(np.float32)
+        channels = x.shape[1] if x.ndim == 4 else 1
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, channels):
+                raise InputError(
+                    f"expected {name} of 1 or {channels} values for images of {channels} channels, "
+                    f"found {len(getattr(self, name))}, in {source}"
+                )
+        axes = (1,) * (x.ndim - 2)
+        mean = np.array(self.mean, np.float32).reshape(-1, *axes)
+        std = np.array(self.std, np.float32).reshape(-1, *axes)
+        result = _fit((x * np.float32(self.scale) - mean) / std, input_shape)
+        assert result is not None
+        return np.ascontiguousarray(result)
+
+    def _layout(self, images: NDArray, shape: tuple[int, ...]) -> str | None:
+        """The layout in which the images fit the network's input, if there is one."""
+        fitting = [
+            layout
+            for layout in LAYOUTS[1:]
+            if self.layout in ("auto", layout)
+            and len(layout) == images.ndim
+            and _fit(_planes(images, layout), shape) is not None
+        ]
+        if len(fitting) == 2:  # both orders of four axes: there are fewer channels than pixels
+            return "nchw" if images.shape[1] < images.shape[3] else "nhwc"
+        return fitting[0] if fitting else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values from which :meth:`from_dict` makes the same."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
+        """Undo :meth:`to_dict`; InputError where something is missing or of the wrong kind."""
+        try:
+            return cls(
+                mean=tuple(values["mean"]),
+                std=tuple(values["std"]),
+                scale=values["scale"],
+                layout=values["layout"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"expected mean, std, scale and layout of the images, found {dict(values)!r}"
+            ) from error
+
+
+def _planes(images: NDArray, layout: str) -> NDArray:
+    """Images as (N, C, H, W), or (N, F) where they have no axes."""
+    if layout == "nhw":
+        return images[:, None]
+    return images.transpose(0, 3, 1, 2) if layout == "nhwc" else images
+
+
+def _fit(x: NDArray, shape: tuple[int, ...]) -> NDArray | None:
+    """(N, C, H, W) or (N, F) in the shape of a network's input, or None where it does not fit."""
+    count = len(x)
+    if x.shape[1:] == shape:
+        return x
+    if x.ndim == 4 and (*x.shape[2:], x.shape[1]) == shape:
+        return x.transpose(0, 2, 3, 1)
+    if x.ndim == 4 and x.shape[1:] == (1, *shape):
+        return x[:, 0]
+    if prod(x.shape[1:]) == prod(shape) and (x.ndim == 2 or len(shape) == 1):
+        return x.reshape(count, *shape)
+    return None
+
+
+def load_images(
+    paths: str | Path | Sequence[str | Path],
+) -> tuple[NDArray, NDArray[np.int64] | None]:
+    """Read images and their labels.
+
+    Parameters
+    ----------
+    paths
+        A ``.npz`` with ``x`` and, if it has labels, ``y``; or an idx file of images and one of
+        labels, each plain or gzipped; or the idx file of images alone, then the labels are read
+        from the file beside it that has ``labels`` and ``idx1`` in its name where this one has
+        ``images`` and ``idx3``, if there is one. What a file is, its content tells, not its name.
+
+    Returns
+    -------
+    x
+        uint8, another integer or a floating-point type; (N, F), (N, H, W), (N, H, W, C) or
+        (N, C, H, W), N at least 1.
+    y
+        int64 (N,), at least 0; None where there are no labels.
+
+    Raises
+    ------
+    InputError
+        A file is missing, truncated or of another kind; an array is missing, has the wrong number
+        of axes or holds NaN or infinity; images and labels differ in number.
+    """
+    several = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    if not 1 <= len(several) <= 2:
+        raise InputError(
+            f"expected one .npz or idx file, or an idx pair, found {len(several)} paths of images"
+        )
+    first = several[0]
+    content = _read(first)
+    if content[:4] == b"PK\x03\x04":
+        if len(several) == 2:
+            raise InputError(f"expected an .npz alone, found a second file, {several[1]}")
+        x, y = _npz(first)
+    else:
+        x, y = _idx(content, first), None
+        beside = first.with_name(first.name.replace("images", "labels").replace("idx3", "idx1"))
+        if len(several) == 1 and beside != first and beside.exists():
+            several.append(beside)
+        if len(several) == 2:
+            y = _idx(_read(several[1]), several[1])
+    return _images(x, first), None if y is None else _labels(y, len(x), several[-1])
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _read(path: Path) -> bytes:
+    """Content of a file, unpacked where it is gzipped."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise InputError(
+            f"expected a readable file of images, found: {found}, in {path}"
+        ) from error
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error, struct.error) as error:
+        raise InputError(f"expected a whole gzip file, found: {error}, in {path}") from error
+
+
+def _npz(path: Path) -> tuple[NDArray, NDArray | None]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if "x" not in arrays:
+                found = ", ".join(arrays) or "none"
+                raise InputError(f"expected the array x, found {found}, in {path}")
+            return arrays["x"], arrays.get("y")
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        found = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"expected an .npz of plain arrays, found: {found}, in {path}") from error
+
+
+def _idx(content: bytes, path: Path) -> NDArray:
+    known = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in _IDX_TYPES
+    if not known or not 1 <= content[3] <= 4:
+        raise InputError(
+            f"expected an .npz or idx file, found {len(content)} bytes that begin with "
+            f"{content[:4].hex(' ') or 'nothing'}, in {path}"
+        )
+    kind, axes = np.dtype(_IDX_TYPES[content[2]]), content[3]
+    start = 4 + 4 * axes
+    shape = struct.unpack(f">{axes}I", content[4:start]) if len(content) >= start else None
+    if shape is None:
+        raise InputError(f"expected the {axes} sizes of an idx file, found its end, in {path}")
+    size = kind.itemsize * prod(shape)
+    if len(content) - start != size:
+        raise InputError(
+            f"expected {size} bytes for {_text(shape)}, found {len(content) - start}, in {path}"
+        )
+    return np.frombuffer(content, kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
+
+
+def _images(x: NDArray, path: Path) -> NDArray:
+    if x.dtype.kind == "b":
+        x = x.astype(np.uint8)
+    if x.dtype.kind not in "uif":
+        raise InputError(f"expected images of numbers, found {x.dtype}, in {path}")
+    if not 2 <= x.ndim <= 4 or not x.size:
+        raise InputError(
+            f"expected images (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W), "
+            f"found {_text(x.shape)}, in {path}"
+        )
+    bad = x.size - int(np.isfinite(x).sum())
+    if bad:
+        raise InputError(
+            f"expected finite pixels, found {bad} of {x.size} NaN or infinite, in {path}"
+        )
+    return x
+
+
+def _labels(y: NDArray, count: int, path: Path) -> NDArray[np.int64]:
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1 or y.dtype.kind not in "ui" or (y.size and int(y.min()) < 0):
+        raise InputError(
+            f"expected labels (N,) of integers from 0, found {y.dtype} {_text(y.shape)}, in {path}"
+        )
+    if len(y) != count:
+        raise InputError(f"expected {count} labels, one to an image, found {len(y)}, in {path}")
+    return y.astype(np.int64)
