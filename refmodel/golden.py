@@ -1,0 +1,566 @@
+"""Golden inference: what every layer, and the steps between layers, must compute.
+
+A layer can be computed in two ways that agree bit for bit where the ADC is lossless:
+
+- :func:`run_layer` multiplies with the weights that the program decodes to. Matrix products are in
+  float64 and exact, since every sum is below 2^53.
+- :func:`run_layer_serial` goes through crossbars, converters, shift-and-add, partial sums and reuse
+  merge in the order of the hardware, and shows every value on the way.
+
+Numbers are as in ARCHITECTURE.md::
+
+    ADC code     clip(rint(x), 0, 2^code_bits - 1), x the population count of a bitline
+    partial sum  sum over OUs, digits d, columns j of code * 2^d * 2^j, column 7: -2^7
+    accumulator  sum over reuse words of sign * partial sum << (8 + k)
+    output       clip(floor((accumulator + bias) * M / 2^s + 1/2) + zero_out, clip_lo, clip_hi)
+
+Halves round towards plus infinity: with M = 1 and s = 1, 3 gives 2 and -3 gives -1.
+
+Tensors are uint8 codes of shape (N, H, W, C); a vector is (N, 1, 1, F).
+"""
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refmodel.compile import flat_words, ous_of_gathers
+from refmodel.config import WEIGHT_BITS, EngineConfig
+from refmodel.program import LayerProgram, Program, Step
+
+Device = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""A crossbar: (digits uint8 [ous, n, digits, R], cells uint8 [ous, R, C], OU numbers int32 [ous])
+to what the converters see, in cells that conduct: float [ous, n, digits, C]."""
+
+LayerFunction = Callable[[LayerProgram, np.ndarray], np.ndarray]
+
+_CHUNK = 1 << 22
+"""Values of the largest array of one chunk, about; bounds the memory."""
+
+_EXACT = 1 << 53
+"""Integers up to here are exact in float64."""
+
+
+def _check_codes(codes: np.ndarray, shape: tuple[int, ...], name: str) -> None:
+    """Refuse what is not uint8 codes [images, *shape]."""
+    if not isinstance(codes, np.ndarray) or codes.dtype != np.uint8:
+        raise TypeError(
+            f"codes of {name} must be a uint8 array, not {type(codes).__name__} "
+            f"{getattr(codes, 'dtype', '')}".rstrip()
+        )
+    if codes.shape[1:] != tuple(shape):
+        raise ValueError(f"codes of {name} must be [images, {shape}], not {codes.shape!r}")
+
+
+def pad(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
+    """Put the border of ``zero_in`` around input codes [N, H, W, C]."""
+    top, left, bottom, right = layer.pads
+    around = ((0, 0), (top, bottom), (left, right), (0, 0))
+    return np.pad(codes, around, constant_values=layer.zero_in)
+
+
+def patches(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
+    """Collect what each output position sees.
+
+    Parameters
+    ----------
+    codes
+        [N, H, W, C], any dtype.
+
+    Returns
+    -------
+    [N, OH * OW, kernel positions * C], kernel position major.
+    """
+    padded = pad(layer, codes)
+    (height, width, _), (sy, sx), (dy, dx) = layer.out_shape, layer.stride, layer.dilation
+    kh, kw = layer.kernel
+    channels = layer.in_shape[2]
+    result = np.empty((len(codes), height, width, kh * kw, channels), codes.dtype)
+    for position in range(kh * kw):
+        top, left = position // kw * dy, position % kw * dx
+        rows = slice(top, top + (height - 1) * sy + 1, sy)
+        cols = slice(left, left + (width - 1) * sx + 1, sx)
+        result[:, :, :, position] = padded[:, rows, cols]
+    return result.reshape(len(codes), height * width, kh * kw * channels)
+
+
+def gather_columns(layer: LayerProgram) -> np.ndarray:
+    """Which value of a patch drives each wordline.
+
+    Returns
+    -------
+    int64 [gathers, R], columns of :func:`patches`; -1 where the wordline is unused.
+    """
+    channels = layer.in_shape[2]
+    lengths = layer.segment_length.astype(np.int64)
+    gather = np.repeat(np.arange(len(layer.gather_base)), layer.gather_segments)
+    first = layer.segment_position.astype(np.int64) * channels
+    first += layer.gather_base[gather] + layer.segment_channel
+    start = np.cumsum(lengths) - lengths
+    owner = np.repeat(gather, lengths)
+    gather_start = np.cumsum(layer.gather_rows) - layer.gather_rows
+    ordinal = np.arange(lengths.sum())
+    columns = np.full((len(layer.gather_base), layer.ou_rows), -1, np.int64)
+    columns[owner, ordinal - gather_start[owner]] = np.repeat(first - start, lengths) + ordinal
+    return columns
+
+
+def slot_of_patterns(layer: LayerProgram) -> np.ndarray:
+    """The slot that each row of ``weights`` adds into, numbered over all groups."""
+    new = layer.gather_accumulate == 0
+    counts = layer.gather_patterns.astype(np.int64)
+    base = np.cumsum(counts * new) - counts * new
+    base = base[new][np.cumsum(new) - 1]
+    starts = np.cumsum(counts) - counts
+    return np.repeat(base - starts, counts) + np.arange(counts.sum())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """Outputs that read the same inputs: weights float64 [columns, outputs]."""
+
+    outputs: slice
+    columns: np.ndarray | None
+    weights: np.ndarray
+
+
+_decoded: "weakref.WeakKeyDictionary[LayerProgram, list[_Block]]" = weakref.WeakKeyDictionary()
+
+
+def _blocks(layer: LayerProgram) -> list[_Block]:
+    """Decode a layer's weights once, in blocks of outputs, with only the inputs that they read."""
+    if layer not in _decoded:
+        _decoded[layer] = _decode(layer)
+    return _decoded[layer]
+
+
+def _decode(layer: LayerProgram) -> list[_Block]:
+    columns = gather_columns(layer)
+    gather = np.repeat(np.arange(len(columns)), layer.gather_patterns)
+    slot = slot_of_patterns(layer)
+    output, word_slot, factor = flat_words(layer)
+    depth = layer.kernel[0] * layer.kernel[1] * layer.in_shape[2]
+    # Rows of `weights` that add into one slot lie at by_slot[first[slot] : first[slot + 1]].
+    by_slot = np.argsort(slot, kind="stable")
+    first = np.searchsorted(slot[by_slot], np.arange(int(layer.group_kept.sum()) + 1))
+    # Integers in float64; one more row takes what unused rows, all 0, would add.
+    result = np.zeros((depth + 1, layer.out_shape[2]))
+    step = max(1, _CHUNK // (8 * layer.ou_rows))
+    for i in range(0, len(output), step):
+        start, end = first[word_slot[i : i + step]], first[word_slot[i : i + step] + 1]
+        word = np.repeat(np.arange(i, i + len(start)), end - start)
+        within = np.arange(len(word)) - np.repeat(
+            np.cumsum(end - start) - (end - start), end - start
+        )
+        pattern = by_slot[np.repeat(start, end - start) + within]
+        values = layer.weights[pattern] * factor[word][:, None].astype(np.float64)
+        np.add.at(result, (columns[gather[pattern]], output[word][:, None]), values)
+    result = result[:depth]
+    if 255 * max(np.abs(column).sum() for column in result.T) >= _EXACT:
+        raise ValueError(f"layer {layer.name}: sums exceed 2^53")
+    # Blocks of outputs are those of the groups that write.
+    blocks = []
+    writing = np.flatnonzero(layer.group_write)
+    for start, count in zip(
+        layer.group_first_output[writing].tolist(),
+        layer.group_outputs[writing].tolist(),
+        strict=True,
+    ):
+        outputs = slice(start, start + count)
+        used = np.flatnonzero(result[:, outputs].any(1))
+        few = len(used) < depth
+        weights = result[used, outputs] if few else result[:, outputs]
+        blocks.append(_Block(outputs=outputs, columns=used if few else None, weights=weights))
+    return blocks
+
+
+def accumulators(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
+    """Compute a layer's accumulators exactly, before the bias.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+
+    Returns
+    -------
+    int64 [N, OH, OW, O], in units of 1/256.
+    """
+    _check_codes(codes, layer.in_shape, f"layer {layer.name}")
+    blocks = _blocks(layer)
+    height, width, outputs = layer.out_shape
+    result = np.empty((len(codes), height * width, outputs), np.int64)
+    depth = layer.kernel[0] * layer.kernel[1] * layer.in_shape[2]
+    step = max(1, _CHUNK // (height * width * max(depth, outputs)))
+    for i in range(0, len(codes), step):
+        seen = patches(layer, codes[i : i + step].astype(np.float64))
+        flat = seen.reshape(-1, depth)
+        for block in blocks:
+            part = flat if block.columns is None else flat[:, block.columns]
+            sums = part @ block.weights
+            result[i : i + step, :, block.outputs] = sums.reshape(*seen.shape[:2], -1)
+    return result.reshape(len(codes), height, width, outputs)
+
+
+def output_codes(layer: LayerProgram, sums: np.ndarray) -> np.ndarray:
+    """Requantise accumulators int64 [..., O] to codes uint8 [..., O].
+
+    ``clip(floor((acc + bias) * M / 2^s + 1/2) + zero_out, clip_lo, clip_hi)``. With M = 1, s = 1
+    and zero_out = 10: 3 gives 12, -3 gives 9; with M = -1 they give 9 and 12.
+    """
+    product = (sums + layer.bias) * layer.multiplier.astype(np.int64)
+    codes = divide(product, layer.shift.astype(np.int64)) + layer.zero_out
+    return np.clip(codes, layer.clip_lo, layer.clip_hi).astype(np.uint8)
+
+
+def divide(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """``floor(value / 2^shift + 1/2)`` of int64 values, exact."""
+    shift = np.asarray(shift, np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    return (value + half) >> shift
+
+
+def run_layer(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
+    """Compute a layer: uint8 [N, H, W, C] to uint8 [N, OH, OW, O]. The fast, exact path."""
+    return output_codes(layer, accumulators(layer, codes))
+
+
+def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """What is programmed into the crossbars.
+
+    OUs are numbered in the order of the program. Column j of an OU is bit j % 8 of its pattern
+    j // 8, two's complement, low bit first.
+
+    Returns
+    -------
+    uint8 [OUs, R, C], 0 or 1; unused cells are 0.
+    """
+    ou, lane = _ou_of_patterns(layer, config)
+    bits = layer.weights.view(np.uint8)[:, :, None] >> np.arange(WEIGHT_BITS, dtype=np.uint8) & 1
+    count = int(ous_of_gathers(layer, config).sum())
+    result = np.zeros((count, config.ou_rows, config.patterns_per_ou, WEIGHT_BITS), np.uint8)
+    result[ou, :, lane] = bits
+    return result.reshape(count, config.ou_rows, config.ou_cols)
+
+
+def _ou_of_patterns(layer: LayerProgram, config: EngineConfig) -> tuple[np.ndarray, np.ndarray]:
+    """OU and place within it (0 to patterns_per_ou - 1) of each row of ``weights``."""
+    if layer.ou_rows != config.ou_rows:
+        raise ValueError(f"ou_rows must be {layer.ou_rows} for this layer, not {config.ou_rows!r}")
+    ous = ous_of_gathers(layer, config)
+    counts = layer.gather_patterns.astype(np.int64)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.repeat(np.cumsum(ous) - ous, counts)
+    return first + within // config.patterns_per_ou, within % config.patterns_per_ou
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Requests:
+    """The requests of one output position, in order: group, gather, OU, digit, column chunk.
+
+    Attributes
+    ----------
+    ou
+        int32 [requests], number of the OU: at crossbar n // ous_per_crossbar, row block
+        n % ous_per_crossbar // col_blocks, column block n % ous_per_crossbar % col_blocks.
+    digit
+        int32 [requests], input digit, low first.
+    chunk
+        int32 [requests], columns ``chunk * adcs`` and following are converted.
+    """
+
+    ou: np.ndarray
+    digit: np.ndarray
+    chunk: np.ndarray
+
+
+def requests(layer: LayerProgram, config: EngineConfig) -> Requests:
+    """List the requests of one output position; every position has the same."""
+    ou, lane = _ou_of_patterns(layer, config)
+    columns = np.zeros(int(ou[-1]) + 1, np.int64)
+    np.maximum.at(columns, ou, (lane + 1) * config.columns_per_weight)
+    chunks = -(-columns // config.adcs)
+    counts = chunks * config.digits
+    owner = np.repeat(np.arange(len(counts)), counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Requests(
+        ou=owner.astype(np.int32),
+        digit=(within // chunks[owner]).astype(np.int32),
+        chunk=(within % chunks[owner]).astype(np.int32),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerTrace:
+    """Everything that the hardware shows while it computes a layer, in its order.
+
+    Attributes
+    ----------
+    ou, digit, chunk
+        int32 [requests of a position], see :class:`Requests`.
+    digits
+        uint8 [N, positions, requests, R], 0 or 1: wordline digits of each request.
+    codes
+        uint8 [N, positions, requests, adcs]: ADC codes of each response, lowest column first.
+    psums
+        int64 [N, positions, slots]: partial sums when complete, groups in order, slots in order.
+    accumulators
+        int64 [N, positions, O], before the bias.
+    outputs
+        uint8 [N, positions, O].
+    """
+
+    ou: np.ndarray
+    digit: np.ndarray
+    chunk: np.ndarray
+    digits: np.ndarray
+    codes: np.ndarray
+    psums: np.ndarray
+    accumulators: np.ndarray
+    outputs: np.ndarray
+
+
+def run_layer_serial(
+    layer: LayerProgram,
+    codes: np.ndarray,
+    config: EngineConfig,
+    *,
+    device: Device | None = None,
+    positions: slice | None = None,
+) -> LayerTrace:
+    """Compute a layer through crossbars and converters, and keep every value.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+    config
+        Sizes of the OU and the converters; ``ou_rows`` must be the layer's.
+    device
+        What bitlines carry; the population count where None.
+    positions
+        Which output positions (row by row); all where None. A trace has a kilobyte or so to each
+        partial sum, so large layers are better taken in parts.
+    """
+    _check_codes(codes, layer.in_shape, f"layer {layer.name}")
+    program = requests(layer, config)
+    programmed = cells(layer, config)
+    ou_of_pattern, lane = _ou_of_patterns(layer, config)
+    slot = slot_of_patterns(layer)
+    output, word_slot, factor = flat_words(layer)
+    slots, outputs = int(layer.group_kept.sum()), layer.out_shape[2]
+    gather_of_ou = np.repeat(np.arange(len(layer.gather_base)), ous_of_gathers(layer, config))
+
+    # One more column, always 0, drives the unused wordlines.
+    seen = patches(layer, codes)[:, slice(None) if positions is None else positions]
+    images, count, depth = seen.shape
+    flat = np.concatenate([seen, np.zeros((images, count, 1), np.uint8)], 2).reshape(-1, depth + 1)
+    rows = gather_columns(layer)
+    rows = np.where(rows < 0, depth, rows)
+
+    total = len(flat)
+    wordlines = np.empty((total, len(program.ou), layer.ou_rows), np.uint8)
+    converted = np.empty((total, len(program.ou), config.adcs), np.uint8)
+    psums = np.zeros((total, slots), np.int64)
+    sums = np.zeros((total, outputs), np.int64)
+    column = program.chunk[:, None] * config.adcs + np.arange(config.adcs)
+    column_weight = 1 << np.arange(WEIGHT_BITS, dtype=np.int64)
+    column_weight[-1] = -column_weight[-1]
+    digit_weight = 1 << np.arange(config.digits, dtype=np.int64)
+    numbers = np.arange(len(programmed), dtype=np.int32)
+    width = max(len(programmed) * config.digits * config.ou_cols, len(factor), len(program.ou) * 16)
+    step = max(1, _CHUNK // width)
+    for i in range(0, total, step):
+        part = flat[i : i + step][:, rows]
+        bits = part[:, :, None, :] >> np.arange(config.digits, dtype=np.uint8)[:, None] & 1
+        wordlines[i : i + step] = bits[:, gather_of_ou[program.ou], program.digit]
+        driven = bits.transpose(1, 0, 2, 3)[gather_of_ou]
+        if device is None:
+            level = _count(driven, programmed)
+        else:
+            level = device(driven, programmed, numbers)
+        code = np.clip(np.rint(level), 0, config.max_code).astype(np.int64)
+        converted[i : i + step] = code.transpose(1, 0, 2, 3)[
+            :, program.ou[:, None], program.digit[:, None], column
+        ]
+        by_pattern = code.reshape(*code.shape[:3], config.patterns_per_ou, WEIGHT_BITS)
+        shifted = np.einsum("ondpc,d,c->onp", by_pattern, digit_weight, column_weight)
+        psum = np.zeros((slots, code.shape[1]), np.int64)
+        np.add.at(psum, slot, shifted[ou_of_pattern, :, lane])
+        merged = np.zeros((outputs, code.shape[1]), np.int64)
+        np.add.at(merged, output, psum[word_slot] * factor[:, None])
+        psums[i : i + step], sums[i : i + step] = psum.T, merged.T
+    return LayerTrace(
+        ou=program.ou,
+        digit=program.digit,
+        chunk=program.chunk,
+        digits=wordlines.reshape(images, count, -1, layer.ou_rows),
+        codes=converted.reshape(images, count, -1, config.adcs),
+        psums=psums.reshape(images, count, slots),
+        accumulators=sums.reshape(images, count, outputs),
+        outputs=output_codes(layer, sums).reshape(images, count, outputs),
+    )
+
+
+def _count(driven: np.ndarray, programmed: np.ndarray) -> np.ndarray:
+    """Population counts [ous, n, digits, C] of driven wordlines with conducting cells."""
+    ous, n, digits, rows = driven.shape
+    counts = driven.reshape(ous, n * digits, rows).astype(np.float32) @ programmed.astype(
+        np.float32
+    )
+    return counts.reshape(ous, n, digits, -1)
+
+
+def _windows(x: np.ndarray, params: Mapping[str, Any], fill: int) -> np.ndarray:
+    """Windows [N, OH, OW, C, kh, kw] of x [N, H, W, C] with a border of ``fill``."""
+    top, left, bottom, right = params["pads"]
+    around = ((0, 0), (top, bottom), (left, right), (0, 0))
+    padded = np.pad(x, around, constant_values=fill)
+    view = np.lib.stride_tricks.sliding_window_view(padded, tuple(params["kernel"]), axis=(1, 2))
+    return view[:, :: params["stride"][0], :: params["stride"][1]]
+
+
+def max_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """Largest code of each window; the border never wins, since no code is below 0."""
+    return _windows(codes, params, 0).max((-2, -1))
+
+
+def average_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """``clip(floor(sum(code - zero_in) * M / 2^s + 1/2) + zero_out, 0, 255)`` of each window.
+
+    The border adds 0. M is a number, or an array [OH, OW].
+    """
+    sums = _windows(codes.astype(np.int64) - params["zero_in"], params, 0).sum((-2, -1))
+    multiplier = np.asarray(params["multiplier"], np.int64)
+    if multiplier.ndim:
+        multiplier = multiplier[:, :, None]
+    result = divide(sums * multiplier, params["shift"]) + params["zero_out"]
+    return np.clip(result, 0, 255).astype(np.uint8)
+
+
+def add(a: np.ndarray, b: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """``clip(floor(((a - za) * Ma + (b - zb) * Mb) / 2^s + 1/2) + zero_out, lo, hi)``."""
+    total = np.zeros((), np.int64)
+    for x, zero, multiplier in zip((a, b), params["zeros_in"], params["multipliers"], strict=True):
+        total = total + (x.astype(np.int64) - zero) * multiplier
+    return np.clip(divide(total, params["shift"]) + params["zero_out"], *params["clip"]).astype(
+        np.uint8
+    )
+
+
+def clip(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """Limit codes to ``lo`` .. ``hi``."""
+    return np.clip(codes, params["lo"], params["hi"])
+
+
+def rearrange(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+    """Move values about: value i of the output, flat, is value ``index[i]`` of the input."""
+    flat = codes.reshape(len(codes), -1)[:, np.asarray(params["index"])]
+    return flat.reshape(len(codes), *params["shape"])
+
+
+_STEPS: dict[str, Callable[..., np.ndarray]] = {
+    "max_pool": max_pool,
+    "average_pool": average_pool,
+    "add": add,
+    "clip": clip,
+    "rearrange": rearrange,
+}
+
+
+def run_step(
+    program: Program, step: Step, inputs: list[np.ndarray], layer_fn: LayerFunction = run_layer
+) -> np.ndarray:
+    """Compute one step of a program from its input codes."""
+    if step.op == "layer":
+        return layer_fn(program.layers[step.params["index"]], *inputs)
+    if step.op not in _STEPS:
+        raise ValueError(f"op must be layer or one of {', '.join(_STEPS)}, not {step.op!r}")
+    return _STEPS[step.op](*inputs, step.params)
+
+
+def run_program(
+    program: Program,
+    codes: np.ndarray,
+    *,
+    layer_fn: LayerFunction = run_layer,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Compute a whole network.
+
+    Parameters
+    ----------
+    codes
+        Input codes, uint8 [N, H, W, C].
+    layer_fn
+        Computes a layer from its input codes.
+    progress
+        Called before each step with its output's name, its index and the number of steps.
+
+    Returns
+    -------
+    Every tensor's codes, by name.
+    """
+    _check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
+    tensors = {program.input: codes}
+    for i, step in enumerate(program.steps):
+        if progress is not None:
+            progress(step.output, i, len(program.steps))
+        inputs = [tensors[name] for name in step.inputs]
+        tensors[step.output] = run_step(program, step, inputs, layer_fn)
+    return tensors
+
+
+def quantise_input(program: Program, images: np.ndarray) -> np.ndarray:
+    """Turn network inputs, float [N, C, H, W] or [N, F], into codes uint8 [N, H, W, C].
+
+    ``clip(rint(x / scale) + zero, 0, 255)``; ties go to even.
+    """
+    info = program.tensors[program.input]
+    if images.ndim == 2:
+        images = images[:, :, None, None]
+    codes = np.rint(images.astype(np.float64) / info["scale"]) + info["zero"]
+    return np.ascontiguousarray(np.clip(codes, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def logits(
+    program: Program,
+    codes: np.ndarray,
+    *,
+    layer_fn: LayerFunction = run_layer,
+    progress: Callable[[int, int], None] | None = None,
+    batch: int = 100,
+) -> np.ndarray:
+    """Compute real outputs, float64 [N, F], from input codes.
+
+    Parameters
+    ----------
+    codes
+        Input codes, uint8 [N, H, W, C].
+    progress
+        Called after each batch with images done and images in all.
+    batch
+        Images computed at once.
+    """
+    info = program.tensors[program.output]
+    parts = []
+    for i in range(0, len(codes), batch):
+        result = run_program(program, codes[i : i + batch], layer_fn=layer_fn)[program.output]
+        parts.append(result.reshape(len(result), -1).astype(np.float64))
+        if progress is not None:
+            progress(min(i + batch, len(codes)), len(codes))
+    return (np.concatenate(parts) - info["zero"]) * info["scale"]
+
+
+def accuracy(
+    program: Program,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
+    """Share of network inputs (float [N, C, H, W]) whose largest output is their label's."""
+    values = logits(program, quantise_input(program, images), progress=progress)
+    return float(np.mean(values.argmax(1) == np.asarray(labels)))
