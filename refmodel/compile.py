@@ -17,7 +17,6 @@ program says in which order the engine reads, converts and merges. Three things 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +31,14 @@ from refmodel.config import (
 )
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
-
-if TYPE_CHECKING:
-    from refmodel.quantize import MatrixLayer, QuantNetwork
-    from refmodel.schemes import LayerMapping, PatternGroup
+from refmodel.quantize import MatrixLayer, QuantNetwork
+from refmodel.schemes import (
+    LayerMapping,
+    LayerSetting,
+    PatternGroup,
+    map_layer,
+    network_settings,
+)
 
 MULTIPLIER_BITS = 15
 """Bits of the magnitude of a requantisation multiplier."""
@@ -209,7 +212,7 @@ def _cut_offsets(shape: np.ndarray, channel: int, ou_rows: int) -> list[_Piece]:
     return pieces
 
 
-def _needs_offsets(mapping: "LayerMapping", ou_rows: int) -> bool:
+def _needs_offsets(mapping: LayerMapping, ou_rows: int) -> bool:
     """Whether whole positions cannot express the layer's shapes in ceil(rows / R) gathers."""
     if mapping.full_offsets:
         return True
@@ -279,7 +282,7 @@ class _Lists:
 
 
 def _add_group(
-    lists: _Lists, group: "PatternGroup", mapping: "LayerMapping", dead: np.ndarray, write: bool
+    lists: _Lists, group: PatternGroup, mapping: LayerMapping, dead: np.ndarray, write: bool
 ) -> None:
     """Add one group: its gathers, shape after shape, and its reuse words."""
     block = slice(group.first_output, group.first_output + group.outputs)
@@ -309,7 +312,7 @@ def _add_group(
         lists.words.append(words.reshape(-1, 3))
 
 
-def _add_zeros(lists: _Lists, mapping: "LayerMapping", first: int, outputs: int) -> None:
+def _add_zeros(lists: _Lists, mapping: LayerMapping, first: int, outputs: int) -> None:
     """Add a group that writes zero to outputs that no group touches."""
     kept = outputs if mapping.identity else 1
     gathers = lists.series(np.zeros((1, 2), np.int64), 0, np.zeros((kept, 1), np.int8))
@@ -318,7 +321,7 @@ def _add_zeros(lists: _Lists, mapping: "LayerMapping", first: int, outputs: int)
         lists.words.append(np.tile([0, SHIFT_NONE, 0], (outputs * mapping.terms, 1)))
 
 
-def compile_layer(layer: "MatrixLayer", mapping: "LayerMapping", ou_rows: int) -> LayerProgram:
+def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> LayerProgram:
     """Compile one layer.
 
     Parameters
@@ -397,10 +400,10 @@ def compile_layer(layer: "MatrixLayer", mapping: "LayerMapping", ou_rows: int) -
 
 
 def compile_network(
-    quant: "QuantNetwork",
+    quant: QuantNetwork,
     *,
     scheme: str,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, LayerSetting] | None = None,
     ou_rows: int = 8,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Program:
@@ -411,10 +414,10 @@ def compile_network(
     quant
         The integer network.
     scheme
-        ``dense`` or ``prap``.
+        A name in ``refmodel.schemes.SCHEMES``.
     settings
-        Layer name to its ``refmodel.schemes.LayerSetting``; layers without one take the scheme's
-        default.
+        Name pattern to setting, as :func:`refmodel.schemes.network_settings` takes them; layers
+        that none matches take the scheme's default.
     ou_rows
         R, rows of an OU.
     progress
@@ -423,20 +426,14 @@ def compile_network(
     Raises
     ------
     InputError
-        A layer cannot be expressed, or a setting names a layer that does not exist.
+        A layer cannot be expressed, or a setting matches no layer.
     """
-    from refmodel.schemes import map_layer
-
-    settings = settings or {}
-    names = [layer.name for layer in quant.layers]
-    for name in settings:
-        if name not in names:
-            raise InputError(f"expected settings for layers {', '.join(names)}, found {name!r}")
+    chosen = network_settings(quant.layers, scheme, settings, ou_rows)
     layers = []
     for i, layer in enumerate(quant.layers):
         if progress is not None:
-            progress(layer.name, i, len(names))
-        mapping = map_layer(layer.weight, layer.groups, scheme, settings.get(layer.name), ou_rows)
+            progress(layer.name, i, len(quant.layers))
+        mapping = map_layer(layer.weight, layer.groups, scheme, chosen[layer.name], ou_rows)
         layers.append(compile_layer(layer, mapping, ou_rows))
     return Program(
         layers=tuple(layers),
@@ -448,7 +445,11 @@ def compile_network(
         input=quant.input,
         output=quant.output,
         preprocess=quant.preprocess.to_dict(),
-        about={"scheme": scheme, "ou_rows": ou_rows},
+        about={
+            "scheme": scheme,
+            "ou_rows": ou_rows,
+            "settings": {name: dataclasses.asdict(setting) for name, setting in chosen.items()},
+        },
     )
 
 

@@ -29,6 +29,7 @@ import numpy as np
 from refmodel.compile import flat_words, ous_of_gathers
 from refmodel.config import WEIGHT_BITS, EngineConfig
 from refmodel.program import LayerProgram, Program, Step
+from refmodel.quantize import TensorInfo, encode
 
 Device = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """A crossbar: (digits uint8 [ous, n, digits, R], cells uint8 [ous, R, C], OU numbers int32 [ous])
@@ -516,13 +517,15 @@ def run_program(
 def quantise_input(program: Program, images: np.ndarray) -> np.ndarray:
     """Turn network inputs, float [N, C, H, W] or [N, F], into codes uint8 [N, H, W, C].
 
-    ``clip(rint(x / scale) + zero, 0, 255)``; ties go to even.
+    ``clip(floor(x / scale + 1/2) + zero, 0, 255)``, as :func:`refmodel.quantize.encode` has it.
     """
     info = program.tensors[program.input]
-    if images.ndim == 2:
-        images = images[:, :, None, None]
-    codes = np.rint(images.astype(np.float64) / info["scale"]) + info["zero"]
-    return np.ascontiguousarray(np.clip(codes, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(
+        encode(
+            images,
+            TensorInfo(shape=tuple(info["shape"]), scale=info["scale"], zero=info["zero"]),
+        )
+    )
 
 
 def logits(
