@@ -1,0 +1,409 @@
+"""The command line ``prap``: thin verbs over :mod:`prap_hw.workflow` and :mod:`prap_hw.demo`.
+
+Exit codes: 0 done; 1 a comparison found differences; 2 bad input or usage; 3 a fault of ours;
+130 interrupted. Errors are one line on stderr; ``--debug`` adds the traceback.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from prap_hw import console
+from refmodel.errors import InputError
+
+DIFFERENT, BAD_INPUT, OUR_FAULT, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="prap",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 differences found, 2 bad input or usage, 3 a fault of prap.",
+)
+
+_debug = False
+
+
+def _set_debug(value: bool) -> bool:
+    global _debug
+    _debug = _debug or value
+    return value
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"prap {metadata.version('prap-pim')}")
+        raise Exit(0)
+
+
+class Scheme(StrEnum):
+    """Schemes that can be compiled."""
+
+    dense = "dense"
+    prap = "prap"
+
+
+class Layout(StrEnum):
+    """Order of the axes of an image array."""
+
+    auto = "auto"
+    nhw = "nhw"
+    nhwc = "nhwc"
+    nchw = "nchw"
+
+
+class Plant(StrEnum):
+    """Faults that the demo can plant."""
+
+    code = "code"
+    shift = "shift"
+    index = "index"
+
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="Print the traceback of an error.", callback=_set_debug),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the figures to FILE as JSON."),
+]
+Images = Annotated[
+    Path,
+    typer.Option(
+        "--images",
+        metavar="FILE",
+        help="Images: .npz with x and y, or an idx(.gz) file with --labels.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="Labels of idx images, idx(.gz)."),
+]
+Adcs = Annotated[
+    int, typer.Option("--adcs", help="Converters: 1, 2, 4 or 8 columns in a cycle.", min=1)
+]
+Lanes = Annotated[
+    int, typer.Option("--merge-lanes", help="Reuse words merged in a cycle: 1, 2 or 4.", min=1)
+]
+Latency = Annotated[
+    int, typer.Option("--latency", help="Cycles of the emulated crossbar, 1 to 40.", min=1)
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote.")]
+
+
+@app.callback()
+def _top(
+    debug: Debug = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """From a trained network to verified RTL of a ReRAM accelerator with weight pattern reuse."""
+
+
+@app.command(
+    epilog="Examples:  prap demo   |   prap demo --plant shift   |   prap demo -o /tmp/demo"
+)
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.")
+    ] = Path("build/demo"),
+    plant: Annotated[
+        Plant | None,
+        typer.Option("--plant", help="Plant a fault, to see that the comparison finds it."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", help="Images that go through the hardware.", min=1)
+    ] = 5,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Run the whole path on the packaged network of handwritten digits, and write a report."""
+    from prap_hw.demo import run_demo
+
+    with console.progress() as report:
+        figures = run_demo(out, count=count, plant=plant and plant.value, report=report)
+    screen = console.console()
+    screen.print(console.layer_table(figures["layers"]))
+    screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
+    screen.print(console.compared_table(figures["compared"]))
+    _write_json(json_file, figures)
+    screen.print(f"report: {out / 'report.html'}")
+    _judge(figures)
+
+
+@app.command(
+    epilog="Example:  prap compress net.onnx --calibration train.npz --scheme prap"
+    " --keep 0.5 -o build/net"
+)
+def compress(
+    network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")],
+    calibration: Annotated[
+        Path,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
+    ],
+    scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = (
+        Scheme.prap
+    ),
+    keep: Annotated[
+        float | None,
+        typer.Option("--keep", help="Share of weight patterns kept, 0 to 1 (1: dense).", min=0),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", help="Subtracted after --scale: one value, or a,b,c by channel."),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", help="Divided by at the end; as --mean.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="What pixels are multiplied by first.")
+    ] = None,
+    layout: Annotated[
+        Layout, typer.Option("--layout", help="Order of the axes of the images.")
+    ] = Layout.auto,
+    limit: Annotated[
+        int, typer.Option("--limit", help="Calibration images used at most.", min=1)
+    ] = 256,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
+    ] = False,
+    adcs: Adcs = 8,
+    merge_lanes: Lanes = 1,
+    latency: Latency = 1,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Quantise, prune and compile an ONNX network into a program for the engine."""
+    from prap_hw import workflow
+
+    with console.progress() as report:
+        summary = workflow.compress(
+            network,
+            calibration,
+            out,
+            scheme=scheme.value,
+            keep=keep,
+            mean=_numbers("--mean", mean),
+            std=_numbers("--std", std),
+            scale=scale,
+            layout=None if layout is Layout.auto else layout.value,
+            limit=limit,
+            replace=force,
+            config=_engine(adcs, merge_lanes, latency),
+            report=report,
+        )
+    screen = console.console()
+    screen.print(console.layer_table(summary["layers"]))
+    screen.print(f"program: {out / workflow.PROGRAM_FILE}")
+    _write_json(json_file, summary)
+
+
+@app.command(epilog="Example:  prap evaluate build/net --images test.npz --json accuracy.json")
+def evaluate(
+    folder: Folder,
+    images: Images,
+    labels: Labels = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Images evaluated at most.", min=1)
+    ] = None,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Measure the accuracy of a compiled network, beside the float network it came from."""
+    from prap_hw import workflow
+
+    with console.progress() as report:
+        figures = workflow.evaluate(folder, images, labels=labels, limit=limit, report=report)
+    screen = console.console()
+    screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
+    _write_json(json_file, figures)
+
+
+@app.command(epilog="Example:  prap cosim build/net --images test.npz --count 2 --adcs 4")
+def cosim(
+    folder: Folder,
+    images: Images,
+    labels: Labels = None,
+    count: Annotated[
+        int, typer.Option("--count", help="Images that go through the hardware.", min=1)
+    ] = 1,
+    adcs: Adcs = 8,
+    merge_lanes: Lanes = 1,
+    latency: Latency = 1,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Run images through the RTL in Verilator and compare every value with the golden model."""
+    from prap_hw import workflow
+
+    with console.progress() as report:
+        figures = workflow.cosim(
+            folder,
+            images,
+            labels=labels,
+            count=count,
+            config=_engine(adcs, merge_lanes, latency),
+            report=report,
+        )
+    screen = console.console()
+    screen.print(console.layer_table(figures["layers"]))
+    screen.print(console.compared_table(figures["compared"]))
+    _write_json(json_file, figures)
+    _judge(figures)
+
+
+@app.command(epilog="Example:  prap verilog -o build/verilog --adcs 8 --open-port")
+def verilog(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
+    adcs: Adcs = 8,
+    merge_lanes: Lanes = 1,
+    latency: Latency = 1,
+    open_port: Annotated[
+        bool,
+        typer.Option(
+            "--open-port",
+            help="Leave the crossbar port open, for an analog macro.",
+        ),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Write the Verilog of the engine."""
+    from prap_hw import workflow
+
+    config = _engine(adcs, merge_lanes, latency)
+    with console.progress() as report:
+        for path in workflow.write_verilog(out, config, open_port=open_port, report=report):
+            print(path)
+
+
+@app.command(epilog="Example:  prap golden ../shared/golden")
+def golden(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder of golden cases with its index.json.")
+    ],
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Check the published functions against a folder of golden cases."""
+    from prap_hw import workflow
+
+    figures = workflow.check_golden(folder)
+    for line in figures["lines"]:
+        print(line)
+    _write_json(json_file, figures)
+    print(f"{figures['reproduced']} of {figures['cases']} cases reproduced")
+    if figures["failed"]:
+        raise Exit(DIFFERENT)
+
+
+def _engine(adcs: int, merge_lanes: int, latency: int) -> dict[str, int]:
+    """The settings of the engine that the command line offers, checked when they are used."""
+    return {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Read ``0.5`` or ``0.1,0.2,0.3``."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"expected numbers with commas, found {text!r} in {option}") from None
+
+
+def _write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
+    if path is None:
+        return
+    from prap_hw.files import write_json
+
+    write_json(path, figures)
+
+
+def _judge(figures: Mapping[str, Any]) -> None:
+    """End with exit code 1 unless all was compared, nothing differs and predictions hold."""
+    from prap_hw.workflow import faults
+
+    found = faults(figures)
+    for line in found:
+        console.error(line)
+    if found:
+        raise Exit(DIFFERENT)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        What follows ``prap``; those of this process by default.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    global _debug
+    _debug = False
+    try:
+        result = app(args=arguments, prog_name="prap", standalone_mode=False)
+    except InputError as problem:
+        _trace()
+        console.error(str(problem))
+        return BAD_INPUT
+    except TyperException as problem:
+        _trace()
+        message = problem.format_message()
+        if message:  # prap alone shows the help, which needs no error below it
+            console.error(message)
+        return BAD_INPUT
+    except (KeyboardInterrupt, Abort):
+        _trace()
+        console.error("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (prap ... | head): say nothing, also not when stdout is closed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as problem:
+        _trace()
+        hint = "" if _debug else "; --debug shows where"
+        console.error(f"a fault of prap, {type(problem).__name__}: {problem}{hint}")
+        return OUR_FAULT
+    if result == INTERRUPTED:
+        console.error("interrupted")
+    return result if isinstance(result, int) else 0
+
+
+def _trace() -> None:
+    if _debug:
+        traceback.print_exc()
+
+
+def main() -> None:
+    """Be the program ``prap``."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

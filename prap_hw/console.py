@@ -1,0 +1,164 @@
+"""What the command line writes: progress on stderr, tables on stdout, errors in one line.
+
+Tables fit in 100 columns and are plain text where stdout is not a terminal. Progress is a bar on a
+terminal and one line per finished stage elsewhere.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+WIDTH = 100
+"""Columns of a table where stdout is not a terminal."""
+
+Report = Callable[[str, int, int], None]
+"""``report(stage, done, total)``: called at the start (done = 0), on the way, and at the end."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing: what the functions of the library do unless told otherwise."""
+
+
+def console() -> Console:
+    """A console for stdout: as wide as the terminal, 100 columns where there is none."""
+    return Console(
+        width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False, emoji=False
+    )
+
+
+def error(message: str) -> None:
+    """Print ``prap: error: ...`` on stderr, one line."""
+    print(f"prap: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show stages as they go: a bar for each on a terminal, else a line when one has finished."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            count = f"{done}/{total}" if total > 1 else ""
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, count=count)
+            bars.update(tasks[stage], completed=done, total=total, count=count)
+
+        yield report
+
+
+class _Lines:
+    """Progress without a terminal: ``stage (1.2 s)`` when a stage is done."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        start = self._started.setdefault(stage, time.monotonic())
+        if done >= total:
+            del self._started[stage]
+            seconds = time.monotonic() - start
+            print(f"prap: {stage} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+
+
+def figure(value: object) -> str:
+    """Write one value of a table: thousands apart, ratios with two digits, nothing as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Make a table: numbers to the right, text to the left.
+
+    Parameters
+    ----------
+    title
+        Printed above it.
+    columns
+        Headings; a line break in one is kept.
+    rows
+        Values as :func:`figure` writes them.
+    """
+    result = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    result.pad_edge = False
+    for i, heading in enumerate(columns):
+        numeric = any(isinstance(row[i], int | float) for row in rows)
+        result.add_column(
+            heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
+        )
+    for row in rows:
+        result.add_row(*map(figure, row))
+    return result
+
+
+LAYER_COLUMNS = {
+    "name": "layer",
+    "patterns_kept": "kept",
+    "patterns_reused": "reused",
+    "patterns_dropped": "dropped",
+    "ous_dense": "OUs\ndense",
+    "ous": "OUs",
+    "index_bits": "index\nbits",
+    "cycles_predicted": "cycles\npredicted",
+    "cycles_simulated": "cycles\nsimulated",
+    "cycles_bound": "cycles\nbound",
+}
+"""Columns of the table of layers: key of a layer's figures, heading."""
+
+
+def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of layers: patterns, OUs, index bits, cycles; no column for absent figures."""
+    keys = [key for key in LAYER_COLUMNS if any(layer.get(key) is not None for layer in layers)]
+    rows = [[layer.get(key) for key in keys] for layer in layers]
+    if len(layers) > 1:
+        total: list[object] = ["all"]
+        total += [sum(layer.get(key) or 0 for layer in layers) for key in keys[1:]]
+        rows.append(total)
+    return table("Layers (one image)", [LAYER_COLUMNS[key] for key in keys], rows)
+
+
+def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
+    """Make the table of compared values: kind, expected, compared, different."""
+    return table(
+        "Hardware against golden model",
+        ["values", "expected", "compared", "different"],
+        [[kind, c["expected"], c["values"], c["different"]] for kind, c in compared.items()],
+    )
+
+
+def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
+    """Make the table of accuracies, beside the number of images that one point is."""
+    names = {"float": "float", "int8": "8 bits", "prap": "8 bits, prap"}
+    rows = [
+        [names.get(name, name), f"{100 * value:.2f} %", round(value * images), images]
+        for name, value in accuracy.items()
+        if value is not None
+    ]
+    return table(
+        f"Accuracy (one point is {images / 100:.1f} images)",
+        ["arithmetic", "accuracy", "right", "images"],
+        rows,
+    )
