@@ -144,7 +144,7 @@ def _position_mask(
             of_channel += of_row
         retained += of_channel
     retained[np.broadcast_to(~present[:, None, :], retained.shape)] = -1
-    choice = retained.argmax(axis=-1)
+    choice = np.argmax(retained, axis=-1)
 
     taken = np.take_along_axis(candidates, choice[..., None], axis=1).astype(np.uint8)
     mask = np.broadcast_to(

@@ -270,7 +270,7 @@ def _map_group(
             difference = scale * value[row][:, None]
             difference -= columns[index[row]]
             distance += np.abs(difference, out=difference)
-        best = distance.argmin(axis=0)
+        best = np.argmin(distance, axis=0)
         place = (best, np.arange(len(best)))
         chosen = rest[block]
         won = (norm[chosen] >= distance[place]) & (scale[place] > 0)
