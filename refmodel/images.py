@@ -5,6 +5,7 @@ format of MNIST, plain or gzipped, where images and labels are two files.
 """
 
 import gzip
+import io
 import struct
 import zipfile
 import zlib
@@ -229,7 +230,7 @@ def load_images(
     if content[:4] == b"PK\x03\x04":
         if len(several) == 2:
             raise InputError(f"expected an .npz alone, found a second file, {several[1]}")
-        x, y = _npz(first)
+        x, y = _npz(content, first)
     else:
         x, y = _idx(content, first), None
         beside = first.with_name(first.name.replace("images", "labels").replace("idx3", "idx1"))
@@ -261,9 +262,9 @@ def _read(path: Path) -> bytes:
         raise InputError(f"expected a whole gzip file, found: {error}, in {path}") from error
 
 
-def _npz(path: Path) -> tuple[NDArray, NDArray | None]:
+def _npz(content: bytes, path: Path) -> tuple[NDArray, NDArray | None]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             if "x" not in arrays:
                 found = ", ".join(arrays) or "none"
                 raise InputError(f"expected the array x, found {found}, in {path}")

@@ -108,7 +108,7 @@ def load_onnx(path: str | Path) -> FloatNetwork:
 
 def _one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    return lines[0].strip(" .") if lines else type(error).__name__
 
 
 def _parse(path: str | Path, source: str) -> onnx.ModelProto:

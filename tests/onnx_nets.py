@@ -1,0 +1,81 @@
+"""Small ONNX networks for the tests."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+
+def node(op: str, inputs: str, output: str, **attributes: Any) -> NodeProto:
+    """A node named after its output; ``inputs`` are separated by blanks, ``-`` is an absent one."""
+    names = ["" if name == "-" else name for name in inputs.split()]
+    return helper.make_node(op, names, [output], name=f"{output}_node", **attributes)
+
+
+def network(
+    nodes: Sequence[NodeProto],
+    constants: Mapping[str, np.ndarray],
+    shape: Sequence[int | str | None] = ("N", 2, 5, 5),
+    *,
+    opset: int = 17,
+    output: str = "y",
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """A model with input ``x`` and output ``y``."""
+    graph = helper.make_graph(
+        list(nodes),
+        "test",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ("N", "F"))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def save(model: onnx.ModelProto, folder: Path) -> Path:
+    """Write the model to a file in ``folder``."""
+    path = folder / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def floats(seed: int, *shape: int) -> np.ndarray:
+    """Normally distributed float32."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def small_cnn(seed: int) -> onnx.ModelProto:
+    """Two convolutions with a residual, BatchNormalization, both poolings and a classifier.
+
+    The input is (N, 2, 8, 8), the output (N, 5).
+    """
+    rng = np.random.default_rng(seed)
+    constants = {
+        "w1": floats(seed, 6, 2, 3, 3) / 3,
+        "b1": floats(seed + 1, 6) / 3,
+        "w2": floats(seed + 2, 6, 6, 3, 3) / 6,
+        "scale": rng.uniform(-1.5, 1.5, 6).astype(np.float32),
+        "shift": floats(seed + 3, 6) / 4,
+        "mean": floats(seed + 4, 6) / 4,
+        "variance": rng.uniform(0.5, 2, 6).astype(np.float32),
+        "w3": floats(seed + 5, 6, 5),
+        "b3": floats(seed + 6, 5),
+    }
+    nodes = [
+        node("Conv", "x w1 b1", "c1", pads=[1, 1, 1, 1]),
+        node("MaxPool", "c1", "p1", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Relu", "p1", "r1"),
+        node("Conv", "r1 w2", "c2", pads=[1, 1, 1, 1]),
+        node("BatchNormalization", "c2 scale shift mean variance", "n2"),
+        node("Add", "n2 r1", "a2"),
+        node("Relu", "a2", "r2"),
+        node("GlobalAveragePool", "r2", "g"),
+        node("Flatten", "g", "f"),
+        node("Gemm", "f w3 b3", "logits"),
+        node("Softmax", "logits", "y", axis=1),
+    ]
+    return network(nodes, constants, ("N", 2, 8, 8))
