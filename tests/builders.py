@@ -127,7 +127,8 @@ def random_layer_program(
     groups
         Groups of the convolution, 1, 2 or 4; channels and outputs are rounded up to a multiple.
     in_shape, outputs, kernel, stride, dilation, pads
-        Geometry; a drawn input is at least as large as the kernel's span.
+        Geometry; a drawn input is at least as large as the kernel's span, and the kernel's span is
+        cut down to a given input.
     max_kept
         Most kept patterns of a group that has reuse words.
     none_share
@@ -149,6 +150,12 @@ def random_layer_program(
     stride = (draw(1, 2), draw(1, 2)) if stride is None else stride
     dilation = ((1, 1, 2)[draw(0, 2)], 1) if dilation is None else dilation
     pads = (draw(0, 2), draw(0, 2), draw(0, 1), draw(0, 1)) if pads is None else pads
+    if in_shape is not None:
+        kernel = (min(kernel[0], in_shape[0]), min(kernel[1], in_shape[1]))
+        dilation = tuple(
+            min(d, max(1, (size - 1) // max(1, k - 1)))
+            for d, size, k in zip(dilation, in_shape, kernel, strict=False)
+        )
     span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if in_shape is None:
         in_shape = (draw(span[0], span[0] + 3), draw(span[1], span[1] + 3), draw(1, 8))
