@@ -8,10 +8,9 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -46,29 +45,9 @@ def _show_version(value: bool) -> None:
         raise Exit(0)
 
 
-class Scheme(StrEnum):
-    """Schemes that can be compiled."""
-
-    dense = "dense"
-    prap = "prap"
-
-
-class Layout(StrEnum):
-    """Order of the axes of an image array."""
-
-    auto = "auto"
-    nhw = "nhw"
-    nhwc = "nhwc"
-    nchw = "nchw"
-
-
-class Plant(StrEnum):
-    """Faults that the demo can plant."""
-
-    code = "code"
-    shift = "shift"
-    index = "index"
-
+Scheme = Literal["dense", "prap"]
+Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
+Plant = Literal["code", "shift", "index"]
 
 Debug = Annotated[
     bool,
@@ -83,12 +62,16 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="FILE",
-        help="Images: .npz with x and y, or an idx(.gz) file with --labels.",
+        help="Images: .npz with x and y, or idx(.gz).",
     ),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="Labels of idx images, idx(.gz)."),
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels of idx images; left out, the file beside them with labels in its name.",
+    ),
 ]
 Adcs = Annotated[
     int, typer.Option("--adcs", help="Converters: 1, 2, 4 or 8 columns in a cycle.", min=1)
@@ -113,9 +96,7 @@ def _top(
     """From a trained network to verified RTL of a ReRAM accelerator with weight pattern reuse."""
 
 
-@app.command(
-    epilog="Examples:  prap demo   |   prap demo --plant shift   |   prap demo -o /tmp/demo"
-)
+@app.command(epilog="Examples:\n\nprap demo\n\nprap demo --plant shift -o build/planted")
 def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the results.")
@@ -134,7 +115,7 @@ def demo(
     from prap_hw.demo import run_demo
 
     with console.progress() as report:
-        figures = run_demo(out, count=count, plant=plant and plant.value, report=report)
+        figures = run_demo(out, count=count, plant=plant, report=report)
     screen = console.console()
     screen.print(console.layer_table(figures["layers"]))
     screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
@@ -145,8 +126,11 @@ def demo(
 
 
 @app.command(
-    epilog="Example:  prap compress net.onnx --calibration train.npz --scheme prap"
-    " --keep 0.5 -o build/net"
+    epilog="Examples:\n\n"
+    "prap compress net.onnx --calibration train.npz -o build/net\n\n"
+    "prap compress net.onnx --calibration train.npz --mean .1307 --std .3081 --scheme dense"
+    " -o build/dense\n\n"
+    "prap compress net.onnx --calibration train.npz --set 'conv*=2,4,0.375' -o build/net"
 )
 def compress(
     network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")],
@@ -161,12 +145,15 @@ def compress(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
     ],
-    scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = (
-        Scheme.prap
-    ),
-    keep: Annotated[
-        float | None,
-        typer.Option("--keep", help="Share of weight patterns kept, 0 to 1 (1: dense).", min=0),
+    scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = "prap",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="LAYER=C,V,KEEP",
+            help="For layers whose name matches LAYER (* and ? allowed): channels in a group,"
+            " kept positions, share of patterns kept (1: dense). Can be given again.",
+        ),
     ] = None,
     mean: Annotated[
         str | None,
@@ -180,7 +167,7 @@ def compress(
     ] = None,
     layout: Annotated[
         Layout, typer.Option("--layout", help="Order of the axes of the images.")
-    ] = Layout.auto,
+    ] = "auto",
     limit: Annotated[
         int, typer.Option("--limit", help="Calibration images used at most.", min=1)
     ] = 256,
@@ -201,12 +188,12 @@ def compress(
             network,
             calibration,
             out,
-            scheme=scheme.value,
-            keep=keep,
+            scheme=scheme,
+            settings=_settings(settings or [], scheme),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             scale=scale,
-            layout=None if layout is Layout.auto else layout.value,
+            layout=layout,
             limit=limit,
             replace=force,
             config=_engine(adcs, merge_lanes, latency),
@@ -218,7 +205,7 @@ def compress(
     _write_json(json_file, summary)
 
 
-@app.command(epilog="Example:  prap evaluate build/net --images test.npz --json accuracy.json")
+@app.command(epilog="Example:\n\nprap evaluate build/net --images test.npz --json accuracy.json")
 def evaluate(
     folder: Folder,
     images: Images,
@@ -233,13 +220,13 @@ def evaluate(
     from prap_hw import workflow
 
     with console.progress() as report:
-        figures = workflow.evaluate(folder, images, labels=labels, limit=limit, report=report)
+        figures = workflow.evaluate(folder, _pair(images, labels), limit=limit, report=report)
     screen = console.console()
     screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     _write_json(json_file, figures)
 
 
-@app.command(epilog="Example:  prap cosim build/net --images test.npz --count 2 --adcs 4")
+@app.command(epilog="Example:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4")
 def cosim(
     folder: Folder,
     images: Images,
@@ -259,8 +246,7 @@ def cosim(
     with console.progress() as report:
         figures = workflow.cosim(
             folder,
-            images,
-            labels=labels,
+            _pair(images, labels),
             count=count,
             config=_engine(adcs, merge_lanes, latency),
             report=report,
@@ -272,7 +258,7 @@ def cosim(
     _judge(figures)
 
 
-@app.command(epilog="Example:  prap verilog -o build/verilog --adcs 8 --open-port")
+@app.command(epilog="Example:\n\nprap verilog -o build/verilog --adcs 8 --open-port")
 def verilog(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
     adcs: Adcs = 8,
@@ -285,18 +271,32 @@ def verilog(
             help="Leave the crossbar port open, for an analog macro.",
         ),
     ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="With the trace ports that the benches read.")
+    ] = False,
+    fit: Annotated[
+        Path | None,
+        typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the Verilog of the engine."""
     from prap_hw import workflow
 
-    config = _engine(adcs, merge_lanes, latency)
     with console.progress() as report:
-        for path in workflow.write_verilog(out, config, open_port=open_port, report=report):
-            print(path)
+        written = workflow.write_verilog(
+            out,
+            _engine(adcs, merge_lanes, latency),
+            program=fit,
+            open_port=open_port,
+            trace=trace,
+            report=report,
+        )
+    for path in written:
+        print(path)
 
 
-@app.command(epilog="Example:  prap golden ../shared/golden")
+@app.command(epilog="Example:\n\nprap golden ../shared/golden")
 def golden(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder of golden cases with its index.json.")
@@ -308,17 +308,41 @@ def golden(
     from prap_hw import workflow
 
     figures = workflow.check_golden(folder)
+    _write_json(json_file, figures)
     for line in figures["lines"]:
         print(line)
-    _write_json(json_file, figures)
-    print(f"{figures['reproduced']} of {figures['cases']} cases reproduced")
-    if figures["failed"]:
+    if figures["failures"]:
         raise Exit(DIFFERENT)
 
 
 def _engine(adcs: int, merge_lanes: int, latency: int) -> dict[str, int]:
     """The settings of the engine that the command line offers, checked when they are used."""
     return {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
+
+
+def _pair(images: Path, labels: Path | None) -> list[Path]:
+    return [images] if labels is None else [images, labels]
+
+
+def _settings(texts: list[str], scheme: str) -> dict[str, Any]:
+    """Read ``conv2=2,4,0.375`` into layer settings by name pattern."""
+    from refmodel.schemes import LayerSetting
+
+    result = {}
+    for text in texts:
+        name, _, values = text.rpartition("=")
+        parts = values.split(",")
+        try:
+            channels, positions, keep = int(parts[0]), int(parts[1]), float(parts[2])
+            chosen = LayerSetting(scheme=scheme, channels=channels, positions=positions, keep=keep)
+        except (IndexError, ValueError) as problem:
+            raise InputError(
+                f"expected LAYER=C,V,KEEP, found {text!r} in --set ({problem})"
+            ) from None
+        if not name or len(parts) != 3:
+            raise InputError(f"expected LAYER=C,V,KEEP, found {text!r} in --set")
+        result[name] = chosen
+    return result
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -137,7 +137,7 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
         total: list[object] = ["all"]
         total += [sum(layer.get(key) or 0 for layer in layers) for key in keys[1:]]
         rows.append(total)
-    return table("Layers (one image)", [LAYER_COLUMNS[key] for key in keys], rows)
+    return table("Layers (cycles for one image)", [LAYER_COLUMNS[key] for key in keys], rows)
 
 
 def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:

@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from prap_hw.files import new_file
-from refmodel.compile import flat_words, gathers_of_slots, ou_count, ous_of_gathers
+from refmodel.compile import flat_words, gathers_of_slots, ous_of_gathers
 from refmodel.config import MIN_SHIFT, SHIFT_NONE, EngineConfig
+from refmodel.golden import cells
 from refmodel.program import LayerProgram
 
 INK, MUTED, RULE, PAPER = "#1c2733", "#5d6b7a", "#d9dfe6", "#ffffff"
@@ -51,7 +52,7 @@ BOUNDS = {
 TINTS = ("#c7dbea", "#f6dfb4")
 """Background of the OUs of even and odd groups."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "prap",
     "font.family": "sans-serif",
@@ -192,38 +193,36 @@ def occupancy(layer: LayerProgram, config: EngineConfig) -> Occupancy:
     then down, then on to the next crossbar.
     """
     size, rows, cols = config.crossbar_size, config.ou_rows, config.ou_cols
-    per_ou, bits = config.patterns_per_ou, config.columns_per_weight
-    total = ou_count(layer, config)
-    arrays = -(-total // config.ous_per_crossbar)
-    cells = np.zeros((arrays, size, size), np.uint8)
+    content = cells(layer, config)
+    total = len(content)
     ous = ous_of_gathers(layer, config)
-    group_of = np.repeat(np.arange(len(layer.group_kept)), layer.group_gathers)
-    used = layer.gather_rows
-    # Two's complement bit columns, the lowest bit in the first.
-    columns = (layer.weights.astype(np.int64)[:, :, None] >> np.arange(bits)) & 1
-    ou = pattern = 0
-    wordlines = used_cells = ones = 0
-    for gather, count in enumerate(layer.gather_patterns.tolist()):
-        tint = 1 + 2 * (int(group_of[gather]) & 1)
-        for first in range(0, count, per_ou):
-            block = columns[pattern + first : pattern + min(first + per_ou, count)]
-            array, rest = divmod(ou, config.ous_per_crossbar)
-            row, col = divmod(rest, config.col_blocks)
-            height, width = int(used[gather]), block.shape[0] * bits
-            content = block[:, :height].transpose(1, 0, 2).reshape(height, width)
-            area = cells[array, row * rows : row * rows + height]
-            area[:, col * cols : col * cols + width] = tint + content
-            wordlines += height
-            used_cells += height * width
-            ones += int(content.sum())
-            ou += 1
-        pattern += count
-    assert ou == total == int(ous.sum())
+    gather = np.repeat(np.arange(len(ous)), ous)
+    odd = np.repeat(np.arange(len(layer.group_kept)), layer.group_gathers) & 1
+    # Patterns fill the OUs of a gather from the left; the last one may have room.
+    within = np.arange(total) - np.repeat(np.cumsum(ous) - ous, ous)
+    patterns = np.minimum(
+        layer.gather_patterns[gather] - within * config.patterns_per_ou, config.patterns_per_ou
+    )
+    height = layer.gather_rows[gather]
+    width = patterns * config.columns_per_weight
+    used = (np.arange(rows)[:, None] < height[:, None, None]) & (
+        np.arange(cols) < width[:, None, None]
+    )
+    coloured = np.where(used, 1 + 2 * odd[gather][:, None, None] + content, 0).astype(np.uint8)
+    arrays = -(-total // config.ous_per_crossbar)
+    blocks = np.zeros((arrays * config.ous_per_crossbar, rows, cols), np.uint8)
+    blocks[:total] = coloured
+    grid = blocks.reshape(arrays, config.row_blocks, config.col_blocks, rows, cols)
+    filled = grid.transpose(0, 1, 3, 2, 4).reshape(
+        arrays, config.row_blocks * rows, config.col_blocks * cols
+    )
+    picture = np.zeros((arrays, size, size), np.uint8)
+    picture[:, : filled.shape[1], : filled.shape[2]] = filled
     return Occupancy(
-        cells=cells,
+        cells=picture,
         ous=total,
-        rows_used=wordlines / (total * rows),
-        ones=ones / used_cells,
+        rows_used=float(height.sum()) / (total * rows),
+        ones=float(content.sum()) / int(used.sum()),
     )
 
 
@@ -349,9 +348,9 @@ def draw_crossbars(programs: Sequence[LayerProgram], config: EngineConfig, most:
     for layer in programs:
         use = occupancy(layer, config)
         arrays = len(use.cells)
-        for a, cells in enumerate(use.cells[:most]):
+        for a, picture in enumerate(use.cells[:most]):
             name = layer.name if arrays == 1 else f"{layer.name} {a + 1}/{arrays}"
-            panels.append((name, cells))
+            panels.append((name, picture))
     colours = np.array(
         [
             to_rgb(colour)
@@ -366,11 +365,11 @@ def draw_crossbars(programs: Sequence[LayerProgram], config: EngineConfig, most:
         axes.set_axis_off()
         if index >= len(panels):
             continue
-        name, cells = panels[index]
-        axes.imshow(colours[cells], interpolation="none")
+        name, picture = panels[index]
+        axes.imshow(colours[picture], interpolation="none")
         axes.set_title(name, fontsize=9)
         axes.add_patch(
-            Rectangle((-0.5, -0.5), *cells.shape, fill=False, edgecolor=RULE, linewidth=1)
+            Rectangle((-0.5, -0.5), *picture.shape, fill=False, edgecolor=RULE, linewidth=1)
         )
     figure.subplots_adjust(left=0.005, right=0.995, top=1 - 0.22 / (2.32 * down), bottom=0.01,
                            wspace=0.06, hspace=0.14)  # fmt: skip

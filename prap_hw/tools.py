@@ -1,7 +1,7 @@
 """What the machine must have beside Python packages, each with the Debian package that brings it.
 
-Standard library only and free of imports from this package: ``make setup`` runs it as a script
-before there is an environment.
+``make setup`` runs it as a script before there is an environment, so what that needs is standard
+library only.
 """
 
 import ctypes.util
@@ -61,6 +61,15 @@ def missing() -> list[str]:
         package = f"libpython{version}"
         found.append(f"libpython (cocotb loads it; Debian: apt install {package})")
     return found
+
+
+def require() -> None:
+    """Raise InputError where something is missing, before anything is built."""
+    from refmodel.errors import InputError
+
+    gone = missing()
+    if gone:
+        raise InputError(f"missing {'; '.join(gone)}")
 
 
 def main() -> int:

