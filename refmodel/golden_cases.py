@@ -161,7 +161,7 @@ def _read_index(file: Path) -> list[dict[str, Any]]:
 def _read_arrays(file: Path, names: list[str]) -> Arrays:
     """Read arrays from an archive."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             absent = [name for name in names if name not in archive.files]
             if absent:
                 raise InputError(f"expected an array {absent[0]!r}, found none in {file}")

@@ -17,7 +17,7 @@ from refmodel.reuse import (
     weight_scale,
 )
 
-SEEDS = range(10)
+SEEDS = range(12)
 
 
 def layer(*patterns: list[int]) -> np.ndarray:
@@ -93,19 +93,22 @@ CASES = [
 
 
 def random_layer(seed: int, case) -> tuple[np.ndarray, np.ndarray]:
-    """Draw codes and their mask. Every third seed is coarse, every third sparse and tiny in parts.
+    """Draw codes and their mask: by seed modulo 4 plain, coarse, sparse, or halves of a step.
 
     So there are ties of norms and distances, patterns of norm 0, kept patterns that round to zero,
-    patterns that are empty on a kept shape, and scales down to 2^-8.
+    patterns that are empty on a kept shape, scales down to 2^-8, and halves to round.
     """
     rng = np.random.default_rng(seed)
     shape, channels, positions, _ = case
     weight = rng.standard_normal(shape) * np.exp(0.7 * rng.standard_normal(shape))
-    if seed % 3 == 1:
+    if seed % 4 == 1:
         weight = rng.integers(-3, 4, shape) * 0.25
-    if seed % 3 == 2:
+    if seed % 4 == 2:
         weight *= rng.random(shape) < 0.25
         weight *= 2.0 ** -rng.integers(0, 12, (shape[0], 1, 1, 1))
+    if seed % 4 == 3:
+        weight = rng.integers(-6, 7, shape) * 128.0
+        weight.flat[0] = SIMILAR_LEVELS
     weight = weight.astype(np.float32)
     return quantise(weight, SIMILAR_LEVELS), shape_mask(weight, channels, positions)
 

@@ -1,0 +1,230 @@
+"""Golden cases: the published program's results, and what is said of damaged folders."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refmodel import golden_cases
+from refmodel.errors import InputError
+from refmodel.golden_cases import check_folder
+
+FEW = Path(__file__).parent / "golden"
+"""Some published cases, so that every checkout has them."""
+
+ALL = Path(__file__).parents[2] / "shared" / "golden"
+"""All 125 published cases, where they are beside this checkout."""
+
+PUBLISHED = [FEW, ALL] if ALL.is_dir() else [FEW]
+SHAPE_ARGUMENTS = {
+    "channel_number": 1,
+    "pattern_value_number": 2,
+    "pattern_shape_number": 8,
+    "OU_size": 8,
+}
+WEIGHTS = np.array([[1, 2, 3, 0, 0, 0, 0, 0, 0]] * 2, np.float32).reshape(2, 1, 3, 3)
+MASK = np.array([[0, 1, 1, 0, 0, 0, 0, 0, 0]] * 2, np.uint8).reshape(2, 1, 3, 3)
+
+
+def case(name: str, **changes) -> dict:
+    return {
+        "id": name,
+        "file": f"{name}.npz",
+        "function": "get_shape_mask",
+        "args": SHAPE_ARGUMENTS,
+        "outputs": ["mask"],
+    } | changes
+
+
+def write(folder: Path, *cases: dict, **arrays: np.ndarray) -> Path:
+    """Write a folder; every case gets the same archive."""
+    for entry in cases:
+        np.savez(folder / entry["file"], **({"weights": WEIGHTS, "mask": MASK} | arrays))
+    (folder / "index.json").write_text(json.dumps({"cases": cases}))
+    return folder
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.parent.name)
+def test_the_published_cases_are_reproduced(folder):
+    report = check_folder(folder)
+    expected, cases = (11, 11) if folder == FEW else (47, 125)
+    assert report.failures == ()
+    assert report.lines()[-1] == f"{expected} of {cases} cases reproduced"
+    assert report.cases == report.reproduced + sum(report.not_implemented.values())
+
+
+MAP = golden_cases.prap_map
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda codes, mask, channels, keep: MAP(codes, mask * 0 + 1, channels, keep),
+        lambda codes, mask, channels, keep: MAP(codes * mask, mask, channels, keep),
+        lambda codes, mask, channels, keep: MAP(codes, mask, channels, keep * 0.9),
+    ],
+    ids=["no-mask", "masked-codes", "less-kept"],
+)
+def test_mutant_maps_fail_published_cases(monkeypatch, mutant):
+    monkeypatch.setattr(golden_cases, "prap_map", mutant)
+    assert check_folder(FEW).failures
+
+
+def test_other_folders_of_the_form_work(tmp_path):
+    folder = write(tmp_path, case("a"), case("b", function="get_ORC_mask"), case("c"))
+    report = check_folder(str(folder))
+    assert report.lines() == ["not implemented: get_ORC_mask (1 case)", "2 of 3 cases reproduced"]
+
+
+def test_a_worked_map_is_reproduced(tmp_path):
+    # A fully connected layer of one group: outputs [4, 2], [2, 1] (its half) and zeros.
+    weights = np.array([[4, 2], [2, 1], [0, 0]], np.float32)
+    # Codes 32512 and 16256; 16256 / 256 = 63.5 rounds to 64: y = [127, 64], s * y = [63.5, 32].
+    entry = case(
+        "fc",
+        function="pattern_shape_and_value_similar_translate",
+        args=SHAPE_ARGUMENTS | {"channel_number": 2, "threshold": 0.4},
+        outputs=["map_table", "mask", "multiple_relationship_table", "reuse_ratio"],
+    )
+    table = np.array([[[1, 0], [2, -1], [-1, 0]]] * 2, np.int16)
+    scales = np.array([[1, 1], [0.5, 0.5], [0, 0]], np.float32)
+    arrays = {
+        "weights": weights,
+        "mask": np.ones((3, 2), np.uint8),
+        "map_table": table,
+        "multiple_relationship_table": scales,
+        "reuse_ratio": np.array(2 / 3),
+    }
+    assert check_folder(write(tmp_path, entry, **arrays)).lines() == ["1 of 1 cases reproduced"]
+    arrays["reuse_ratio"] = np.array(0.5)
+    arrays["map_table"] = table + np.int16(1)
+    report = check_folder(write(tmp_path, entry, **arrays))
+    reason = (
+        "map_table: 12 of 12 values differ, first at [0, 0, 0]: expected 2, found 1; "
+        "reuse_ratio: 1 of 1 values differ: expected 0.5, found 0.6666666666666666"
+    )
+    assert report.failures == (("fc", reason),)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        (
+            {"mask": 1 - MASK},
+            "mask: 18 of 18 values differ, first at [0, 0, 0, 0]: expected 1, found 0",
+        ),
+        ({"mask": MASK[:1]}, "mask: expected uint8 [1, 1, 3, 3], found uint8 [2, 1, 3, 3]"),
+        (
+            {"mask": MASK.astype(np.int8)},
+            "mask: expected int8 [2, 1, 3, 3], found uint8 [2, 1, 3, 3]",
+        ),
+    ],
+    ids=["values", "shape", "type"],
+)
+def test_a_difference_is_reported(tmp_path, arrays, reason):
+    report = check_folder(write(tmp_path, case("a"), **arrays))
+    assert report.failures == (("a", reason),)
+    assert report.lines() == [f"failed: a: {reason}", "0 of 1 cases reproduced"]
+
+
+def test_an_output_that_does_not_exist_is_reported(tmp_path):
+    report = check_folder(write(tmp_path, case("a", outputs=["code"]), code=MASK))
+    assert report.failures == (("a", "code: no such output"),)
+
+
+def test_an_empty_folder_of_cases_has_none(tmp_path):
+    assert check_folder(write(tmp_path)).lines() == ["0 of 0 cases reproduced"]
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        check_folder(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("expected ")
+    return message
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    assert f"found none at {tmp_path / 'no' / 'index.json'}" in refusal(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "expected JSON, found none (Expecting property name"),
+        ("[]", "expected an object with a list 'cases', found none in"),
+        ('{"cases": {}}', "expected an object with a list 'cases', found none in"),
+        ('{"cases": [1]}', "expected a str as 'id', found None in case 0 of"),
+        (json.dumps({"cases": [case("a"), case("b", args=None)]}),
+         "expected a dict as 'args', found None in case 1 of"),
+        (json.dumps({"cases": [case("a", outputs=[])]}),
+         "expected 'outputs' to compare, found none in case 0 of"),
+    ],
+    ids=["json", "list", "no-list", "no-case", "field", "outputs"],
+)  # fmt: skip
+def test_a_bad_index_is_refused(tmp_path, text, expected):
+    (tmp_path / "index.json").write_text(text)
+    message = refusal(tmp_path)
+    assert message.startswith(expected)
+    assert str(tmp_path / "index.json") in message
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def corrupt(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[150] ^= 0xFF
+    file.write_bytes(data)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def plain_array(file: Path) -> None:
+    with file.open("wb") as stream:
+        np.save(stream, WEIGHTS)
+
+
+def objects(file: Path) -> None:
+    np.savez(file, weights=np.array([{}], object), mask=MASK)
+
+
+@pytest.mark.parametrize("damage", [cut, corrupt, empty, plain_array, objects])
+def test_a_damaged_archive_is_refused(tmp_path, damage):
+    folder = write(tmp_path, case("a"))
+    damage(folder / "a.npz")
+    message = refusal(folder)
+    assert message.startswith("expected an npz archive, found none (")
+    assert message.endswith(f"in {folder / 'a.npz'}")
+
+
+def test_a_missing_archive_is_refused(tmp_path):
+    folder = write(tmp_path, case("a"))
+    (folder / "a.npz").unlink()
+    assert refusal(folder) == f"expected a file, found none at {folder / 'a.npz'}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "arrays", "expected"),
+    [
+        ({"outputs": ["masks"]}, {}, "expected an array 'masks', found none in"),
+        ({"args": {}}, {}, "expected an argument 'channel_number', found none for"),
+        ({}, {"weights": WEIGHTS[0]}, "expected weights of 2 or 4 dimensions, found 3 in"),
+        ({}, {"weights": WEIGHTS * np.float32(np.nan)},
+         "expected a usable case, found that weight must be finite, not"),
+        ({}, {"weights": WEIGHTS.astype(float)},
+         "expected a usable case, found that weight must be a float32 array, not 'float64' for"),
+        ({"args": SHAPE_ARGUMENTS | {"OU_size": "8"}}, {},
+         "expected a usable case, found that rows must be an integer, not '8' for"),
+    ],
+    ids=["array", "argument", "dimensions", "nan", "type", "argument-type"],
+)  # fmt: skip
+def test_an_unusable_case_is_refused(tmp_path, changes, arrays, expected):
+    message = refusal(write(tmp_path, case("a", **changes), **arrays))
+    assert message.startswith(expected)
+    assert str(tmp_path / "a.npz") in message

@@ -1,0 +1,424 @@
+"""Layers as weight patterns and reuse words, and the settings of a network."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from refmodel import schemes
+from refmodel.errors import InputError
+from refmodel.prune import shape_mask
+from refmodel.reuse import DENSE_LEVELS, SIMILAR_LEVELS, prap_map, quantise
+from refmodel.schemes import (
+    LayerMapping,
+    LayerSetting,
+    default_setting,
+    map_layer,
+    network_settings,
+)
+
+SEEDS = range(4)
+
+
+def prap(channels: int, positions: int, keep: float, **options) -> LayerSetting:
+    return LayerSetting(scheme="prap", channels=channels, positions=positions, keep=keep, **options)
+
+
+def random_weight(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal(shape) * np.exp(0.7 * rng.standard_normal(shape))
+    if seed % 2:
+        weight = rng.integers(-2, 3, shape) * 0.5
+    return weight.astype(np.float32)
+
+
+def decode(mapping: LayerMapping, shape: tuple[int, ...], groups: int) -> np.ndarray:
+    """Sum what the pattern groups give to every weight, word by word, as the engine would."""
+    outputs, inputs, _, width = shape
+    total = np.zeros(shape, np.int64)
+    for group in mapping.groups:
+        for j in range(group.outputs):
+            output = group.first_output + j
+            first = output // (outputs // groups) * inputs
+            words = [(j, 0, 1)]
+            if not mapping.identity:
+                words = zip(
+                    group.slot[j].tolist(), group.shift[j].tolist(), group.sign[j].tolist(),
+                    strict=True,
+                )  # fmt: skip
+            for slot, shift, sign in words:
+                if slot < 0:
+                    continue
+                rows = group.shapes[group.shape_of[slot]].tolist()
+                values = group.values[slot].tolist()
+                assert not any(values[len(rows) :])
+                for (position, channel), value in zip(rows, values, strict=False):
+                    at = (output, group.channel + channel - first, *divmod(position, width))
+                    total[at] += sign * (value << (8 + shift))
+    return total
+
+
+CASES = [
+    ((16, 4, 3, 3), 1, prap(1, 8, 0.5)),
+    ((16, 4, 3, 3), 1, prap(2, 4, 0.25)),
+    ((24, 8, 3, 3), 1, prap(4, 2, 0.125)),
+    ((16, 5, 3, 3), 1, prap(2, 4, 0.25)),
+    ((24, 3, 3, 3), 3, prap(2, 4, 0.5)),
+    ((8, 1, 3, 3), 8, prap(1, 8, 0.5)),
+    ((9, 2, 5, 5), 1, prap(1, 8, 0.4)),
+    ((9, 4, 3, 3), 1, prap(4, 9, 0.4)),
+    ((12, 20, 1, 1), 1, prap(8, 1, 0.3)),
+    ((12, 40, 1, 1), 1, prap(32, 1, 0.3)),
+    ((16, 4, 3, 3), 1, prap(2, 4, 0.01)),
+    ((16, 4, 3, 3), 1, prap(2, 4, 1.0)),
+    ((12, 6, 3, 2), 2, LayerSetting()),
+    ((5, 11, 1, 1), 1, LayerSetting()),
+]
+
+
+@pytest.mark.parametrize("rows", [8, 9])
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}-{case[2].keep}")
+def test_the_patterns_decode_to_the_effective_weights(case, seed, rows):
+    shape, groups, setting = case
+    mapping = map_layer(random_weight(seed, shape), groups, "prap", setting, rows)
+    assert np.array_equal(decode(mapping, shape, groups), mapping.weight_q8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("case", CASES[:11], ids=lambda case: f"{case[0]}-{case[1]}-{case[2].keep}")
+def test_prap_weights_are_those_of_rules_3_and_7(case, seed):
+    shape, groups, setting = case
+    setting = prap(setting.channels, setting.positions, setting.keep, recover=False)
+    weight = random_weight(seed, shape)
+    mapping = map_layer(weight, groups, "prap", setting)
+    codes = quantise(weight, SIMILAR_LEVELS)
+    expected = np.zeros(shape, np.int64)
+    counts = np.zeros(3, int)
+    for part in np.split(np.arange(shape[0]), groups):
+        mask = shape_mask(weight[part], setting.channels, setting.positions)
+        found = prap_map(codes[part], mask, setting.channels, setting.keep)
+        counts += found.kept, found.reused, found.dropped
+        for output, row in zip(part, found.target.T, strict=True):
+            for channel in range(shape[1]):
+                group = channel // setting.channels
+                if row[group] >= 0:
+                    kept = part[row[group]]
+                    y = np.rint(codes[kept, channel] / 256) * mask[row[group], channel]
+                    k = float(found.exponent[group, output - part[0]])
+                    expected[output, channel] = y * 256 * 2.0**k
+    assert np.array_equal(mapping.weight_q8, expected)
+    assert [mapping.kept, mapping.reused, mapping.dropped] == counts.tolist()
+    assert mapping.patterns == -(-shape[1] // setting.channels) * shape[0]
+    assert mapping.reuse_ratio == (counts[1] + counts[2]) / mapping.patterns
+    assert mapping.scheme == "prap"
+
+
+@pytest.mark.parametrize("case", CASES[:11], ids=lambda case: f"{case[0]}-{case[1]}-{case[2].keep}")
+def test_groups_are_in_form(case):
+    shape, groups, setting = case
+    mapping = map_layer(random_weight(0, shape), groups, "prap", setting)
+    assert sum(group.kept for group in mapping.groups) == mapping.kept
+    for group in mapping.groups:
+        assert 0 <= group.channel < group.channel + group.channels <= shape[1] * groups
+        assert group.outputs == shape[0] // groups
+        assert group.slot.shape == group.shift.shape == group.sign.shape == (group.outputs, 1)
+        assert (group.slot.dtype, group.shift.dtype, group.sign.dtype) == ("i4", "i1", "i1")
+        assert (group.values.dtype, group.shape_of.dtype) == ("i1", "i4")
+        assert group.values.shape[0] == group.kept
+        assert (np.diff(group.shape_of) >= 0).all()
+        assert set(group.shape_of.tolist()) == set(range(len(group.shapes)))
+        assert group.slot.max() == group.kept - 1
+        for rows in group.shapes:
+            assert rows.dtype == np.int32
+            assert rows.tolist() == sorted(rows.tolist())
+            assert rows[:, 1].max() < group.channels
+    first = {group.first_output for group in mapping.groups}
+    assert first == set(range(0, shape[0], shape[0] // groups))
+
+
+def test_a_prap_layer_by_hand():
+    # Largest code 32512 = 127 steps. Output 0: [127, -64]; output 1 is half of it, output 2 zero.
+    weight = np.array([[127, -64], [63.5, -32], [0, 0]], np.float32)[:, :, None, None]
+    mapping = map_layer(weight, 1, "prap", prap(2, 1, 0.34))
+    (group,) = mapping.groups
+    assert group.values.tolist() == [[127, -64]]
+    assert group.shapes[0].tolist() == [[0, 0], [0, 1]]
+    assert group.slot.tolist() == [[0], [0], [-1]]
+    assert group.shift.tolist() == [[0], [-1], [0]]
+    assert mapping.weight_q8[:, :, 0, 0].tolist() == [
+        [127 * 256, -64 * 256],
+        [127 * 128, -64 * 128],
+        [0, 0],
+    ]
+    assert (mapping.kept, mapping.reused, mapping.dropped, mapping.ous_dense) == (1, 1, 1, 3)
+
+
+def test_a_dense_layer_by_hand():
+    # Rows by position, then channel: (0, 0), (0, 1), (0, 2), (1, 0), ... in chunks of 4.
+    weight = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 1, 2)
+    mapping = map_layer(weight, 1, "dense", LayerSetting(), 4)
+    assert mapping.identity
+    assert mapping.full_offsets
+    assert [group.kept for group in mapping.groups] == [2, 2]
+    assert mapping.groups[0].shapes[0].tolist() == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    assert mapping.groups[1].shapes[0].tolist() == [[1, 1], [1, 2]]
+    # rint(w * 127 / 12) of weights 1, 3, 5, 2: 10.58, 31.75, 52.92, 21.17.
+    assert mapping.groups[0].values[0].tolist() == [11, 32, 53, 21]
+    assert np.array_equal(mapping.weight_q8, quantise(weight, DENSE_LEVELS).astype(int) * 256)
+    assert (mapping.kept, mapping.patterns, mapping.ous_dense) == (4, 4, 4)
+
+
+def test_channels_are_absolute_in_grouped_layers():
+    mapping = map_layer(random_weight(0, (16, 3, 3, 3)), 2, "prap", prap(2, 4, 0.5))
+    places = [(g.channel, g.channels, g.first_output, g.outputs) for g in mapping.groups]
+    assert places == [(0, 2, 0, 8), (2, 1, 0, 8), (3, 2, 8, 8), (5, 1, 8, 8)]
+
+
+def test_where_nothing_is_kept_one_group_stands_for_its_outputs():
+    mapping = map_layer(random_weight(0, (8, 4, 3, 3)), 2, "prap", prap(1, 8, 0.1))
+    assert [(g.channel, g.first_output, g.kept) for g in mapping.groups] == [(0, 0, 0), (4, 4, 0)]
+    assert all((group.slot == -1).all() and not group.shapes for group in mapping.groups)
+    assert mapping.dropped == mapping.patterns == 32
+    assert not mapping.weight_q8.any()
+
+
+def test_a_group_with_nothing_kept_is_absent():
+    weight = random_weight(0, (8, 4, 3, 3))
+    weight[:, 2:] = 0
+    mapping = map_layer(weight, 1, "prap", prap(2, 4, 0.5))
+    assert [group.channel for group in mapping.groups] == [0]
+
+
+def test_whole_positions_need_no_full_offsets():
+    assert not map_layer(random_weight(0, (8, 4, 3, 3)), 1, "prap", prap(2, 4, 0.5)).full_offsets
+    assert not map_layer(random_weight(0, (8, 12, 1, 1)), 1, "prap", prap(8, 1, 0.5)).full_offsets
+    assert map_layer(random_weight(0, (8, 12, 1, 1)), 1, "prap", prap(12, 1, 0.5)).full_offsets
+
+
+def test_weights_that_lie_on_patterns_keep_them():
+    # Two patterns and their users. Rule 7 would keep [127, -64] twice and lose [3, 100].
+    weight = np.array([[127, -64], [127, -64], [3, 100], [1.5, 50]], np.float32)[:, :, None, None]
+    found = map_layer(weight, 1, "prap", prap(2, 1, 0.5))
+    assert np.array_equal(found.weight_q8, weight * 256)
+    assert found.groups[0].slot[:, 0].tolist() == [0, 0, 1, 1]
+    assert found.groups[0].values.tolist() == [[127, -64], [3, 100]]
+    chosen = map_layer(weight, 1, "prap", prap(2, 1, 0.5, recover=False))
+    assert chosen.groups[0].values.tolist() == [[127, -64], [127, -64]]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "setting"),
+    [
+        ("dense", prap(2, 4, 0.5)),
+        ("prap", LayerSetting()),
+        ("prap", prap(2, 4, 1.0)),
+        ("prap", prap(2, 4, 1)),
+    ],
+    ids=["network", "layer", "keep-all", "keep-all-integer"],
+)
+def test_dense_wins_over_prap(scheme, setting):
+    assert map_layer(random_weight(0, (8, 4, 3, 3)), 1, scheme, setting).scheme == "dense"
+
+
+def test_without_a_setting_the_default_holds():
+    weight = random_weight(0, (16, 4, 3, 3))
+    default = map_layer(weight, 1, "prap", default_setting(weight))
+    assert np.array_equal(map_layer(weight, 1, "prap").weight_q8, default.weight_q8)
+    assert map_layer(weight, 1, "dense").scheme == "dense"
+
+
+def wrong(**changes):
+    """A pattern-group builder that gets one field of the first non-trivial group wrong."""
+    original = schemes._pattern_groups
+
+    def build(*args, **kwargs):
+        groups = original(*args, **kwargs)
+        for name, change in changes.items():
+            object.__setattr__(groups[0], name, change(getattr(groups[0], name)))
+        return groups
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shift": lambda shift: shift - 1},
+        {"sign": lambda sign: -sign},
+        {"slot": lambda slot: np.roll(slot, 1)},
+        {"values": lambda values: values[:, ::-1]},
+        {"channel": lambda channel: channel + 1},
+        {"shapes": lambda shapes: shapes[::-1]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_mutant_words_and_patterns_are_found(monkeypatch, changes):
+    weight = random_weight(0, (16, 4, 3, 3))
+    monkeypatch.setattr(schemes, "_pattern_groups", wrong(**changes))
+    mapping = map_layer(weight, 1, "prap", prap(2, 4, 0.5))
+    assert not np.array_equal(decode(mapping, weight.shape, 1), mapping.weight_q8)
+
+
+# published/networks.json, "shape_and_value_similar" of Vgg16 and Res50: one row for every
+# combination of sizes, without the two deviating shortcuts that default_setting names:
+# (out, in, kernel, fully connected, C_g, V, keep).
+PUBLISHED = [
+    (64, 64, 3, False, 1, 8, 0.75),
+    (128, 64, 3, False, 1, 8, 0.5),
+    (128, 128, 3, False, 2, 4, 0.5),
+    (256, 128, 3, False, 2, 4, 0.25),
+    (256, 256, 3, False, 2, 4, 0.25),
+    (512, 256, 3, False, 2, 4, 0.125),
+    (512, 512, 3, False, 4, 2, 0.125),
+    (4096, 512, 1, True, 32, 1, 0.03125),
+    (4096, 4096, 1, True, 32, 1, 0.03125),
+    (64, 64, 1, False, 8, 1, 0.75),
+    (256, 64, 1, False, 8, 1, 0.25),
+    (64, 256, 1, False, 8, 1, 0.75),
+    (128, 256, 1, False, 8, 1, 0.5),
+    (512, 128, 1, False, 8, 1, 0.125),
+    (128, 512, 1, False, 16, 1, 0.5),
+    (256, 512, 1, False, 16, 1, 0.25),
+    (1024, 256, 1, False, 8, 1, 0.0625),
+    (256, 1024, 1, False, 16, 1, 0.25),
+    (512, 1024, 1, False, 16, 1, 0.125),
+    (2048, 512, 1, False, 16, 1, 0.03125),
+    (512, 2048, 1, False, 16, 1, 0.125),
+    (512, 256, 1, False, 8, 1, 0.125),
+]
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=str)
+def test_default_settings_are_the_published_ones(row):
+    outputs, inputs, kernel, connected, channels, positions, keep = row
+    found = default_setting((outputs, inputs, kernel, kernel), fully_connected=connected)
+    assert found == prap(channels, positions, keep)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "expected"),
+    [
+        ((16, 1, 3, 3), {"first": True}, LayerSetting()),
+        ((10, 256, 1, 1), {"last": True}, LayerSetting()),
+        ((32, 16, 3, 3), {"scheme": "dense"}, LayerSetting()),
+        ((32, 1, 3, 3), {"groups": 32}, LayerSetting()),
+        ((7, 16, 3, 3), {}, LayerSetting()),
+        ((16, 16, 3, 3), {}, prap(1, 8, 0.75)),
+        ((32, 16, 3, 3), {}, prap(1, 8, 0.75)),
+        ((64, 8, 3, 3), {"groups": 2}, prap(1, 8, 0.75)),
+        ((120, 256, 1, 1), {"fully_connected": True}, prap(8, 1, 64 / 120)),
+        ((64, 64, 3, 3), {"ou_rows": 9}, prap(1, 9, 0.75)),
+        ((512, 512, 3, 3), {"ou_rows": 4}, prap(4, 1, 0.125)),
+        ((64, 64, 1, 1), {"ou_rows": 16}, prap(16, 1, 0.75)),
+    ],
+    ids=str,
+)
+def test_default_settings_elsewhere(shape, options, expected):
+    assert default_setting(shape, **options) == expected
+    assert default_setting(np.zeros(shape, np.float32), **options) == expected
+
+
+@dataclass
+class Layer:
+    """A layer as network_settings sees it."""
+
+    name: str
+    weight: np.ndarray
+    groups: int = 1
+    in_shape: tuple[int, int, int] = (8, 8, 16)
+
+
+NETWORK = [
+    Layer("conv1", np.zeros((16, 1, 3, 3), np.float32)),
+    Layer("block/conv2", np.zeros((32, 16, 3, 3), np.float32)),
+    Layer("block/conv3", np.zeros((64, 32, 3, 3), np.float32)),
+    Layer("hidden", np.zeros((128, 512, 1, 1), np.float32), in_shape=(1, 1, 512)),
+    Layer("fc", np.zeros((10, 128, 1, 1), np.float32), in_shape=(1, 1, 128)),
+]
+
+
+def test_every_layer_of_a_network_gets_a_setting():
+    assert network_settings(NETWORK, "prap") == {
+        "conv1": LayerSetting(),
+        "block/conv2": prap(1, 8, 0.75),
+        "block/conv3": prap(1, 8, 0.75),
+        "hidden": prap(32, 1, 0.5),
+        "fc": LayerSetting(),
+    }
+    assert set(network_settings(NETWORK, "dense").values()) == {LayerSetting()}
+
+
+def test_the_first_name_pattern_that_matches_holds():
+    chosen = {"*conv3": prap(4, 2, 0.25), "block/*": prap(2, 4, 0.5), "fc": prap(8, 1, 0.5)}
+    found = network_settings(NETWORK, "prap", chosen)
+    assert found["block/conv2"] == prap(2, 4, 0.5)
+    assert found["block/conv3"] == prap(4, 2, 0.25)
+    assert found["conv1"] == LayerSetting()
+    assert found["fc"] == prap(8, 1, 0.5)
+
+
+def test_a_name_pattern_that_matches_nothing_is_refused():
+    message = r"expected a layer that matches 'Conv\*', found only conv1, block/conv2, "
+    with pytest.raises(InputError, match=message):
+        network_settings(NETWORK, "prap", {"Conv*": prap(1, 8, 0.5)})
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "fields"),
+    [
+        (ValueError, "scheme must be one of dense, prap, not 'orc'", {"scheme": "orc"}),
+        (ValueError, "channels must be 1 to 4096, not 0", {"channels": 0}),
+        (TypeError, "channels must be an integer, not 1.0", {"channels": 1.0}),
+        (ValueError, "positions must be 1 to 4096, not 5000", {"positions": 5000}),
+        (TypeError, "positions must be an integer, not True", {"positions": True}),
+        (ValueError, "keep must be 0 to 1, not nan", {"keep": float("nan")}),
+        (ValueError, "keep must be 0 to 1, not -0.5", {"keep": -0.5}),
+        (TypeError, "keep must be a number, not '1'", {"keep": "1"}),
+        (TypeError, "recover must be a bool, not 1", {"recover": 1}),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused(error, message, fields):
+    with pytest.raises(error) as caught:
+        LayerSetting(**fields)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("scheme must be one of dense, prap, not 'orc'", (1, "orc", LayerSetting(), 8)),
+        ("groups must divide 8 outputs, not 3", (3, "prap", LayerSetting(), 8)),
+        ("groups must divide 8 outputs, not 0", (0, "prap", LayerSetting(), 8)),
+        ("ou_rows must be at least 1, not 0", (1, "prap", LayerSetting(), 0)),
+    ],
+    ids=str,
+)
+def test_bad_layers_are_refused(message, arguments):
+    with pytest.raises(ValueError, match="must") as caught:
+        map_layer(np.ones((8, 4, 3, 3), np.float32), *arguments)
+    assert str(caught.value) == message
+
+
+def test_a_setting_of_another_scheme_is_refused(monkeypatch):
+    monkeypatch.setattr(schemes, "SCHEMES", {**schemes.SCHEMES, "other": schemes.map_dense})
+    message = "setting must be for the scheme 'other', not 'prap'"
+    with pytest.raises(ValueError, match=message):
+        map_layer(np.ones((8, 4, 3, 3), np.float32), 1, "other", prap(1, 8, 0.5))
+
+
+def test_default_setting_wants_four_dimensions():
+    message = r"weight must have the shape \[out, in, kh, kw\], not \(8, 4\)"
+    with pytest.raises(ValueError, match=message):
+        default_setting((8, 4))
+
+
+def test_a_shift_that_no_word_holds_is_refused():
+    # 360 rows: y = [128 + 2, 128, ...] rounds to one step, x is in one row; 2^7 = 128 steps.
+    weight = np.full((2, 400, 1, 1), 128, np.float32)
+    weight[0, 0] = 130
+    weight[1] = 0
+    weight[1, 0] = 32512
+    with pytest.raises(InputError, match="expected shifts of at most 6, found 7 in a layer with"):
+        map_layer(weight, 1, "prap", prap(400, 1, 0.5), 400)
