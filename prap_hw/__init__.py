@@ -1,1 +1,1 @@
-"""Hardware of PRAP-PIM in Amaranth, its Verilog writer, and the command line ``prap``."""
+"""The engine in Amaranth, the Verilog writer, and the command line."""

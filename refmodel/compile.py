@@ -49,6 +49,9 @@ MAX_RIGHT_SHIFT = 47
 CONSTANT_REACH = 2.0**-FRACTION_BITS
 """An output whose weighted sum moves it by at most so many codes is taken to be constant."""
 
+MAX_OUTPUT_SIDE = 4096
+"""Largest height or width of an output."""
+
 _LARGEST_CODE = (1 << INPUT_BITS) - 1
 _LARGEST_BIAS = 1 << 47
 _MOST_POSITIONS = 49
@@ -585,8 +588,10 @@ def check_fits(layer: LayerProgram, config: EngineConfig) -> None:
             f"layer {layer.name}: expected a program for OUs of {config.ou_rows} rows (ou_rows), "
             f"found {layer.ou_rows}"
         )
-    limits = {name: (getattr(config, name), need) for name, need in _needs(layer).items()}
-    limits["slots"] = config.slots, int(layer.group_kept.max())
+    needs = _needs(layer, config)
+    limits = {name: (getattr(config, name), need) for name, need in needs.items()}
+    limits["slots"] = config.slots, int(layer.group_kept.max()) + config.patterns_per_ou - 1
+    limits["output rows or columns"] = MAX_OUTPUT_SIDE, max(layer.out_shape[:2])
     limits["crossbars"] = config.crossbars, -(-ou_count(layer, config) // config.ous_per_crossbar)
     limits["acc_width"] = config.acc_width, accumulator_bits(layer, config)
     for name, (limit, need) in limits.items():
@@ -596,15 +601,30 @@ def check_fits(layer: LayerProgram, config: EngineConfig) -> None:
             )
 
 
-def _needs(layer: LayerProgram) -> dict[str, int]:
-    """What a layer needs of the depths that depend on nothing but the layer."""
+def merge_steps(layer: LayerProgram, lanes: int) -> np.ndarray:
+    """Merge cycles of each group: the blocks of ``lanes`` outputs it touches, times the terms.
+
+    Blocks are aligned to multiples of ``lanes``, so that every output has its lane.
+
+    Returns
+    -------
+    int64 [groups].
+    """
+    first = layer.group_first_output.astype(np.int64)
+    last = first + layer.group_outputs - 1
+    return (last // lanes - first // lanes + 1) * layer.terms
+
+
+def _needs(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
+    """What a layer needs of the depths of the engine's memories."""
+    lanes = config.merge_lanes
     return {
         "ous_per_pattern": int(gathers_of_slots(layer).max()),
         "max_outputs": layer.out_shape[2],
         "max_gathers": len(layer.gather_base),
         "max_segments": len(layer.segment_position),
         "max_groups": len(layer.group_kept),
-        "max_words": len(layer.word_slot),
+        "max_words": 1 if layer.identity else int(merge_steps(layer, lanes).sum()) * lanes,
         "max_positions": layer.kernel[0] * layer.kernel[1],
         "activation_bytes": math.prod(layer.padded_shape),
     }
@@ -634,7 +654,7 @@ def engine_config_for(
         raise InputError("expected a convolution or fully connected layer, found none")
     needs: dict[str, int] = {}
     for layer in layers:
-        for name, need in _needs(layer).items():
+        for name, need in _needs(layer, base).items():
             needs[name] = max(needs.get(name, 1), need)
     sizes = {name: _power_of_two(need) for name, need in needs.items()}
     sizes["ous_per_pattern"] = max(base.ous_per_pattern, needs["ous_per_pattern"])

@@ -50,13 +50,13 @@ class EngineConfig:
     crossbar_latency
         Cycles from a request to its response in the emulated crossbar, 1 to 40.
     requests_in_flight
-        Requests that may be unanswered at once; at least crossbar_latency + 2.
+        Requests that may be unanswered at once, crossbar_latency + 4 to 256.
     gather_buffers
         Gathered input vectors held ahead of the OU engine, 2 to 16.
     slots
-        Depth of the partial-sum ring, at least 2; a group's kept patterns must fit in it.
+        Depth of the partial-sum ring, a power of two from 4; a group's kept patterns must fit.
     acc_width
-        Bits of a signed accumulator, 24 to 48, 8 of them fraction bits.
+        Bits of a signed accumulator, 24 to 42, 8 of them fraction bits.
     ous_per_pattern
         Most OUs whose sums add into one slot, 1 to 16; widens the partial sum.
     max_outputs
@@ -112,10 +112,12 @@ class EngineConfig:
         self._choice("adcs", (1, 2, 4, 8))
         self._choice("merge_lanes", (1, 2, 4))
         self._check("crossbar_latency", 1, 40)
-        self._check("requests_in_flight", self.crossbar_latency + 2, 256)
+        self._check("requests_in_flight", self.crossbar_latency + 4, 256)
         self._check("gather_buffers", 2, 16)
-        self._check("slots", 2, 1 << 16)
-        self._check("acc_width", 24, 48)
+        self._check("slots", 4, 1 << 16)
+        if self.slots & (self.slots - 1):
+            raise ValueError(f"slots must be a power of two, not {self.slots!r}")
+        self._check("acc_width", 24, 42)
         self._check("ous_per_pattern", 1, 16)
         self._check("max_outputs", 1, 1 << 14)
         for name in ("max_gathers", "max_segments", "max_groups", "max_words"):

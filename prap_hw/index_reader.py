@@ -1,0 +1,89 @@
+"""An index memory and the prefetch that turns it into a stream."""
+
+from amaranth import Module, Signal
+from amaranth.hdl import ShapeLike
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from refmodel.config import bits_for
+
+
+class IndexReader(wiring.Component):
+    """Memory that is read from its first word to ``last`` over and over, as a stream.
+
+    The memory's own output register is the stream's payload, so nothing is prefetched twice.
+
+    The first word is valid two cycles after ``start``; then throughput is one word per cycle,
+    also from the last word to the first. The memory's read enable depends combinationally on
+    ``o.ready``; no output does. ``start`` discards the word at the output and goes back to the
+    first; reset leaves ``o.valid`` low until then. Writing while reading is excluded.
+
+    Parameters
+    ----------
+    shape
+        Shape of a word.
+    depth
+        Number of words.
+
+    Members
+    -------
+    w_en, w_addr, w_data : ``In``
+        Write port for loading.
+    start : ``In(1)``
+        Pulse: begin at word 0.
+    last : ``In(range(depth))``
+        Index of the last word.
+    o : ``Out(stream.Signature(shape))``
+        The words.
+    o_last : ``Out(1)``
+        Whether the word at ``o`` is the last one.
+    """
+
+    o: stream.Interface
+
+    def __init__(self, shape: ShapeLike, depth: int):
+        self.shape = shape
+        self.depth = depth
+        index = bits_for(depth)
+        super().__init__(
+            {
+                "w_en": In(1),
+                "w_addr": In(index),
+                "w_data": In(shape),
+                "start": In(1),
+                "last": In(index),
+                "o": Out(stream.Signature(shape)),
+                "o_last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.words = words = Memory(shape=self.shape, depth=self.depth, init=[])
+        write = words.write_port()
+        read = words.read_port(domain="sync")
+        m.d.comb += [
+            write.en.eq(self.w_en),
+            write.addr.eq(self.w_addr),
+            write.data.eq(self.w_data),
+        ]
+
+        pointer = Signal(bits_for(self.depth))
+        running = Signal()
+        m.d.comb += [
+            read.addr.eq(pointer),
+            read.en.eq(running & (~self.o.valid | self.o.ready)),
+            self.o.payload.eq(read.data),
+        ]
+        with m.If(read.en):
+            m.d.sync += [
+                self.o.valid.eq(1),
+                self.o_last.eq(pointer == self.last),
+                pointer.eq(pointer + 1),
+            ]
+            with m.If(pointer == self.last):
+                m.d.sync += pointer.eq(0)
+        with m.If(self.start):
+            m.d.sync += [pointer.eq(0), running.eq(1), self.o.valid.eq(0)]
+        return m

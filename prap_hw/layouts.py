@@ -1,0 +1,195 @@
+"""Payload layouts of the engine's streams and memories, from one configuration.
+
+Every struct that passes between two components is named here, so that both ends have the same
+shape. The first field of a struct is in the low bits of the port that Verilog shows.
+"""
+
+from amaranth import signed, unsigned
+from amaranth.hdl import ShapeLike
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import Out
+
+from refmodel.config import EngineConfig, bits_for
+
+COUNTER_BITS = 40
+"""Width of an event counter."""
+
+COUNTERS = (
+    "cycles",
+    "requests",
+    "ous",
+    "gathered",
+    "index_reads",
+    "merged",
+    "outputs",
+    "stall_gather",
+    "stall_slots",
+    "stall_port",
+)
+"""The event counters: cycles while busy; conversion requests; OUs run; bytes gathered; words taken
+from the index memories; reuse words merged; outputs sent; cycles in which no request was issued for
+want of a gathered vector, of free slots, or of room in the crossbar port."""
+
+POSITION_BITS = 12
+"""Bits that count output rows or columns: a layer has at most 4096 of each."""
+
+
+class Space(enum.Enum, shape=4):
+    """Where a word of the load stream goes."""
+
+    #: Layer registers, in the order of :meth:`Layouts.registers`.
+    REGISTER = 0
+    #: Gather descriptors, one to a gather.
+    DESCRIPTOR = 1
+    #: Kernel positions, one to a segment.
+    POSITION = 2
+    #: Channel offset and length, one to a segment where ``full_offsets`` is set.
+    OFFSET = 3
+    #: Group headers, one to a group.
+    HEADER = 4
+    #: Reuse words: address = step * merge_lanes + lane.
+    WORD = 5
+    #: Address offsets of the kernel positions in the padded input.
+    TABLE = 6
+    #: Bias, multiplier and shift, one to an output.
+    OUTPUT = 7
+
+
+def valid_only(layout: ShapeLike) -> wiring.Signature:
+    """A port that shows events and cannot be held up: ``valid`` and ``payload``."""
+    return wiring.Signature({"valid": Out(1), "payload": Out(layout)})
+
+
+class Layouts:
+    """All layouts of one configuration.
+
+    Parameters
+    ----------
+    config
+        Sizes of the engine.
+
+    Attributes
+    ----------
+    load, acts, cells, output
+        Payloads of the host's streams: program word, activation byte, row of cells, output code.
+    request, response, program
+        Payloads of the crossbar port.
+    registers, descriptor, offset, header, word, words, params
+        Contents of the layer registers and of the index and parameter memories.
+    segment, gathered, pending, psum, step, accumulate, result
+        Payloads of the streams between components.
+    trace_psum, trace_acc
+        Payloads of the trace ports.
+    """
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        rows = config.ou_rows
+        self.address_bits = bits_for(config.activation_bytes)
+        self.slot_bits = bits_for(config.slots)
+        self.output_bits = bits_for(config.max_outputs)
+        self.position_bits = bits_for(config.max_positions)
+        self.row_bits = bits_for(rows + 1)
+        self.chunks = config.ou_cols // config.adcs
+        pattern_bits = bits_for(config.slots + 1)
+        self.blocks = -(-config.max_outputs // config.merge_lanes)
+        self.block_bits = bits_for(self.blocks)
+
+        # Host streams.
+        self.load = data.StructLayout({"space": Space, "addr": 24, "data": 64})
+        self.acts = data.StructLayout({"data": 8, "last": 1})
+        self.output = data.StructLayout({"code": 8, "channel": self.output_bits, "last": 1})
+
+        # Crossbar port.
+        place = {
+            "crossbar": bits_for(config.crossbars),
+            "row_block": bits_for(config.row_blocks),
+            "col_block": bits_for(config.col_blocks),
+        }
+        self.cells = data.StructLayout({**place, "row": bits_for(rows), "cells": config.ou_cols})
+        self.request = data.StructLayout(
+            {
+                **place,
+                "select": bits_for(self.chunks),
+                "digits": data.ArrayLayout(unsigned(config.dac_bits), rows),
+            }
+        )
+        self.response = data.ArrayLayout(unsigned(config.code_bits), config.adcs)
+
+        # Layer registers and memories.
+        self.registers = data.StructLayout(
+            {
+                "last_column": POSITION_BITS,
+                "last_row": POSITION_BITS,
+                "column_step": self.address_bits,
+                "row_step": self.address_bits,
+                "last_descriptor": bits_for(config.max_gathers),
+                "last_segment": bits_for(config.max_segments),
+                "last_header": bits_for(config.max_groups),
+                "last_step": bits_for(self.word_depth),
+                "last_output": self.output_bits,
+                "last_term": 2,
+                "identity": 1,
+                "full_offsets": 1,
+                "zero_out": 8,
+                "clip_lo": 8,
+                "clip_hi": 8,
+            }
+        )
+        self.descriptor = data.StructLayout(
+            {
+                "base": self.address_bits,
+                "length": self.row_bits,
+                "last_segment": bits_for(rows),
+                "patterns": pattern_bits,
+                "final": 1,
+            }
+        )
+        self.offset = data.StructLayout({"channel": self.address_bits, "length": self.row_bits})
+        self.header = data.StructLayout(
+            {
+                "kept": pattern_bits,
+                "first_output": self.output_bits,
+                "last_output": self.output_bits,
+                "write": 1,
+            }
+        )
+        self.word = data.StructLayout({"slot": self.slot_bits, "shift": 4, "minus": 1})
+        self.words = data.ArrayLayout(self.word, config.merge_lanes)
+        self.params = data.StructLayout({"bias": signed(config.acc_width), "multiplier": signed(16), "shift": 6})
+
+        # Streams between components.
+        task = {"patterns": pattern_bits, "final": 1}
+        self.segment = data.StructLayout(
+            {"address": self.address_bits, "length": self.row_bits, "last": 1, **task}
+        )
+        self.gathered = data.StructLayout(
+            {"rows": data.ArrayLayout(unsigned(8), rows), "count": self.row_bits, **task}
+        )
+        self.pending = data.StructLayout(
+            {
+                "scale": 4,
+                "top": 1,
+                "first": 1,
+                "last": 1,
+                "lane": bits_for(config.patterns_per_ou),
+                "slot": self.slot_bits,
+                "accumulate": 1,
+                "final": 1,
+            }
+        )
+        self.psum = data.StructLayout(
+            {
+                "slot": self.slot_bits,
+                "sum": signed(config.psum_width),
+                "accumulate": 1,
+                "final": 1,
+            }
+        )
+        self.trace_psum = data.StructLayout({"slot": self.slot_bits, "sum": signed(config.psum_width)})
+        self.trace_acc = data.StructLayout({"output": self.output_bits, "acc": signed(config.acc_width)})
+
+    @property
+    def word_depth(self) -> int:
+        """Steps of reuse words that the index memory holds: max_words / merge_lanes, rounded up."""
+        return -(-self.config.max_words // self.config.merge_lanes)

@@ -1,0 +1,187 @@
+"""The OU engine: turns gathered vectors into conversion requests."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from prap_hw.layouts import Layouts
+from refmodel.config import EngineConfig, bits_for
+
+
+class OUEngine(wiring.Component):
+    """Run the OUs of each gathered vector: digit after digit, column group after column group.
+
+    For every OU under a vector: for every digit of the inputs, low digits first, one request for
+    each ``adcs`` columns in use. OUs are numbered consecutively from the start of the position's
+    program: column block fastest, then row block, then crossbar; ``position_end`` of the last OU
+    goes back to OU 0.
+
+    A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
+    request per cycle, without a dead cycle between OUs or vectors. What the answer means goes to
+    ``o_pending`` in the cycle of issue. An OU that opens slots waits until as many are free as an
+    OU has patterns. ``i.ready`` depends combinationally on ``i.valid``, ``o_request.ready`` and
+    ``o_pending.ready``; it is high in the cycle of a vector's last issue. Reset
+    empties the engine and frees all slots.
+
+    Members
+    -------
+    i : ``In(stream.Signature(gathered))``
+        Vectors.
+    last_descriptor : ``In``
+        Index of the last gather of a position.
+    released : ``In``
+        Slots freed in this cycle.
+    o_request : ``Out(stream.Signature(request))``
+        To the crossbar port.
+    o_pending : ``Out(stream.Signature(pending))``
+        What each answer means, in the order of requests.
+    ou_done, stall_gather, stall_slots, stall_port : ``Out(1)``
+        Events of this cycle: an OU's last request; no request because there was no vector, no
+        free slot, or no room in the port or among the unanswered.
+    """
+
+    i: stream.Interface
+    o_request: stream.Interface
+    o_pending: stream.Interface
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.layouts = layouts = Layouts(config)
+        super().__init__(
+            {
+                "i": In(stream.Signature(layouts.gathered)),
+                "last_descriptor": In(layouts.registers["last_descriptor"].shape),
+                "released": In(bits_for(config.slots + 1)),
+                "o_request": Out(stream.Signature(layouts.request)),
+                "o_pending": Out(stream.Signature(layouts.pending)),
+                "ou_done": Out(1),
+                "stall_gather": Out(1),
+                "stall_slots": Out(1),
+                "stall_port": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config, layouts = self.config, self.layouts
+        vector = self.i.payload
+        per_ou = config.patterns_per_ou
+        chunks_per_pattern = config.columns_per_weight // config.adcs
+        chunk_bits = (chunks_per_pattern - 1).bit_length()
+
+        # Where we are in the vector: patterns done, digit, column group.
+        done = Signal.like(vector.patterns)
+        digit = Signal(range(config.digits))
+        chunk = Signal(range(layouts.chunks))
+        left = Signal.like(vector.patterns)
+        in_ou = Signal(range(per_ou + 1))
+        last_chunk = Signal(range(layouts.chunks))
+        first_request = Signal()
+        last_request = Signal()
+        last_ou = Signal()
+        m.d.comb += [
+            left.eq(vector.patterns - done),
+            in_ou.eq(Mux(left < per_ou, left, per_ou)),
+            last_chunk.eq((in_ou << chunk_bits) - 1),
+            first_request.eq((digit == 0) & (chunk == 0)),
+            last_request.eq((digit == config.digits - 1) & (chunk == last_chunk)),
+            last_ou.eq(left <= per_ou),
+        ]
+
+        # The ring: slots are reserved by an OU's first request unless it adds to open ones.
+        free = Signal(range(config.slots + 1), init=config.slots)
+        slot = Signal(layouts.slot_bits)
+        series = Signal(layouts.slot_bits)
+        accumulate = Signal()
+        reserve = Signal()
+        reserved = Signal(range(per_ou + 1))
+        slots_ok = Signal()
+        issue = Signal()
+        m.d.comb += [
+            slots_ok.eq(~first_request | accumulate | (free >= per_ou)),
+            issue.eq(self.i.valid & slots_ok & self.o_pending.ready & request_ready(self)),
+            reserve.eq(issue & first_request & ~accumulate),
+            reserved.eq(Mux(reserve, in_ou, 0)),
+        ]
+        m.d.sync += free.eq(free + self.released - reserved)
+
+        # Where the OU lies.
+        col_block = Signal.like(self.o_request.payload.col_block)
+        row_block = Signal.like(self.o_request.payload.row_block)
+        crossbar = Signal.like(self.o_request.payload.crossbar)
+        gather = Signal.like(self.last_descriptor)
+
+        lane = Signal(range(per_ou))
+        sub = Signal(range(chunks_per_pattern))
+        pending = self.o_pending.payload
+        m.d.comb += [
+            lane.eq(chunk >> chunk_bits),
+            sub.eq(chunk[:chunk_bits] if chunk_bits else 0),
+            self.o_pending.valid.eq(self.i.valid & slots_ok & request_ready(self)),
+            pending.scale.eq(sub * config.adcs + digit * config.dac_bits),
+            pending.top.eq(sub == chunks_per_pattern - 1),
+            pending.first.eq((digit == 0) & (sub == 0)),
+            pending.last.eq((digit == config.digits - 1) & (sub == chunks_per_pattern - 1)),
+            pending.lane.eq(lane),
+            pending.slot.eq(slot + lane),
+            pending.accumulate.eq(accumulate),
+            pending.final.eq(vector.final),
+            self.i.ready.eq(issue & last_request & last_ou),
+            self.ou_done.eq(issue & last_request),
+            self.stall_gather.eq(~self.i.valid),
+            self.stall_slots.eq(self.i.valid & ~slots_ok),
+            self.stall_port.eq(self.i.valid & slots_ok & ~issue),
+        ]
+        with m.If(self.o_request.ready):
+            m.d.sync += self.o_request.valid.eq(0)
+        with m.If(issue):
+            request = self.o_request.payload
+            m.d.sync += [
+                self.o_request.valid.eq(1),
+                request.crossbar.eq(crossbar),
+                request.row_block.eq(row_block),
+                request.col_block.eq(col_block),
+                request.select.eq(chunk),
+            ]
+            for r in range(config.ou_rows):
+                # Wordlines beyond the vector's rows are driven 0.
+                m.d.sync += request.digits[r].eq(
+                    Mux(
+                        r < vector.count,
+                        vector.rows[r].word_select(digit, config.dac_bits),
+                        0,
+                    )
+                )
+            m.d.sync += chunk.eq(chunk + 1)
+            with m.If(chunk == last_chunk):
+                m.d.sync += [chunk.eq(0), digit.eq(digit + 1)]
+            with m.If(last_request):
+                m.d.sync += [
+                    digit.eq(0),
+                    done.eq(done + per_ou),
+                    slot.eq(slot + in_ou),
+                    col_block.eq(col_block + 1),
+                ]
+                with m.If(col_block == config.col_blocks - 1):
+                    m.d.sync += [col_block.eq(0), row_block.eq(row_block + 1)]
+                    with m.If(row_block == config.row_blocks - 1):
+                        m.d.sync += [row_block.eq(0), crossbar.eq(crossbar + 1)]
+                with m.If(last_ou):
+                    m.d.sync += [done.eq(0), accumulate.eq(~vector.final), gather.eq(gather + 1)]
+                    with m.If(vector.final):
+                        m.d.sync += series.eq(slot + in_ou)
+                    with m.Else():
+                        m.d.sync += slot.eq(series)
+                    with m.If(gather == self.last_descriptor):
+                        m.d.sync += [
+                            gather.eq(0),
+                            col_block.eq(0),
+                            row_block.eq(0),
+                            crossbar.eq(0),
+                        ]
+        return m
+
+
+def request_ready(engine: OUEngine):
+    """Whether the register in front of the crossbar port can take a request."""
+    return ~engine.o_request.valid | engine.o_request.ready

@@ -1,0 +1,148 @@
+"""Requantise: accumulators become output codes."""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from prap_hw.layouts import Layouts, Space, valid_only
+from refmodel.config import EngineConfig
+
+
+class Requantise(wiring.Component):
+    """Bias, multiply, shift with round half up, zero point, clip: one output a cycle.
+
+    ``clip(floor((acc + bias) * M / 2**s + 1/2) + zero_out, clip_lo, clip_hi)``, halves towards
+    plus infinity, with bias, M and s per output.
+
+    Outputs of a position begin in the cycle after ``position_done``, or right behind those of the
+    position before; the first is at ``o`` five cycles later; throughput is one output per cycle.
+    The pipeline moves as one: it stands while ``o`` holds an output that is not taken. Its enable
+    depends combinationally on ``o.ready``; no output does. Reset empties the pipeline.
+
+    Members
+    -------
+    i_load : ``In(stream.Signature(load, always_ready=True))``
+        Program words; those for space OUTPUT are stored.
+    registers : ``In(registers)``
+        Layer registers.
+    position_done : ``In(1)``
+        Pulse: the next accumulator half holds a whole position.
+    read_en, read_half, read_output : ``Out``
+        Read port of the accumulators.
+    read_acc : ``In(signed(acc_width))``
+        The accumulator, one cycle later.
+    half_read : ``Out(2)``
+        Pulse per half: its last accumulator is read in this cycle.
+    o : ``Out(stream.Signature(output))``
+        Output codes; ``last`` marks the last channel of a position.
+    trace : ``Out(valid_only(trace_acc))``
+        Each accumulator, before the bias, as it is read.
+    """
+
+    i_load: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.layouts = layouts = Layouts(config)
+        super().__init__(
+            {
+                "i_load": In(stream.Signature(layouts.load, always_ready=True)),
+                "registers": In(layouts.registers),
+                "position_done": In(1),
+                "read_en": Out(1),
+                "read_half": Out(1),
+                "read_output": Out(layouts.output_bits),
+                "read_acc": In(signed(config.acc_width)),
+                "half_read": Out(2),
+                "o": Out(stream.Signature(layouts.output)),
+                "trace": Out(valid_only(layouts.trace_acc)),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config, layouts, registers = self.config, self.layouts, self.registers
+
+        m.submodules.params = memory = Memory(
+            shape=layouts.params, depth=config.max_outputs, init=[]
+        )
+        write = memory.write_port()
+        read = memory.read_port(domain="sync")
+        m.d.comb += [
+            write.en.eq(self.i_load.valid & (self.i_load.payload.space == Space.OUTPUT)),
+            write.addr.eq(self.i_load.payload.addr),
+            write.data.eq(self.i_load.payload.data),
+        ]
+
+        # Read: positions that are whole wait in a count; halves alternate.
+        move = Signal()
+        waiting = Signal(2)
+        half = Signal()
+        channel = Signal(layouts.output_bits)
+        reading = Signal()
+        last = Signal()
+        m.d.comb += [
+            move.eq(~self.o.valid | self.o.ready),
+            reading.eq(move & (waiting != 0)),
+            last.eq(channel == registers.last_output),
+            self.read_en.eq(reading),
+            self.read_half.eq(half),
+            self.read_output.eq(channel),
+            self.half_read.eq(Mux(reading & last, Cat(~half, half), 0)),
+            read.en.eq(reading),
+            read.addr.eq(channel),
+        ]
+        m.d.sync += waiting.eq(waiting + self.position_done - (reading & last))
+        with m.If(reading):
+            m.d.sync += channel.eq(Mux(last, 0, channel + 1))
+            with m.If(last):
+                m.d.sync += half.eq(~half)
+
+        # Stages: what was read, with bias, product, rounded shift, clipped at the port.
+        valid = [Signal(name=f"valid_{k}") for k in range(4)]
+        channels = [Signal(layouts.output_bits, name=f"channel_{k}") for k in range(4)]
+        shifts = [Signal(6, name=f"shift_{k}") for k in range(2)]
+        multiplier = Signal(signed(16))
+        biased = Signal(signed(config.acc_width + 1))
+        product = Signal(signed(config.acc_width + 17))
+        rounded = Signal(signed(config.acc_width + 18))
+        half_unit = Signal(config.acc_width + 17)
+        m.d.comb += half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))
+        clipped = Signal(8)
+        moved = Signal(signed(config.acc_width + 19))
+        m.d.comb += moved.eq(rounded + registers.zero_out)
+        with m.If(moved < registers.clip_lo):
+            m.d.comb += clipped.eq(registers.clip_lo)
+        with m.Elif(moved > registers.clip_hi):
+            m.d.comb += clipped.eq(registers.clip_hi)
+        with m.Else():
+            m.d.comb += clipped.eq(moved)
+        with m.If(move):
+            m.d.sync += [
+                valid[0].eq(reading),
+                channels[0].eq(channel),
+                valid[1].eq(valid[0]),
+                channels[1].eq(channels[0]),
+                biased.eq(self.read_acc + read.data.bias),
+                multiplier.eq(read.data.multiplier),
+                shifts[0].eq(read.data.shift),
+                valid[2].eq(valid[1]),
+                channels[2].eq(channels[1]),
+                product.eq(biased * multiplier),
+                shifts[1].eq(shifts[0]),
+                valid[3].eq(valid[2]),
+                channels[3].eq(channels[2]),
+                rounded.eq((product + half_unit) >> shifts[1]),
+                self.o.valid.eq(valid[3]),
+                self.o.payload.channel.eq(channels[3]),
+                self.o.payload.last.eq(channels[3] == registers.last_output),
+                self.o.payload.code.eq(clipped),
+            ]
+        m.d.comb += [
+            self.trace.valid.eq(move & valid[0]),
+            self.trace.payload.output.eq(channels[0]),
+            self.trace.payload.acc.eq(self.read_acc),
+        ]
+        return m
