@@ -1,0 +1,161 @@
+"""The demo: the whole path on the packaged network of handwritten digits, and a report of it."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prap_hw import files, workflow
+from prap_hw.console import Report, silent
+from refmodel import compile as compiler
+from refmodel import digits, golden
+from refmodel.config import EngineConfig
+from refmodel.images import Preprocess
+from refmodel.onnx_import import load_onnx
+from refmodel.program import LayerProgram, Program
+
+ENGINE = EngineConfig(adcs=8)
+"""The engine of the demo, before it is sized to the network."""
+
+TRAINING_SEED = 2023
+"""What ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
+
+HOST_OPS = {
+    "max_pool": "max pooling",
+    "average_pool": "average pooling",
+    "add": "addition",
+    "clip": "clipping",
+    "rearrange": "rearrangement",
+}
+"""Steps between layers that the host computes with the golden model, in words."""
+
+NOTE = (
+    "Float is the network as it was trained; prap is the same network, fine-tuned with the "
+    "published regulariser and then mapped. All held-out images are counted, and none was seen by "
+    "training, fine-tuning or calibration."
+)
+
+
+def run_demo(
+    out: Path | str = "build/demo",
+    *,
+    count: int = 5,
+    plant: str | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run the demo and write its results.
+
+    Parameters
+    ----------
+    out
+        Folder for ``report.html``, ``demo.json``, ``predicted.json`` (written before the
+        simulation starts), the compiled programs, Verilog and simulation.
+    count
+        Held-out images that go through the hardware.
+    plant
+        A fault to plant (``code``, ``shift`` or ``index``), to see that the comparison finds it.
+    report
+        Is told of progress.
+
+    Returns
+    -------
+    dict
+        What ``demo.json`` holds. :func:`prap_hw.workflow.faults` says whether all is well.
+    """
+    began = time.monotonic()
+    out = Path(out)
+    images = digits.digits_images()
+    preprocess = Preprocess(scale=digits.PIXEL_SCALE, layout="nhw")
+
+    trained = load_onnx(digits.network_path("float"))
+    dense = workflow.compile_floats(
+        trained, images.calibration_x, preprocess, scheme="dense", report=report
+    )
+    program = workflow.compile_floats(
+        load_onnx(digits.network_path("prap")),
+        images.calibration_x,
+        preprocess,
+        scheme="prap",
+        settings=digits.SETTINGS,
+        report=report,
+    )
+    config = compiler.engine_config_for(program.layers, ENGINE)
+    _save(program, out / "prap.prap")
+    _save(dense, out / "dense.prap")
+
+    inputs = preprocess.apply(images.x, trained.input_shape)
+    accuracy = {
+        "float": workflow.float_accuracy(trained, inputs, images.y, report=report),
+        "int8": workflow.program_accuracy(
+            dense, inputs, images.y, stage="evaluate in 8 bits (dense)", report=report
+        ),
+        "prap": workflow.program_accuracy(
+            program, inputs, images.y, stage="evaluate in 8 bits (prap)", report=report
+        ),
+    }
+
+    # Predictions are on disk before the simulator is even built.
+    predictions = workflow.predict(program, config, report=report)
+    predicted = [
+        workflow.layer_figures(layer, config, prediction)
+        for layer, prediction in zip(program.layers, predictions, strict=True)
+    ]
+    files.write_json(out / "predicted.json", {"layers": predicted})
+    workflow.write_verilog(out / "verilog", config, report=report)
+
+    codes = golden.quantise_input(program, inputs[:count])
+    simulated = workflow.simulate(
+        program, codes, config, predictions, out / "sim", plant=plant, report=report
+    )
+    figures = {
+        "images": len(images.y),
+        "accuracy": accuracy,
+        "compared": simulated["compared"],
+        "differences": simulated["differences"],
+        "layers": simulated["layers"],
+        "images_simulated": count,
+        "command": "prap demo" + (f" --plant {plant}" if plant else ""),
+        "versions": workflow.versions(),
+        "seeds": {"split and training": TRAINING_SEED},
+        "config": dataclasses.asdict(config),
+        "host_ops": host_ops(program),
+        "notes": [NOTE],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    report("write the report", 0, 1)
+    _write_report(out / "report.html", figures, program.layers, config, images, codes, program)
+    files.write_json(out / "demo.json", figures)
+    report("write the report", 1, 1)
+    return figures
+
+
+def host_ops(program: Program) -> str:
+    """Name what is computed outside the hardware."""
+    found = [words for op, words in HOST_OPS.items() if any(s.op == op for s in program.steps)]
+    return ", ".join(found) + " between layers (golden model)" if found else "nothing"
+
+
+def _save(program: Program, path: Path) -> None:
+    with files.new_file(path) as draft:
+        program.save(draft)
+
+
+def _write_report(
+    path: Path,
+    figures: dict[str, Any],
+    layers: tuple[LayerProgram, ...],
+    config: EngineConfig,
+    images: digits.DigitsImages,
+    codes: np.ndarray,
+    program: Program,
+) -> None:
+    from prap_hw.report import write_report
+
+    answers = golden.logits(program, codes).argmax(1)
+    samples = [
+        {"pixels": pixels, "label": int(label), "answer": int(answer)}
+        for pixels, label, answer in zip(images.x, images.y, answers, strict=False)
+    ]
+    write_report(path, figures, layers, config, title="PRAP-PIM demo", samples=samples)
