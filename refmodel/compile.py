@@ -11,7 +11,8 @@ program says in which order the engine reads, converts and merges. Three things 
 - **Constant outputs.** Where gain is 0, or so small that the weighted sum can never move the code
   by more than 1/256, no M / 2^s could express gain and bias together: the bias would leave the
   accumulator. Such an output gets no weights (its reuse words become none, or its pattern zeros),
-  so that its accumulator is 0, and M / 2^s = 1/256; its value stands in the bias alone.
+  so that its accumulator is 0, and M / 2^s = 1/256; its value stands in the bias alone. The same
+  where the sum can move the code by at most 1/2 and the bias does leave the accumulator.
 """
 
 import dataclasses
@@ -54,11 +55,14 @@ MAX_OUTPUT_SIDE = 4096
 
 _LARGEST_CODE = (1 << INPUT_BITS) - 1
 _LARGEST_BIAS = 1 << 47
+_WIDE_BIAS = 1 << 37
 _MOST_POSITIONS = 49
 
 
-def constant_outputs(weight_q8: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Tell which outputs do not depend on the input.
+def constant_outputs(
+    weight_q8: np.ndarray, scale: np.ndarray, bias_codes: np.ndarray
+) -> np.ndarray:
+    """Tell which outputs are taken not to depend on the input.
 
     Parameters
     ----------
@@ -66,14 +70,19 @@ def constant_outputs(weight_q8: np.ndarray, scale: np.ndarray) -> np.ndarray:
         Effective weights times 256, integers [out, ...].
     scale
         Codes of the output to one unit of the accumulator, float64 [out].
+    bias_codes
+        Real bias in codes of the output, float64 [out].
 
     Returns
     -------
-    bool [out]: whether ``|scale| * 255 * sum |w|`` is at most 1/256.
+    bool [out]: whether the reach ``|scale| * 255 * sum |w|`` is at most 1/256 of a code, or at most
+    1/2 where the bias would need 38 bits or more.
     """
     total = np.abs(weight_q8.astype(np.int64)).reshape(len(weight_q8), -1).sum(1)
     with np.errstate(invalid="ignore"):  # infinite scales are refused later
-        return np.abs(scale) * (_LARGEST_CODE * total) <= CONSTANT_REACH
+        reach = np.abs(scale) * (_LARGEST_CODE * total)
+        wide = np.minimum(np.abs(bias_codes), _LARGEST_CODE) >= np.abs(scale) * _WIDE_BIAS
+        return (reach <= CONSTANT_REACH) | (wide & (reach <= 0.5))
 
 
 def requantise(
@@ -120,7 +129,7 @@ def requantise(
     outputs = len(weight_q8)
     flat = weight_q8.astype(np.int64).reshape(outputs, -1)
     total, reach = flat.sum(1), np.abs(flat).sum(1) * _LARGEST_CODE
-    constant = constant_outputs(flat, scale)
+    constant = constant_outputs(flat, scale, bias_codes)
     bias = np.zeros(outputs, np.int64)
     multiplier = np.zeros(outputs, np.int32)
     shift = np.zeros(outputs, np.int8)
@@ -349,12 +358,13 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
     with np.errstate(over="ignore", invalid="ignore"):  # requantise refuses what is not finite
         scale = gain * scale_weight * layer.in_scale / (layer.out_scale * (1 << FRACTION_BITS))
     weight_q8 = np.array(mapping.weight_q8, np.int64)
-    dead = constant_outputs(weight_q8, scale)
+    bias_codes = np.asarray(layer.bias, np.float64) / layer.out_scale
+    dead = constant_outputs(weight_q8, scale, bias_codes)
     weight_q8[dead] = 0
     bias, multiplier, shift = requantise(
         weight_q8=weight_q8,
         scale=scale,
-        bias_codes=np.asarray(layer.bias, np.float64) / layer.out_scale,
+        bias_codes=bias_codes,
         zero_in=layer.in_zero,
         zero_out=layer.out_zero,
         clip=layer.clip,

@@ -144,8 +144,15 @@ def test_output_of_no_gain_is_its_bias(scheme, tiny):
 def test_constant_means_never_a_256th_of_a_code():
     weights = np.array([[100, -28], [100, -28]])
     limit = 1 / (256 * 255 * 128)
-    found = constant_outputs(weights, np.array([limit, 1.001 * limit]))
+    found = constant_outputs(weights, np.array([limit, 1.001 * limit]), np.zeros(2))
     assert found.tolist() == [True, False]
+
+
+def test_constant_means_half_a_code_where_the_bias_would_not_fit():
+    # 64 * 2^30 * 255 is a reach of 1/2 code at this scale, where 10 codes are 2^48.3 units
+    weights, scale = np.full((4, 1 << 6), 1 << 30), np.full(4, 1 / (510 * (1 << 36)))
+    found = constant_outputs(weights, scale * [1, 1, 1.001, -1], np.array([10.0, 0, 10, -1e9]))
+    assert found.tolist() == [True, False, False, True]
 
 
 def test_constant_output_with_weights_is_a_mistake():
