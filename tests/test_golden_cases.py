@@ -39,8 +39,9 @@ def case(name: str, **changes) -> dict:
 
 def write(folder: Path, *cases: dict, **arrays: np.ndarray) -> Path:
     """Write a folder; every case gets the same archive."""
+    stored = {"weights": WEIGHTS, "mask": MASK} | arrays
     for entry in cases:
-        np.savez(folder / entry["file"], **({"weights": WEIGHTS, "mask": MASK} | arrays))
+        np.savez(folder / entry["file"], allow_pickle=False, **stored)
     (folder / "index.json").write_text(json.dumps({"cases": cases}))
     return folder
 

@@ -1,5 +1,7 @@
 """Rule 3: shape masks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from refmodel.prune import shape_mask
 SEEDS = range(12)
 
 
-def kernels(*rows: list[float]) -> np.ndarray:
+def kernels(*rows: Sequence[float]) -> np.ndarray:
     """Make float32 [out, 1, 3, 3] from nine weights for each output."""
     return np.array(rows, np.float32).reshape(len(rows), 1, 3, 3)
 

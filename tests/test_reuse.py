@@ -66,7 +66,7 @@ def slow_map(codes, mask, channels, keep, *, shaped=True):
                 if best is None or d < best[0]:
                     best = (d, j, k)
             if best is not None and norm[o] >= best[0] and best[2] is not None:
-                to[o] = best[1:]
+                to[o] = (best[1], best[2])
         orders.append(order)
         kept_count.append(len(kept))
         target.append([to[o][0] for o in range(outputs)])
@@ -265,7 +265,10 @@ def test_exponents_are_the_rounded_logarithm():
 def differs_somewhere(**options) -> bool:
     """Whether the map, as it is patched, differs from the (changed) text on some layer."""
     return not all(
-        same(prap_map(codes, mask, *case[1::2]), slow_map(codes, mask, *case[1::2], **options))
+        same(
+            prap_map(codes, mask, case[1], case[3]),
+            slow_map(codes, mask, case[1], case[3], **options),
+        )
         for case in CASES
         for codes, mask in (random_layer(seed, case) for seed in SEEDS)
     )
@@ -360,7 +363,7 @@ def test_bad_arguments_are_refused():
         quantise(weight * np.float32(1e-40), DENSE_LEVELS)
     codes = quantise(weight, SIMILAR_LEVELS)
     with pytest.raises(ValueError, match=r"codes must be int16 \[out, in, kh, kw\], not int32"):
-        prap_map(codes.astype(np.int32), ones(codes), 1, 0.5)
+        prap_map(codes.astype(np.int32), ones(codes), 1, 0.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"mask must have the shape \(1, 1, 1, 1\), not \(1, 1\)"):
         prap_map(codes, np.ones((1, 1), np.uint8), 1, 0.5)
     with pytest.raises(ValueError, match="channels must be at least 1, not 0"):

@@ -12,6 +12,7 @@ from refmodel.reuse import DENSE_LEVELS, SIMILAR_LEVELS, prap_map, quantise
 from refmodel.schemes import (
     LayerMapping,
     LayerSetting,
+    PatternGroup,
     default_setting,
     map_layer,
     network_settings,
@@ -32,6 +33,14 @@ def random_weight(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     return weight.astype(np.float32)
 
 
+def words_of(group: PatternGroup) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slots, shifts and signs of a group that has reuse words."""
+    assert group.slot is not None
+    assert group.shift is not None
+    assert group.sign is not None
+    return group.slot, group.shift, group.sign
+
+
 def decode(mapping: LayerMapping, shape: tuple[int, ...], groups: int) -> np.ndarray:
     """Sum what the pattern groups give to every weight, word by word, as the engine would."""
     outputs, inputs, _, width = shape
@@ -42,10 +51,7 @@ def decode(mapping: LayerMapping, shape: tuple[int, ...], groups: int) -> np.nda
             first = output // (outputs // groups) * inputs
             words = [(j, 0, 1)]
             if not mapping.identity:
-                words = zip(
-                    group.slot[j].tolist(), group.shift[j].tolist(), group.sign[j].tolist(),
-                    strict=True,
-                )  # fmt: skip
+                words = zip(*(part[j].tolist() for part in words_of(group)), strict=True)
             for slot, shift, sign in words:
                 if slot < 0:
                     continue
@@ -122,13 +128,14 @@ def test_groups_are_in_form(case):
     for group in mapping.groups:
         assert 0 <= group.channel < group.channel + group.channels <= shape[1] * groups
         assert group.outputs == shape[0] // groups
-        assert group.slot.shape == group.shift.shape == group.sign.shape == (group.outputs, 1)
-        assert (group.slot.dtype, group.shift.dtype, group.sign.dtype) == ("i4", "i1", "i1")
+        words = words_of(group)
+        assert all(part.shape == (group.outputs, 1) for part in words)
+        assert tuple(part.dtype for part in words) == ("i4", "i1", "i1")
         assert (group.values.dtype, group.shape_of.dtype) == ("i1", "i4")
         assert group.values.shape[0] == group.kept
         assert (np.diff(group.shape_of) >= 0).all()
         assert set(group.shape_of.tolist()) == set(range(len(group.shapes)))
-        assert group.slot.max() == group.kept - 1
+        assert words[0].max() == group.kept - 1
         for rows in group.shapes:
             assert rows.dtype == np.int32
             assert rows.tolist() == sorted(rows.tolist())
@@ -144,8 +151,10 @@ def test_a_prap_layer_by_hand():
     (group,) = mapping.groups
     assert group.values.tolist() == [[127, -64]]
     assert group.shapes[0].tolist() == [[0, 0], [0, 1]]
-    assert group.slot.tolist() == [[0], [0], [-1]]
-    assert group.shift.tolist() == [[0], [-1], [0]]
+    slot, shift, sign = words_of(group)
+    assert slot.tolist() == [[0], [0], [-1]]
+    assert shift.tolist() == [[0], [-1], [0]]
+    assert sign.tolist() == [[1], [1], [1]]
     assert mapping.weight_q8[:, :, 0, 0].tolist() == [
         [127 * 256, -64 * 256],
         [127 * 128, -64 * 128],
@@ -201,7 +210,7 @@ def test_weights_that_lie_on_patterns_keep_them():
     weight = np.array([[127, -64], [127, -64], [3, 100], [1.5, 50]], np.float32)[:, :, None, None]
     found = map_layer(weight, 1, "prap", prap(2, 1, 0.5))
     assert np.array_equal(found.weight_q8, weight * 256)
-    assert found.groups[0].slot[:, 0].tolist() == [0, 0, 1, 1]
+    assert words_of(found.groups[0])[0].tolist() == [[0], [0], [1], [1]]
     assert found.groups[0].values.tolist() == [[127, -64], [3, 100]]
     chosen = map_layer(weight, 1, "prap", prap(2, 1, 0.5, recover=False))
     assert chosen.groups[0].values.tolist() == [[127, -64], [127, -64]]
