@@ -138,6 +138,15 @@ def test_scores_are_added_in_float32_channel_after_channel():
     assert shape_mask(weight, 3, 1)[0, 0].reshape(-1).tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0]
 
 
+def test_retained_sums_are_added_in_float32_by_rows_of_the_kernel():
+    # Candidates {0, 1, 2} (twice) and {0, 3, 4}. The last output retains (2^24 + 1) + 1 = 2^24 with
+    # the first and 2^24 + (1 + 1) with the second; in float64 they tie and the first would win.
+    weight = kernels(
+        [3, 3, 3, 0, 0, 0, 0, 0, 0], [3, 0, 0, 3, 3, 0, 0, 0, 0], [2**24, 1, 1, 1, 1, 0, 0, 0, 0]
+    )  # fmt: skip
+    assert shape_mask(weight, 1, 3)[2].reshape(-1).tolist() == [1, 0, 0, 1, 1, 0, 0, 0, 0]
+
+
 def test_kernels_with_few_positions_keep_all():
     weight = random_weight(0, (4, 3, 2, 2))
     assert shape_mask(weight, 1, 8).all()
