@@ -123,17 +123,17 @@ def _channel_shape(pattern: NDArray[np.int32], rows: int) -> NDArray[np.uint8] |
 
 def _position_shapes(pattern: NDArray[np.int32], positions: int) -> NDArray[np.uint8] | None:
     """Shapes of the kept patterns [kept, channels, kernel]: the fullest that cover them."""
-    support = pattern.any(axis=1)
+    support = np.asarray(pattern.any(axis=1))
     size = np.count_nonzero(support, axis=1)
     if size.size and size.max() > positions:
         return None
     shapes: list[NDArray[np.bool_]] = []
     taken = np.zeros(support.shape, np.uint8)
     for index in np.argsort(-size, kind="stable"):
-        covering = (shape for shape in shapes if not (support[index] & ~shape).any())
-        shape = next(covering, None)
+        here = support[index]
+        shape = next((shape for shape in shapes if not (here & ~shape).any()), None)
         if shape is None:
-            shape = support[index]
+            shape = here
             shapes.append(shape)
         taken[index] = shape
     return np.broadcast_to(taken[:, None, :], pattern.shape)

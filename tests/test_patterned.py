@@ -102,6 +102,7 @@ def test_equal_patterns_keep_the_first() -> None:
     found = recover_map(layer([256, 512], [256, 512], [128, 256], [0, 256]), 2, 1, 0.5)
     assert found is not None
     assert found.target.tolist() == [[0, 0, 0, 3]]
+    assert found.order.tolist() == [[0, 3, 1, 2]]  # kept ones first, although 1 is larger than 3
 
 
 def test_a_position_emptied_by_rounding_takes_a_fuller_shape() -> None:
