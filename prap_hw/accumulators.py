@@ -1,6 +1,6 @@
 """Accumulators: one half is merged into while the other is requantised."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -86,11 +86,8 @@ class Accumulators(wiring.Component):
                 ]
                 old.append(read.data)
 
-        # A layer may have fewer outputs than there are lanes, so the lane is extended first.
-        bank = Signal(lane_bits)
         chosen = Signal(range(2 * lanes))
-        m.d.comb += bank.eq(self.read_output)
         with m.If(self.read_en):
-            m.d.sync += chosen.eq(Cat(bank, self.read_half))
+            m.d.sync += chosen.eq((self.read_output & (lanes - 1)) + lanes * self.read_half)
         m.d.comb += self.read_acc.eq(Array(old)[chosen])
         return m

@@ -95,6 +95,7 @@ class EmulatedCrossbar(wiring.Component):
                 valid.eq(request.valid),
             ]
 
+        clips = config.ou_rows > config.max_code
         codes = []
         for j in range(config.adcs):
             columns = Array(
@@ -110,7 +111,7 @@ class EmulatedCrossbar(wiring.Component):
             m.d.comb += [
                 active.eq(columns[select]),
                 count.eq(_population(active)),
-                code.eq(Mux(count > config.max_code, config.max_code, count)),
+                code.eq(Mux(count > config.max_code, config.max_code, count) if clips else count),
             ]
             codes.append(code)
 

@@ -72,10 +72,10 @@ class OUEngine(wiring.Component):
         # Where we are in the vector: patterns done, digit, column group.
         done = Signal.like(vector.patterns)
         digit = Signal(range(config.digits))
-        chunk = Signal(range(layouts.chunks))
+        chunk = Signal(bits_for(layouts.chunks))
         left = Signal.like(vector.patterns)
         in_ou = Signal(range(per_ou + 1))
-        last_chunk = Signal(range(layouts.chunks))
+        last_chunk = Signal(bits_for(layouts.chunks))
         first_request = Signal()
         last_request = Signal()
         last_ou = Signal()
@@ -111,8 +111,8 @@ class OUEngine(wiring.Component):
         crossbar = Signal.like(self.o_request.payload.crossbar)
         gather = Signal.like(self.last_descriptor)
 
-        lane = Signal(range(per_ou))
-        sub = Signal(range(chunks_per_pattern))
+        lane = Signal(bits_for(per_ou))
+        sub = Signal(bits_for(chunks_per_pattern))
         pending = self.o_pending.payload
         m.d.comb += [
             lane.eq(chunk >> chunk_bits),
