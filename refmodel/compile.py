@@ -18,6 +18,7 @@ program says in which order the engine reads, converts and merges. Three things 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -270,7 +271,7 @@ class _Lists:
             )
         return len(pieces)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """Return them under the names of LayerProgram."""
         names = {
             "group": ("kept", "first_output", "outputs", "write", "gathers"),

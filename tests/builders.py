@@ -83,9 +83,11 @@ class ProgramLists:
         """Add a reuse word (stored shift)."""
         self._append(word_slot=slot, word_shift=shift, word_sign=sign)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """Return the constructor's array arguments, all but the requantisation."""
-        arrays = {name: np.array(values, np.int64) for name, values in self.lists.items()}
+        arrays: dict[str, Any] = {
+            name: np.array(values, np.int64) for name, values in self.lists.items()
+        }
         return arrays | {"weights": np.concatenate(self.weights).astype(np.int8)}
 
 
@@ -152,10 +154,11 @@ def random_layer_program(
     pads = (draw(0, 2), draw(0, 2), draw(0, 1), draw(0, 1)) if pads is None else pads
     if in_shape is not None:
         kernel = (min(kernel[0], in_shape[0]), min(kernel[1], in_shape[1]))
-        dilation = tuple(
-            min(d, max(1, (size - 1) // max(1, k - 1)))
-            for d, size, k in zip(dilation, in_shape, kernel, strict=False)
-        )
+        most = [
+            max(1, (size - 1) // max(1, k - 1))
+            for size, k in zip(in_shape[:2], kernel, strict=True)
+        ]
+        dilation = (min(dilation[0], most[0]), min(dilation[1], most[1]))
     span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if in_shape is None:
         in_shape = (draw(span[0], span[0] + 3), draw(span[1], span[1] + 3), draw(1, 8))
@@ -257,7 +260,7 @@ def random_layer_program(
             kept_total += min(kept, outputs_per)
     arrays = lists.arrays()
     zero_in = (0, 128, draw(1, 255), draw(1, 255))[draw(0, 3)] if zero_in is None else zero_in
-    fields = {
+    fields: dict[str, Any] = {
         "name": name,
         "scheme": "dense" if identity else "prap",
         "ou_rows": ou_rows,
@@ -280,7 +283,11 @@ def random_layer_program(
         "dropped": 0,
         "ous_dense": outputs * -(-positions * channels_per // ou_rows),
     }
-    plain = {"bias": np.zeros(outputs), "multiplier": np.zeros(outputs), "shift": np.zeros(outputs)}
+    plain: dict[str, Any] = {
+        "bias": np.zeros(outputs),
+        "multiplier": np.zeros(outputs),
+        "shift": np.zeros(outputs),
+    }
     # Multipliers of either sign that spread the outputs over some 100 codes.
     weights = LayerProgram(**fields, **arrays, **plain).effective_weights().reshape(outputs, -1)
     spread = 74 * np.sqrt((weights.astype(float) ** 2).sum(1)) + 256

@@ -1,7 +1,6 @@
 """The compiler: requantisation, programs that decode to their mapping, limits, index bits."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -233,6 +232,9 @@ def group_of(shapes, shape_of, rng, *, slot=None, outputs=4, channels=4, first=0
 
 def decoded(group: PatternGroup, outputs: int) -> np.ndarray:
     """Weights of one group as its docstring has them, times 256: [outputs, 9, 4]."""
+    assert group.slot is not None
+    assert group.shift is not None
+    assert group.sign is not None
     result = np.zeros((outputs, 9, 4), np.int64)
     for j, t in np.ndindex(group.slot.shape):
         if (s := group.slot[j, t]) >= 0:
@@ -545,6 +547,6 @@ def test_what_no_engine_holds_is_refused():
         engine_config_for([program])
     with pytest.raises(InputError, match="expected a convolution or fully connected layer, found"):
         engine_config_for([])
-    large = SimpleNamespace(**{**vars(layer), "bias": np.full(1, np.nan)})
+    large = dataclasses.replace(layer, bias=np.full(1, np.nan))
     with pytest.raises(InputError, match="expected a finite scale and bias"):
         compile_layer(large, map_layer(weight, 1, "dense", None, 8), 8)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,7 +229,7 @@ def single(rows: list[list[int]], **changes) -> LayerProgram:
     lists = ProgramLists(8)
     lists.gather(0, 0, [(0, 0, inputs)], matrix)
     lists.group(kept=outputs, first_output=0, outputs=outputs, write=True, gathers=1)
-    fields = {
+    fields: dict[str, Any] = {
         "name": "single", "scheme": "dense", "ou_rows": 8, "in_shape": (1, 1, inputs),
         "out_shape": (1, 1, outputs), "kernel": (1, 1), "stride": (1, 1), "dilation": (1, 1),
         "pads": (0, 0, 0, 0), "zero_in": 0, "zero_out": 0, "clip_lo": 0, "clip_hi": 255, "terms": 1,
@@ -430,7 +431,7 @@ def small_program(**changes) -> Program:
     layer = single(
         [[1, 0, 0, 0], [0, 1, 0, 0]], zero_in=10, zero_out=128, bias=[-10 << 8, -10 << 8]
     )
-    values = {
+    values: dict[str, Any] = {
         "layers": (layer,), "steps": steps, "tensors": tensors, "input": "x", "output": "y",
         "preprocess": {},
     }  # fmt: skip
