@@ -334,7 +334,7 @@ class _Importer:
                     self._fail("at the end of the network alone", "one before other nodes", node)
             else:
                 self.handlers[node.op_type](node, attributes)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
             raise InputError(
                 f"expected a well-formed {node.op_type}, found: {_one_line(error)}, "
                 f"in {self._place(node)}"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 
 def node(op: str, inputs: str, output: str, **attributes: Any) -> NodeProto:
@@ -41,6 +42,17 @@ def save(model: onnx.ModelProto, folder: Path) -> Path:
     path = folder / "net.onnx"
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def reference(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """What onnx's own evaluator computes from the first input."""
+    (result,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})
+    return np.asarray(result)
+
+
+def f32(values: Any) -> np.ndarray:
+    """Numbers as a float32 array."""
+    return np.array(values, np.float32)
 
 
 def floats(seed: int, *shape: int) -> np.ndarray:

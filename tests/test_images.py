@@ -10,6 +10,7 @@ import pytest
 
 from refmodel.errors import InputError
 from refmodel.images import Preprocess, load_images
+from tests.onnx_nets import f32
 
 SEED = 5
 X = np.random.default_rng(SEED).integers(0, 256, (6, 4, 3), np.uint8)
@@ -235,7 +236,7 @@ COLOUR = np.random.default_rng(SEED).standard_normal((2, 5, 4, 3)).astype(np.flo
 @pytest.mark.parametrize("inputs", ["nhwc", "nchw", "nf"])
 def test_channels_are_found_in_either_place(layout, images, inputs):
     first = COLOUR.transpose(0, 3, 1, 2)
-    expected = first - np.float32([1, 2, 3]).reshape(3, 1, 1)
+    expected = first - f32([1, 2, 3]).reshape(3, 1, 1)
     if inputs == "nhwc":
         expected = expected.transpose(0, 2, 3, 1)
     elif inputs == "nf":

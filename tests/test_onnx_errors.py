@@ -1,13 +1,16 @@
 """Every bad ONNX file gives one line that says what was expected, what was found and where."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from onnx.external_data_helper import set_external_data
 
 from refmodel.errors import InputError
 from refmodel.onnx_import import load_onnx
-from tests.onnx_nets import floats, network, node, save, small_cnn
+from tests.onnx_nets import f32, floats, network, node, save, small_cnn
 
 CONV = {"w": floats(2, 4, 2, 3, 3), "b": floats(3, 4)}
 FIRST = node("Conv", "x w b", "c")
@@ -43,7 +46,7 @@ def flat(*nodes, **constants):
     return after(node("Flatten", "c", "f"), *nodes, **constants)
 
 
-def pool(op="MaxPool", **attributes):
+def pool(op: str = "MaxPool", **attributes: Any):
     return after(node(op, "c", "y", **attributes))
 
 
@@ -96,7 +99,7 @@ def domain():
     return model
 
 
-POOL = {"kernel_shape": [2, 2]}
+POOL: dict[str, Any] = {"kernel_shape": [2, 2]}
 BAD = {
     "operator": (after(node("Sin", "c", "y")), "found 'Sin', in node 'y_node'"),
     "operator-domain": (domain(), "found 'com.example.Relu', in node 'y_node'"),
@@ -211,7 +214,7 @@ BAD = {
         "expected BatchNormalization with four times 4 values",
     ),
     "norm-variance": (
-        after(*norm()[0], **norm(variance=np.float32([1, 1, -2, 1]))[1]),
+        after(*norm()[0], **norm(variance=f32([1, 1, -2, 1]))[1]),
         "expected BatchNormalization with variance + epsilon above 0, found -1.99999",
     ),
     "gemm-transposed-batch": (
@@ -409,6 +412,6 @@ def test_external_data_outside_the_folder_is_refused(tmp_path):
     folder.mkdir()
     model = conv()
     tensor = model.graph.initializer[0]
-    onnx.external_data_helper.set_external_data(tensor, "../weights.bin", length=72 * 4)
+    set_external_data(tensor, "../weights.bin", length=72 * 4)
     tensor.ClearField("raw_data")
     assert "expected the network's external data" in refusal(save(model, folder))

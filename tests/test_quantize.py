@@ -1,5 +1,7 @@
 """Scales, zero points, fused limits and steps of the integer network."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -17,7 +19,7 @@ from refmodel.quantize import (
     memory_shape,
     quantize,
 )
-from tests.onnx_nets import floats, network, node, save, small_cnn
+from tests.onnx_nets import f32, floats, network, node, save, small_cnn
 
 SEED = 31
 X = floats(SEED, 4, 2, 5, 5)
@@ -181,10 +183,10 @@ def test_shapes_in_memory(shape, expected):
 
 def one_weight(quantised, value: float, bias: float, images, *nodes):
     """A network that multiplies one number, and images of one number each."""
-    constants = {"w": np.full((1, 1, 1, 1), value, np.float32), "b": np.float32([bias])}
+    constants = {"w": np.full((1, 1, 1, 1), value, np.float32), "b": f32([bias])}
     chain = [node("Conv", "x w b", "c"), *nodes]
     chain[-1].output[0] = "y"
-    return quantised(chain, constants, np.float32(images).reshape(-1, 1, 1, 1))[1]
+    return quantised(chain, constants, f32(images).reshape(-1, 1, 1, 1))[1]
 
 
 def test_scales_and_zero_points_by_hand(quantised):
@@ -212,11 +214,11 @@ def test_a_relu6_limits_codes(quantised, top, scale, high):
     chain = [node("Clip", "c lo hi", "y")]
     constants = {
         "w": np.full((1, 1, 1, 1), 2, np.float32),
-        "b": np.float32([-1]),
+        "b": f32([-1]),
         "lo": np.float32(0),
         "hi": np.float32(6),
     }
-    images = np.float32([-1, 0, top]).reshape(-1, 1, 1, 1)
+    images = f32([-1, 0, top]).reshape(-1, 1, 1, 1)
     _, quant = quantised([node("Conv", "x w b", "c"), *chain], constants, images)
     assert quant.tensors[quant.output].scale == 6 / 255
     assert quant.layers[0].clip == (0, high)
@@ -375,13 +377,13 @@ def test_a_vector_is_in_the_order_of_onnx(quantised):
 def test_additions_by_hand(quantised):
     # 2x - 1 and x + 3 for x = -1 .. 4: -3 .. 7 (7/127) and 2 .. 7 (7/127); sum 3x + 2: -1 .. 14.
     constants = {
-        "w": np.float32([[[[2]]]]),
-        "b": np.float32([-1]),
-        "v": np.float32([[[[1]]]]),
-        "d": np.float32([3]),
+        "w": f32([[[[2]]]]),
+        "b": f32([-1]),
+        "v": f32([[[[1]]]]),
+        "d": f32([3]),
     }
     nodes = [node("Conv", "x w b", "p"), node("Conv", "x v d", "q"), node("Add", "p q", "y")]
-    _, quant = quantised(nodes, constants, np.float32([-1, 0, 4]).reshape(-1, 1, 1, 1))
+    _, quant = quantised(nodes, constants, f32([-1, 0, 4]).reshape(-1, 1, 1, 1))
     assert quant.tensors["y"].scale == 14 / 127
     params = quant.steps[-1].params
     assert params == {
@@ -402,7 +404,7 @@ def test_a_sum_of_unsigned_tensors_is_unsigned(quantised):
 
 def test_average_pooling_by_hand(quantised):
     # Identity, then the mean of 2x2 of which the largest is the largest input: 1/4 each.
-    images = np.float32([[[[4, 4], [4, 4]]], [[[0, 1], [2, 3]]]])
+    images = f32([[[[4, 4], [4, 4]]], [[[0, 1], [2, 3]]]])
     constants = {"w": np.ones((1, 1, 1, 1), np.float32)}
     nodes = [node("Conv", "x w", "c"), node("Relu", "c", "r"), node("GlobalAveragePool", "r", "y")]
     _, quant = quantised(nodes, constants, images)
@@ -476,19 +478,15 @@ def test_the_bound_between_float_and_integers_is_sharp_enough(tmp_path):
     loaded = load_onnx(save(small_cnn(1), tmp_path))
     images = floats(101, 3, 2, 8, 8)
     quant = quantize(loaded, images)
-    for change in ("zero", "channels", "bias", "gain"):
-        layers = list(quant.layers)
-        layer = vars(layers[1 if change == "gain" else 0]).copy()
-        if change == "zero":
-            layer["in_zero"] = layer["in_zero"] + 20
-        elif change == "channels":
-            layer["weight"] = layer["weight"][:, ::-1]
-        elif change == "bias":
-            layer["bias"] = layer["bias"] * 0
-        else:
-            layer["gain"] = np.abs(layer["gain"])
-        layers[1 if change == "gain" else 0] = type(layers[0])(**layer)
-        mutant = QuantNetwork(**(vars(quant) | {"layers": tuple(layers)}))
+    first, second, third = quant.layers
+    changed = {
+        "zero point": (replace(first, in_zero=first.in_zero + 20), second, third),
+        "channels": (replace(first, weight=first.weight[:, ::-1]), second, third),
+        "bias": (replace(first, bias=first.bias * 0), second, third),
+        "gain": (first, replace(second, gain=np.abs(second.gain)), third),
+    }
+    for layers in changed.values():
+        mutant = replace(quant, layers=layers)
         with pytest.raises(AssertionError, match="largest difference"):
             agree(loaded, mutant, images)
 
@@ -550,7 +548,7 @@ def test_a_percentile_counts_from_both_ends(quantised):
 
 
 def test_a_percentile_of_what_does_not_vary_is_that_value(quantised):
-    constants = {"w": np.zeros((1, 1, 1, 1), np.float32), "b": np.float32([2])}
+    constants = {"w": np.zeros((1, 1, 1, 1), np.float32), "b": f32([2])}
     _, quant = quantised(
         [node("Conv", "x w b", "y")], constants, np.ones((3, 1, 1, 1), np.float32), percentile=99.0
     )
