@@ -1,0 +1,1 @@
+"""The golden model: pruning, reuse mapping, compilation, integer inference, predicted cycles."""
