@@ -49,6 +49,9 @@ BOUNDS = {
 }
 """Resources of the engine whose work bounds a layer's cycles."""
 
+MARK = "#c0392b"
+"""Predicted and simulated cycles; wrong answers."""
+
 TINTS = ("#c7dbea", "#f6dfb4")
 """Background of the OUs of even and odd groups."""
 
@@ -226,13 +229,14 @@ def occupancy(layer: LayerProgram, config: EngineConfig) -> Occupancy:
     )
 
 
-def _svg(figure: Figure, *, title: str) -> Markup:
-    """Give a figure as inline SVG: no size of its own, page fonts, readable by screen readers."""
+def _svg(figure: Figure, *, title: str, small: bool = False) -> Markup:
+    """Give a figure as inline SVG: as wide as the page unless ``small``, in the page's fonts."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg [^>]*?) width="([\d.]+)pt"', r'\1 style="max-width:\2pt"', text, count=1)
+    limit = r' style="max-width:\2pt"' if small else ""
+    text = re.sub(r'(<svg [^>]*?) width="([\d.]+)pt"', r"\1" + limit, text, count=1)
     text = re.sub(r'(<svg [^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
     text = text.replace("<svg ", f'<svg role="img" aria-label="{Markup.escape(title)}" ', 1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -246,7 +250,11 @@ def _bare(axes: Axes) -> None:
     axes.tick_params(length=0)
 
 
-def draw_shapes(layer: LayerProgram, most: int = 16) -> Markup | None:
+MOST_SHAPES = 16
+"""Shapes of a layer that are drawn."""
+
+
+def draw_shapes(layer: LayerProgram, most: int = MOST_SHAPES) -> Markup | None:
     """Draw the shapes of a layer as small grids; None where the kernel has one position."""
     height, width = layer.kernel
     if height * width == 1 or layer.full_offsets:
@@ -323,19 +331,25 @@ def draw_reuse(layer: LayerProgram) -> Markup | None:
         axis.set_ticks(ticks + 0.5, [str(t) for t in ticks])
     axes.tick_params(labelsize=8)
     _bare(axes)
-    present = sorted(set(codes.flatten().tolist()))
-    handles = []
-    for code in present:
-        if code == ABSENT_CODE:
-            continue
-        k = code - FIRST_SHIFT_CODE + MIN_SHIFT
-        text = {DROPPED_CODE: "dropped", KEPT_CODE: "kept"}.get(code, f"reused × {_power(k)}")
-        handles.append(Patch(facecolor=palette[code], label=text))
+    by_colour: dict[str, list[int]] = {}
+    for code in sorted(set(codes.flatten().tolist()) - {ABSENT_CODE}):
+        by_colour.setdefault(palette[code], []).append(code)
+    handles = [
+        Patch(facecolor=colour, label=_legend_text(found)) for colour, found in by_colour.items()
+    ]
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0.06, 1.0), ncols=len(handles),
         handlelength=1.0, handleheight=1.0, columnspacing=1.4, handletextpad=0.5, borderpad=0,
     )  # fmt: skip
     return _svg(figure, title=f"reuse map of layer {layer.name}")
+
+
+def _legend_text(codes: Sequence[int]) -> str:
+    """Name the cells of one colour of a reuse map."""
+    if codes[0] < FIRST_SHIFT_CODE:
+        return {DROPPED_CODE: "dropped", KEPT_CODE: "kept"}[codes[0]]
+    powers = [_power(code - FIRST_SHIFT_CODE + MIN_SHIFT) for code in codes]
+    return "reused × " + (powers[0] if len(powers) == 1 else f"{powers[0]} to {powers[-1]}")
 
 
 def _power(k: int) -> str:
@@ -357,9 +371,10 @@ def draw_crossbars(programs: Sequence[LayerProgram], config: EngineConfig, most:
             for colour in ("#f4f6f8", TINTS[0], _ink_on(TINTS[0]), TINTS[1], _ink_on(TINTS[1]))
         ]
     )
-    across = min(4, len(panels))
+    across = min(5, max(4, len(panels)))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(8.4, 2.32 * down))
+    panel = 8.4 / across + 0.2
+    figure = Figure(figsize=(8.4, panel * down))
     grid = figure.subplots(down, across, squeeze=False)
     for index, axes in enumerate(grid.flat):
         axes.set_axis_off()
@@ -371,7 +386,7 @@ def draw_crossbars(programs: Sequence[LayerProgram], config: EngineConfig, most:
         axes.add_patch(
             Rectangle((-0.5, -0.5), *picture.shape, fill=False, edgecolor=RULE, linewidth=1)
         )
-    figure.subplots_adjust(left=0.005, right=0.995, top=1 - 0.22 / (2.32 * down), bottom=0.01,
+    figure.subplots_adjust(left=0.005, right=0.995, top=1 - 0.22 / (panel * down), bottom=0.01,
                            wspace=0.06, hspace=0.14)  # fmt: skip
     return _svg(figure, title="crossbars of all layers")
 
@@ -382,42 +397,52 @@ def _ink_on(tint: str) -> str:
 
 def draw_cycles(layers: Sequence[Mapping[str, Any]]) -> Markup:
     """Draw what bounds each layer: work of the four resources, predicted and simulated cycles."""
-    figure = Figure(figsize=(8.4, 0.98 * len(layers) + 0.85))
+    figure = Figure(figsize=(8.4, 0.86 * len(layers) + 0.85))
     axes = figure.add_subplot()
     longest = max(layer["cycles_predicted"] for layer in layers)
     for i, layer in enumerate(layers):
-        bounds = layer.get("bounds") or {"conversion": layer["cycles_bound"]}
-        step = 0.76 / len(bounds)
-        for j, (name, cycles) in enumerate(bounds.items()):
-            y = i - 0.38 + (j + 0.5) * step
-            axes.barh(y, cycles, height=step * 0.8, color=BOUNDS[name], linewidth=0)
-            axes.annotate(
-                f"{cycles:,}",
-                (cycles, y),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-                color=MUTED,
-            )
         predicted = layer["cycles_predicted"]
-        axes.plot([predicted] * 2, [i - 0.44, i + 0.44], color="#c0392b", linewidth=1.6)
-        simulated = layer.get("cycles_simulated")
-        if simulated is not None:
-            axes.plot(simulated, i + 0.44, marker="^", color="#c0392b", markersize=5, clip_on=False)
-        share = predicted / layer["cycles_bound"]
+        bounds = layer.get("bounds") or {"conversion": layer["cycles_bound"]}
+        step = 0.72 / len(bounds)
+        for j, (name, cycles) in enumerate(bounds.items()):
+            y = i - 0.36 + (j + 0.5) * step
+            axes.barh(y, cycles, height=step * 0.82, color=BOUNDS[name], linewidth=0)
+            # Inside the bar where it comes near the red line.
+            inside = predicted - cycles < 0.09 * longest and cycles > 0.09 * longest
+            if inside or cycles + 0.09 * longest < predicted:
+                axes.annotate(
+                    f"{cycles:,}",
+                    (cycles, y),
+                    xytext=(-4 if inside else 3, -0.4),
+                    textcoords="offset points",
+                    ha="right" if inside else "left",
+                    va="center",
+                    fontsize=7,
+                    color=PAPER if inside and name in ("conversion", "gather") else INK,
+                )
+        axes.plot([predicted] * 2, [i - 0.42, i + 0.42], color=MARK, linewidth=1.6)
+        if layer.get("cycles_simulated") is not None:
+            axes.plot(layer["cycles_simulated"], i + 0.42, marker="^", color=MARK, markersize=5)
         axes.annotate(
-            f"{predicted:,}  =  {share:.3f} × bound",
-            (predicted, i - 0.40),
-            xytext=(5, 0),
+            f"{predicted:,}",
+            (predicted, i),
+            xytext=(6, 1),
+            textcoords="offset points",
+            va="bottom",
+            fontweight="bold",
+        )
+        axes.annotate(
+            f"{predicted / layer['cycles_bound']:.3f} × bound",
+            (predicted, i),
+            xytext=(6, -1),
             textcoords="offset points",
             va="top",
             fontsize=8,
-            fontweight="bold",
+            color=MUTED,
         )
     axes.set_yticks(range(len(layers)), [str(layer["name"]) for layer in layers])
     axes.invert_yaxis()
-    axes.set_xlim(0, longest * 1.28)
+    axes.set_xlim(0, longest * 1.14)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("cycles for one image")
     _bare(axes)
@@ -425,10 +450,10 @@ def draw_cycles(layers: Sequence[Mapping[str, Any]]) -> Markup:
     axes.set_axisbelow(True)
     names = list(next(iter(layers)).get("bounds") or ["conversion"])
     handles: list[Any] = [Patch(facecolor=BOUNDS[name], label=f"work: {name}") for name in names]
-    handles += axes.plot([], [], color="#c0392b", linewidth=1.6, label="predicted cycles")
+    handles += axes.plot([], [], color=MARK, linewidth=1.6, label="predicted cycles")
     if any(layer.get("cycles_simulated") is not None for layer in layers):
         handles += axes.plot(
-            [], [], color="#c0392b", marker="^", markersize=5, linewidth=0, label="simulated cycles"
+            [], [], color=MARK, marker="^", markersize=5, linewidth=0, label="simulated cycles"
         )
     figure.legend(handles=handles, loc="upper left", ncols=len(handles), handlelength=1.1,
                   columnspacing=1.3, handletextpad=0.5, borderpad=0.2)  # fmt: skip
@@ -499,9 +524,9 @@ def draw_images(samples: Sequence[Mapping[str, Any]]) -> Markup:
         axes.set_axis_off()
         right = sample["label"] is None or sample["label"] == sample["answer"]
         text = f"→ {sample['answer']}" if right else f"→ {sample['answer']} ({sample['label']})"
-        axes.set_title(text, fontsize=9, loc="center", y=-0.34, color=INK if right else "#c0392b")
+        axes.set_title(text, fontsize=9, loc="center", y=-0.34, color=INK if right else MARK)
     figure.subplots_adjust(left=0.005, right=0.995, top=0.99, bottom=0.24, wspace=0.12)
-    return _svg(figure, title="images that went through the hardware")
+    return _svg(figure, title="images that went through the hardware", small=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -511,6 +536,7 @@ class _LayerView:
     name: str
     text: str
     shapes: Markup | None
+    shape_count: int
     reuse: Markup | None
 
 
@@ -530,6 +556,7 @@ def _layer_views(programs: Sequence[LayerProgram]) -> Iterator[_LayerView]:
             name=layer.name,
             text=f"{what}; scheme {layer.scheme}, {len(layer.group_kept)} groups, {rows}",
             shapes=draw_shapes(layer),
+            shape_count=len(kept_shapes(layer)),
             reuse=draw_reuse(layer),
         )
 
@@ -605,6 +632,7 @@ def render_report(
             samples_figure=draw_images(samples) if samples else None,
             views=list(_layer_views(programs)),
             engine=config,
+            most_shapes=MOST_SHAPES,
         )
 
 
