@@ -137,6 +137,10 @@ CASES = {
     "reshape-copied": after(constant("s", [0, -1]), node("Reshape", "c s", "y")),
     "reshape-channels": after(constant("s", [0, 2, 2, -1]), node("Reshape", "c s", "y")),
     "transpose": after(node("Transpose", "c", "y", perm=[0, 2, 3, 1])),
+    "transposes": after(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+        node("Transpose", "t", "y", perm=[0, 2, 1, 3]),
+    ),
     "shuffle": after(
         constant("s", [0, 2, 2, 5, 5]),
         constant("t", [0, 4, 5, 5]),

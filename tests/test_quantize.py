@@ -322,8 +322,10 @@ def test_a_relu_is_a_step_where_it_cannot_be_fused(case, quantised):
     agree(loaded, quant, X)
 
 
-def test_limits_in_a_row_become_their_intersection(quantised):
-    nodes = [FIRST, node("Clip", "c lo hi", "r"), node("Clip", "r lo half", "y")]
+@pytest.mark.parametrize("first", ["hi", "half"])
+def test_limits_in_a_row_become_their_intersection(first, quantised):
+    second = "half" if first == "hi" else "hi"
+    nodes = [FIRST, node("Clip", f"c lo {first}", "r"), node("Clip", f"r lo {second}", "y")]
     _, quant = quantised(nodes, CONV | LIMITS)
     assert steps(quant) == ["layer"]
     assert quant.tensors[quant.output].scale == 0.5 / 255
