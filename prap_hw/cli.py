@@ -391,6 +391,7 @@ def run(arguments: list[str] | None = None) -> int:
     _debug = False
     try:
         result = app(args=arguments, prog_name="prap", standalone_mode=False)
+        sys.stdout.flush()
     except InputError as problem:
         _trace()
         console.error(str(problem))
@@ -406,9 +407,9 @@ def run(arguments: list[str] | None = None) -> int:
         console.error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (prap ... | head): say nothing, also not when stdout is closed.
+        # The reader has gone (prap ... | head): end quietly, as typer does within a verb.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except Exception as problem:
         _trace()
         hint = "" if _debug else "; --debug shows where"

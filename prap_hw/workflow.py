@@ -464,10 +464,12 @@ def simulate(
 def faults(figures: Mapping[str, Any]) -> list[str]:
     """Say what is wrong with the figures of a co-simulation; nothing where all is well.
 
-    Wrong is: a value that differs, fewer values than expected, and a layer whose simulated cycles
-    are not the predicted ones.
+    Wrong is: a value that differs, fewer values than expected, nothing to compare, and a layer
+    whose simulated cycles are not the predicted ones.
     """
     found = list(figures.get("differences", []))
+    if not any(counts["expected"] for counts in figures["compared"].values()):
+        found.append("expected values to compare, found none")
     for kind, counts in figures["compared"].items():
         if counts["different"]:
             found.append(

@@ -1,0 +1,536 @@
+"""The command line: help, one-line errors, exit codes, and folders that are whole or not there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prap_hw import cli, console, demo, tools, workflow
+from refmodel import compile as compiler
+from refmodel.errors import InputError
+from tests.onnx_nets import f32, network, node, save, small_cnn
+
+SEED = 11
+VERBS = ("demo", "compress", "evaluate", "cosim", "verilog", "golden")
+
+Prap = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def prap(capsys: pytest.CaptureFixture[str]) -> Prap:
+    """Run the command line in this process: exit code, stdout, stderr without progress."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = cli.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        lines = [line for line in err.splitlines() if not line.endswith(" s)")]
+        return code, out, "\n".join(lines)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small network, images for it, and what `prap compress` made of them."""
+    folder = tmp_path_factory.mktemp("given")
+    save(small_cnn(SEED), folder)
+    rng = np.random.default_rng(SEED)
+    np.savez(
+        folder / "images.npz",
+        x=rng.integers(0, 256, (12, 8, 8, 2), np.uint8),
+        y=rng.integers(0, 5, 12),
+    )
+    workflow.compress(folder / "net.onnx", folder / "images.npz", folder / "done", scheme="prap")
+    return folder
+
+
+def one_line(text: str) -> str:
+    """The text, if it is one error line."""
+    assert text.startswith("prap: error: ")
+    assert "\n" not in text.rstrip("\n")
+    return text
+
+
+# --- help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_a_purpose_and_an_example(verb: str, prap: Prap) -> None:
+    code, out, err = prap(verb, "--help")
+    assert (code, err) == (0, "")
+    purpose = out.split(verb, 1)[1].split("\n\n")[0]
+    assert "." in purpose
+    assert f"prap {verb} " in out.split("Example", 1)[1] + " "
+
+
+def test_top_help_lists_every_verb_and_the_exit_codes(prap: Prap) -> None:
+    code, out, _ = prap("--help")
+    assert code == 0
+    assert all(f" {verb} " in out for verb in VERBS)
+    assert "Exit codes: 0" in out
+
+
+def test_version_is_that_of_the_package(prap: Prap) -> None:
+    assert prap("--version") == (0, f"prap {workflow.versions()['prap-pim']}\n", "")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    check = (
+        "import sys, prap_hw.cli as cli; cli.run(['--help']); "
+        "heavy = {'amaranth', 'onnx', 'matplotlib', 'cocotb', 'numpy'} & set(sys.modules); "
+        "sys.exit(', '.join(sorted(heavy)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "No such command 'nothing'"),
+        (["compress"], "Missing argument 'NET.onnx'"),
+        (["verilog"], "Missing option '--out'"),
+        (["demo", "--plant", "bug"], "'bug' is not one of 'code', 'shift', 'index'"),
+        (["verilog", "-o", "x", "--adcs", "three"], "--adcs"),
+        (["verilog", "-o", "x", "--adcs", "3"], "adcs must be one of (1, 2, 4, 8), not 3"),
+        (["verilog", "-o", "x", "--latency", "41"], "crossbar_latency must be 1 to 40, not 41"),
+        (["golden", "not/there"], "index.json"),
+        (["evaluate", "not/there", "--images", "x"], "expected a folder"),
+        (["cosim", "not/there", "--images", "x"], "expected a folder"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, prap: Prap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = prap(*arguments)
+    assert (code, out) == (2, "")
+    assert said in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_OPTIONS = {
+    "mean": (["--mean", "a,b"], "expected numbers with commas, found 'a,b' in --mean"),
+    "std": (["--std", "0"], "std must not be 0"),
+    "set": (["--set", "c1=2,4"], "expected LAYER=C,V,KEEP, found 'c1=2,4'"),
+    "set4": (["--set", "c1=2,4,0.5,1"], "expected LAYER=C,V,KEEP, found 'c1=2,4,0.5,1'"),
+    "keep": (["--set", "c1=2,4,7"], "keep must be 0 to 1, not 7"),
+    "layer": (["--set", "none=2,4,0.5"], "none"),
+    "layout": (["--layout", "nf"], "layout nf"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_bad_options_of_compress_write_nothing(
+    case: str, prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    options, said = BAD_OPTIONS[case]
+    images = given / "images.npz"
+    code, _, err = prap(
+        "compress", given / "net.onnx", "--calibration", images, "-o", tmp_path / "o", *options
+    )
+    assert code == 2
+    assert said in one_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def bad_network(kind: str, folder: Path) -> Path:
+    """An ONNX file with something wrong."""
+    weight = f32(np.ones((3, 2, 3, 3)))
+    if kind == "text":
+        (folder / "net.onnx").write_text("not a network")
+        return folder / "net.onnx"
+    if kind == "nan":
+        weight[0, 0, 0, 0] = np.nan
+    nodes = [node("Conv", "x w", "c"), node("Flatten", "c", "y")]
+    if kind == "operator":
+        nodes = [node("Conv", "x w", "c"), node("Sin", "c", "s"), node("Flatten", "s", "y")]
+    return save(network(nodes, {"w": weight}), folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("text", "ONNX"), ("operator", "Sin"), ("nan", "NaN"), ("shape", "(8, 8, 2)")],
+)
+def test_bad_networks_write_nothing(
+    kind: str, said: str, prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    path = bad_network(kind, tmp_path)
+    out = tmp_path / "out"
+    code, _, err = prap("compress", path, "--calibration", given / "images.npz", "-o", out)
+    assert code == 2
+    assert said in one_line(err)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda b: b[: len(b) // 2], "expected a whole program file, found a damaged one"),
+        (lambda b: b"", "expected a whole program file, found a damaged one"),
+        (lambda b: b.replace(b'"zero_in": ', b'"zero_in":1'), "program"),
+    ],
+    ids=["truncated", "empty", "altered"],
+)
+def test_cosim_refuses_a_harmed_program(
+    harm: Callable[[bytes], bytes], said: str, prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "done"
+    shutil.copytree(given / "done", folder)
+    program = folder / workflow.PROGRAM_FILE
+    whole = program.read_bytes()
+    program.write_bytes(harm(whole))
+    assert program.read_bytes() != whole
+    code, out, err = prap("cosim", folder, "--images", given / "images.npz")
+    assert (code, out) == (2, "")
+    assert said in one_line(err)
+
+
+def test_cosim_says_how_many_images_there_are(prap: Prap, given: Path) -> None:
+    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--count", 13)
+    assert code == 2
+    assert "expected at least 13 images, found 12 in images.npz" in one_line(err)
+
+
+def test_evaluate_needs_labels(prap: Prap, given: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 8, 8, 2), np.uint8))
+    code, _, err = prap("evaluate", given / "done", "--images", tmp_path / "x.npz")
+    assert code == 2
+    assert "expected images with labels, found none in x.npz" in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "said"),
+    [
+        (InputError("expected a,\nfound b"), 2, "prap: error: expected a, found b"),
+        (KeyboardInterrupt(), 130, "prap: error: interrupted"),
+        (
+            RuntimeError("boom"),
+            3,
+            "prap: error: a fault of prap, RuntimeError: boom; --debug shows where",
+        ),
+    ],
+    ids=["input", "interrupt", "fault"],
+)
+def test_every_end_has_its_exit_code(
+    problem: BaseException, code: int, said: str, prap: Prap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(workflow, "check_golden", fail)
+    assert prap("golden", "x") == (code, "", said)
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "golden", "x"], ["golden", "x", "--debug"]])
+def test_debug_gives_the_traceback(arguments: list[str], prap: Prap) -> None:
+    code, _, err = prap(*arguments)
+    assert code == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("prap: error: expected")
+    assert "Traceback" not in prap("golden", "x")[2]
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(root: Path) -> None:
+    folder = root / "tests" / "golden"
+    pipe = f"{sys.executable} -m prap_hw.cli golden {folder} | true"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+# --- what the verbs do
+
+
+def test_compress_writes_a_whole_folder(prap: Prap, given: Path, tmp_path: Path) -> None:
+    out, figures = tmp_path / "o", tmp_path / "f" / "figures.json"
+    code, text, err = prap(
+        "compress", given / "net.onnx", "--calibration", given / "images.npz", "-o", out,
+        "--set", "c2*=2,4,0.5", "--json", figures,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    names = {workflow.PROGRAM_FILE, workflow.NETWORK_FILE, workflow.SUMMARY_FILE}
+    assert {path.name for path in out.iterdir()} == names
+    assert json.loads(figures.read_text()) == json.loads((out / "summary.json").read_text())
+    summary = json.loads(figures.read_text())
+    assert [layer["name"] for layer in summary["layers"]] == [
+        layer.name for layer in workflow.load_program(out).layers
+    ]
+    assert summary["layers"][1]["patterns_kept"] == 3 * 3
+    assert "\x1b" not in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert str(tmp_path) not in (out / "summary.json").read_text()
+
+
+def test_compress_twice_gives_the_same_bytes(given: Path, tmp_path: Path) -> None:
+    workflow.compress(given / "net.onnx", given / "images.npz", tmp_path / "o", scheme="prap")
+    for name in (workflow.PROGRAM_FILE, workflow.SUMMARY_FILE):
+        assert (tmp_path / "o" / name).read_bytes() == (given / "done" / name).read_bytes()
+
+
+def test_compress_replaces_only_its_own_folders_and_only_when_told(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    command = ("compress", given / "net.onnx", "--calibration", given / "images.npz", "-o", out)
+    assert prap(*command)[0] == 0
+    code, _, err = prap(*command)
+    assert code == 2
+    assert "expected a new folder" in one_line(err)
+    (out / "more").touch()
+    assert prap(*command, "--force")[0] == 0
+    assert not (out / "more").exists()
+    (out / workflow.PROGRAM_FILE).unlink()
+    code, _, err = prap(*command, "--force")
+    assert code == 2
+    assert "expected a folder with program.prap to replace" in one_line(err)
+    assert (out / workflow.SUMMARY_FILE).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def test_a_failure_while_writing_leaves_nothing(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    with pytest.raises(OSError, match="disk full"):
+        workflow.compress(given / "net.onnx", given / "images.npz", tmp_path / "o")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_counts_images_as_the_golden_model_does(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.json"
+    code, text, err = prap(
+        "evaluate", given / "done", "--images", given / "images.npz", "--json", path
+    )
+    assert (code, err) == (0, "")
+    figures = json.loads(path.read_text())
+    assert figures["images"] == 12
+    assert set(figures["accuracy"]) == {"float", "prap"}
+    assert f"{100 * figures['accuracy']['float']:.2f} %" in text
+
+
+def test_golden_reports_the_last_line_that_was_asked_for(
+    prap: Prap, root: Path, tmp_path: Path
+) -> None:
+    folder = root / "tests" / "golden"
+    code, text, err = prap("golden", folder)
+    assert (code, err) == (0, "")
+    cases = len(json.loads((folder / "index.json").read_text())["cases"])
+    assert text.splitlines()[-1] == f"{cases} of {cases} cases reproduced"
+
+
+def test_golden_ends_with_1_where_a_case_fails(prap: Prap, root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "golden"
+    shutil.copytree(root / "tests" / "golden", folder)
+    case = json.loads((folder / "index.json").read_text())["cases"][0]
+    file = folder / case["file"]
+    arrays = dict(np.load(file))
+    name = case["outputs"][0]
+    arrays[name] = 1 - arrays[name]
+    np.savez(file, **arrays)
+    code, text, _ = prap("golden", folder)
+    assert code == 1
+    assert case["id"] in text
+
+
+def test_verilog_is_the_same_text_under_any_hash_seed(tmp_path: Path) -> None:
+    texts = []
+    for seed in "01":
+        out = tmp_path / seed
+        command = [sys.executable, "-m", "prap_hw.cli", "verilog", "-o", str(out)]
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(out / "prap_engine.v")]
+        texts.append((out / "prap_engine.v").read_text())
+    assert texts[0] == texts[1]
+    assert "module prap_engine(" in texts[0]
+    assert str(tmp_path) not in texts[0]
+    assert str(Path(cli.__file__).parent) not in texts[0]
+
+
+# --- co-simulation, with the simulator left out
+
+
+def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[str, Any]:
+    """Figures of a co-simulation in which nothing differs."""
+    layers = [
+        workflow.layer_figures(layer, config, p) | {"cycles_simulated": p.cycles}
+        for layer, p in zip(program.layers, predictions, strict=True)
+    ]
+    compared = {"outputs": {"values": 10, "expected": 10, "different": 0}}
+    return {"images": len(codes), "layers": layers, "compared": compared, "differences": []}
+
+
+def test_cosim_passes_images_as_codes_and_ends_with_0(
+    prap: Prap, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def simulate(program, codes, config, predictions, build, *, plant=None, report=None):
+        seen.update(codes=codes, config=config)
+        return simulated(program, codes, config, predictions)
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    path = tmp_path / "c.json"
+    code, text, err = prap(
+        "cosim", given / "done", "--images", given / "images.npz", "--count", 2, "--adcs", 4,
+        "--json", path,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert seen["codes"].shape == (2, 8, 8, 2)
+    assert seen["codes"].dtype == np.uint8
+    assert seen["config"].adcs == 4
+    assert "Hardware against golden model" in text
+    assert json.loads(path.read_text())["compared"]["outputs"]["values"] == 10
+
+
+FAULTS = {
+    "different": ({"values": 10, "expected": 10, "different": 3}, 0, "found 3 of 10 different"),
+    "missing": (
+        {"values": 9, "expected": 10, "different": 0},
+        0,
+        "expected 10 outputs, compared 9",
+    ),
+    "bubble": ({"values": 10, "expected": 10, "different": 0}, 1, "cycles as predicted, simulated"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_cosim_ends_with_1_where_something_is_wrong(
+    case: str, prap: Prap, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, bubble, said = FAULTS[case]
+
+    def simulate(program, codes, config, predictions, build, *, plant=None, report=None):
+        figures = simulated(program, codes, config, predictions)
+        figures["compared"]["outputs"] = counts
+        figures["layers"][0]["cycles_simulated"] += bubble
+        return figures
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz")
+    assert code == 1
+    assert said in one_line(err)
+
+
+def test_no_comparison_at_all_is_a_fault() -> None:
+    assert workflow.faults({"compared": {}, "layers": []}) == [
+        "expected values to compare, found none"
+    ]
+
+
+def test_demo_stores_its_predictions_before_it_simulates(
+    prap: Prap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "demo"
+
+    def simulate(program, codes, config, predictions, build, *, plant=None, report=None):
+        stored = json.loads((out / "predicted.json").read_text())["layers"]
+        assert [layer["cycles_predicted"] for layer in stored] == [p.cycles for p in predictions]
+        assert len(codes) == 5
+        figures = simulated(program, codes, config, predictions)
+        if plant:
+            figures["compared"]["outputs"]["different"] = 1
+            figures["differences"] = ["layer conv2, position 7, output 3: expected 1, got 2"]
+        return figures
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    code, text, err = prap("demo", "-o", out)
+    assert (code, err) == (0, "")
+    figures = json.loads((out / "demo.json").read_text())
+    assert figures["images"] == 500
+    assert figures["accuracy"]["prap"] >= figures["accuracy"]["float"] - 0.015
+    assert "report:" in text
+    assert (out / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, _, err = prap("demo", "-o", out, "--plant", "shift")
+    assert code == 1
+    assert "layer conv2, position 7, output 3: expected 1, got 2" in err
+
+
+def test_the_seed_of_the_demo_is_that_of_the_training_log(root: Path) -> None:
+    log = (root / "examples/digits/train.log").read_text(encoding="utf-8")
+    assert f"seed {demo.TRAINING_SEED};" in log
+
+
+# --- tools of the machine
+
+
+def test_missing_tools_are_named_with_their_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tools.missing() == []
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert tools.missing() == [
+        "perl (starts Verilator; Debian: apt install perl)",
+        "make (builds the simulation; Debian: apt install make)",
+        "a C++ compiler (builds the simulation; Debian: apt install g++)",
+    ]
+    with pytest.raises(InputError, match=r"missing perl .*; make .*; a C\+\+ compiler"):
+        tools.require()
+
+
+def test_make_names_a_missing_tool_before_anything_is_built(root: Path, tmp_path: Path) -> None:
+    for name in ("sh", "echo", "make", "c++"):
+        found = shutil.which(name)
+        assert found
+        (tmp_path / name).symlink_to(found)
+    command = ["make", "-C", str(root), f"PYTHON={sys.executable}", "check"]
+    env = os.environ | {"PATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 2
+    assert "prap: error: missing perl" in done.stderr
+    assert "make (" not in done.stderr
+
+
+def test_an_old_python_is_named(root: Path, tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\nexit 1\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-C", str(root), f"PYTHON={old}", "check"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "expected Python 3.11 or newer" in done.stderr
+    assert "found Python 3.9.2" in done.stderr
+
+
+# --- the console
+
+
+def test_figures_read_as_numbers() -> None:
+    values = [1234567, 0.98765, None, "text", True]
+    assert [console.figure(v) for v in values] == ["1,234,567", "0.988", "-", "text", "yes"]
+
+
+def test_progress_without_a_terminal_is_a_line_to_a_stage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.progress() as report:
+        for done in range(4):
+            report("convert", done, 3)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("prap: convert (")
+    assert err.count("\n") == 1
+
+
+def test_engine_options_hide_the_latency() -> None:
+    assert workflow.engine({"crossbar_latency": 40}).requests_in_flight >= 44
+    config = compiler.EngineConfig(adcs=2)
+    assert workflow.engine(config) is config
