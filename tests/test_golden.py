@@ -297,6 +297,13 @@ def test_device_takes_the_place_of_the_crossbar():
         layer, codes, EngineConfig(), device=lambda d, c, o: np.full((2, 1, 8, 8), 99.0)
     )
     assert (high.codes == 15).all()
+    highest = golden.run_layer_serial(
+        layer,
+        codes,
+        EngineConfig(adc_bits=8),
+        device=lambda d, c, o: np.broadcast_to([0.0] * 7 + [1e9], (2, 1, 8, 8)),
+    )
+    assert highest.psums.ravel().tolist() == [255 * 255 * -128] * 2
 
 
 def test_cells_are_twos_complement_low_bit_first():
