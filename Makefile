@@ -53,5 +53,5 @@ lint: setup
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* dist
-	@find refmodel prap_hw sim tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find refmodel prap_hw sim tests examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@echo 'clean: build/ and caches removed; .venv kept'
