@@ -103,7 +103,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         Values as :func:`figure` writes them.
     """
     result = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    result.pad_edge = False
+    result.pad_edge, result.collapse_padding = False, True
     for i, heading in enumerate(columns):
         numeric = any(isinstance(row[i], int | float) for row in rows)
         result.add_column(
