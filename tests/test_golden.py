@@ -288,11 +288,12 @@ def test_device_takes_the_place_of_the_crossbar():
 
     def device(digits, cells, ous):
         seen.append((digits.shape, cells.shape, ous.tolist()))
-        return np.full((len(ous), digits.shape[1], 8, 8), 2.5)  # rint: half to even, 2
+        # rint, halves to even: 2.5 gives 2, 3.5 gives 4
+        return np.broadcast_to([[[[2.5]]], [[[3.5]]]], (len(ous), digits.shape[1], 8, 8))
 
     trace = golden.run_layer_serial(layer, codes, EngineConfig(), device=device)
     assert seen == [((2, 1, 8, 8), (2, 8, 8), [0, 1])]
-    assert trace.psums.ravel().tolist() == [2 * 255 * -1] * 2
+    assert trace.psums.ravel().tolist() == [2 * 255 * -1, 4 * 255 * -1]
     high = golden.run_layer_serial(
         layer, codes, EngineConfig(), device=lambda d, c, o: np.full((2, 1, 8, 8), 99.0)
     )
