@@ -159,7 +159,7 @@ class Constant(Agent):
 
 
 def simulate(dut, *agents: Agent, cycles: int | None = None, limit: int = 20_000, reset=None):
-    """Run until every agent is done and two more cycles, or for ``cycles`` cycles.
+    """Run until every agent is done and five more cycles, or for ``cycles`` cycles.
 
     ``reset``, if given, is the set of cycles in which the component is reset.
     """
@@ -169,7 +169,7 @@ def simulate(dut, *agents: Agent, cycles: int | None = None, limit: int = 20_000
 
     async def testbench(ctx):
         cycle = more = 0
-        while more < 3 if cycles is None else cycle < cycles:
+        while more < 6 if cycles is None else cycle < cycles:
             for agent in agents:
                 agent.drive(ctx, cycle)
             if reset is not None:

@@ -1,0 +1,192 @@
+"""Shift-and-add: codes of bit columns and digits into signed partial sums."""
+
+import itertools
+import random
+
+import pytest
+
+from prap_hw.shift_add import ShiftAdd
+from refmodel.config import EngineConfig
+from tests.bench import Source, Watch, simulate
+
+FIXED = {"slot": 0, "accumulate": 0, "final": 1, "lane": 0}
+
+
+class Output(Watch):
+    """Sums of a stream without ready: (cycle, slot, sum, accumulate, final)."""
+
+    def __init__(self, dut: ShiftAdd):
+        self.layout = dut.layouts.psum
+        self.signals = (dut.o.valid, dut.o.payload.as_value())
+        self.values = []
+
+    def see(self, cycle, *values):
+        if values[0]:
+            item = self.layout.from_bits(values[1])
+            self.values.append(
+                (cycle, item["slot"], item["sum"], item["accumulate"], item["final"])
+            )
+
+
+def weighted(codes, top: bool) -> int:
+    """``sum(code[j] << j)`` with the sign column, the last one of a pattern, negative."""
+    value = sum(code << j for j, code in enumerate(codes))
+    return value - 2 * (codes[-1] << len(codes) - 1) if top else value
+
+
+def run(dut, answers, *, stalls=(0, 0), seed=0):
+    """Send answers as (codes, meaning); returns the output and the two sources."""
+    layouts = dut.layouts
+    response = Source(
+        dut.i_response,
+        [layouts.response.const(list(codes)).as_bits() for codes, _ in answers],
+        stall=stalls[0],
+        seed=seed,
+    )
+    pending = Source(
+        dut.i_pending,
+        [layouts.pending.const(meaning).as_bits() for _, meaning in answers],
+        stall=stalls[1],
+        seed=seed + 1,
+    )
+    output = Output(dut)
+    simulate(dut, response, pending, output)
+    return output.values, response, pending
+
+
+def patterns(cfg: EngineConfig, draw: random.Random, ous: int, choose) -> tuple[list, list]:
+    """Answers of whole OUs, digit after digit and chunk after chunk, and the sums expected."""
+    answers, sums = [], []
+    for ou in range(ous):
+        lanes = draw.randint(1, cfg.patterns_per_ou)
+        codes = [[[choose() for _ in range(8)] for _ in range(8)] for _ in range(lanes)]
+        accumulate, final = draw.randint(0, 1), draw.randint(0, 1)
+        for digit, lane in itertools.product(range(8), range(lanes)):
+            for column in range(0, 8, cfg.adcs):
+                meaning = {
+                    "scale": digit + column,
+                    "top": int(column + cfg.adcs == 8),
+                    "first": int(digit == column == 0),
+                    "last": int(digit == 7 and column + cfg.adcs == 8),
+                    "lane": lane,
+                    "slot": (ou + lane) % cfg.slots,
+                    "accumulate": accumulate,
+                    "final": final,
+                }
+                answers.append((codes[lane][digit][column : column + cfg.adcs], meaning))
+        for lane in range(lanes):
+            total = sum(
+                (-128 if j == 7 else 1 << j) * code << digit
+                for digit, row in enumerate(codes[lane])
+                for j, code in enumerate(row)
+            )
+            sums.append(((ou + lane) % cfg.slots, total, accumulate, final))
+    return answers, sums
+
+
+def test_weights_of_columns_and_digits_by_hand():
+    # One code 1 in column 0: 1; in column 7: -128; digit 3 of column 2: 32; digit 7 of column 7:
+    # -16384; code 3 in every column: 3 * (127 - 128) = -3.
+    dut = ShiftAdd(EngineConfig(slots=16, adc_bits=2))
+    cases = [
+        ([1, 0, 0, 0, 0, 0, 0, 0], 0, 1),
+        ([0, 0, 0, 0, 0, 0, 0, 1], 0, -128),
+        ([0, 0, 1, 0, 0, 0, 0, 0], 3, 32),
+        ([0, 0, 0, 0, 0, 0, 0, 1], 7, -16384),
+        ([3, 3, 3, 3, 3, 3, 3, 3], 0, -3),
+        ([3, 3, 3, 3, 3, 3, 3, 0], 7, 3 * 127 * 128),
+    ]
+    answers = [
+        (codes, {"scale": digit, "top": 1, "first": 1, "last": 1, **FIXED})
+        for codes, digit, _ in cases
+    ]
+    values, _, _ = run(dut, answers)
+    assert [value[2] for value in values] == [want for _, _, want in cases]
+
+
+@pytest.mark.parametrize("adcs", [1, 2, 4, 8])
+def test_all_codes_of_an_answer_at_every_place(adcs):
+    # With 2-bit codes: all 4^adcs answers of up to 4 columns, at each column and digit for up to
+    # two and at the ends for four; the 65,536 of eight columns drawn.
+    dut = ShiftAdd(EngineConfig(slots=16, adc_bits=2, adcs=adcs))
+    draw = random.Random(8)
+    if adcs < 8:
+        codes = list(itertools.product(range(4), repeat=adcs))
+    else:
+        codes = [(0,) * 8, (3,) * 8, (0,) * 7 + (3,), (3,) * 7 + (0,)]
+        codes += [tuple(draw.randint(0, 3) for _ in range(8)) for _ in range(200)]
+    digits = range(8) if adcs < 4 else (0, 7)
+    places = list(itertools.product(codes, range(0, 8, adcs), digits))
+    answers = [
+        (
+            code,
+            {"scale": digit + column, "top": int(column + adcs == 8), "first": 1, "last": 1}
+            | FIXED,
+        )
+        for code, column, digit in places
+    ]
+    values, _, _ = run(dut, answers)
+    assert [value[2] for value in values] == [
+        weighted(code, column + adcs == 8) << (digit + column) for code, column, digit in places
+    ]
+
+
+@pytest.mark.parametrize(
+    ("adcs", "cols"), [(1, 8), (2, 16), (4, 8), (8, 8), (8, 24), (4, 16)], ids=str
+)
+def test_sums_of_whole_ous_three_cycles_after_the_last_answer(adcs, cols):
+    cfg = EngineConfig(slots=16, adcs=adcs, ou_cols=cols, crossbar_size=48)
+    draw = random.Random(adcs * cols)
+    answers, sums = patterns(cfg, draw, 4, lambda: draw.randint(0, cfg.max_code))
+    values, response, _ = run(ShiftAdd(cfg), answers)
+    assert [value[1:] for value in values] == sums
+    # One answer a cycle from cycle 0 on.
+    assert response.sent == list(range(len(answers)))
+    last = [i for i, (_, meaning) in enumerate(answers) if meaning["last"]]
+    assert [value[0] for value in values] == [cycle + 3 for cycle in last]
+
+
+@pytest.mark.parametrize("code", ["least", "largest"])
+def test_extreme_sums_fit(code):
+    # The extremes of one OU: all codes at their largest in the sign column alone, or without it.
+    cfg = EngineConfig(slots=16, adc_bits=8, ous_per_pattern=1)
+    row = [0] * 7 + [255] if code == "least" else [255] * 7 + [0]
+    answers = [
+        (row, {"scale": d, "top": 1, "first": int(d == 0), "last": int(d == 7), **FIXED})
+        for d in range(8)
+    ]
+    values, _, _ = run(ShiftAdd(cfg), answers)
+    assert values[0][2] == 255 * 255 * (-128 if code == "least" else 127)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_and_meanings_meet_whatever_their_pauses(seed):
+    cfg = EngineConfig(slots=16, adcs=4, ou_cols=16)
+    draw = random.Random(seed)
+    answers, sums = patterns(cfg, draw, 3, lambda: draw.randint(0, cfg.max_code))
+    stalls = ((0.5, 0), (0, 0.5), (0.4, 0.4))[seed]
+    values, response, pending = run(ShiftAdd(cfg), answers, stalls=stalls, seed=seed)
+    assert [value[1:] for value in values] == sums
+    assert response.sent == pending.sent
+
+
+def test_ready_follows_the_other_sides_valid():
+    dut = ShiftAdd(EngineConfig(slots=16))
+    meaning = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
+    response = Source(dut.i_response, [dut.layouts.response.const([1] * 8).as_bits()], begin=3)
+    pending = Source(dut.i_pending, [dut.layouts.pending.const(meaning).as_bits()], begin=6)
+    ready = Watch(dut.i_response.ready), Watch(dut.i_pending.ready)
+    simulate(dut, response, pending, *ready)
+    assert ready[0].values[:8] == [0, 0, 0, 0, 0, 0, 1, 0]
+    assert ready[1].values[:8] == [0, 0, 0, 1, 1, 1, 1, 0]
+
+
+def test_reset_empties_the_pipeline():
+    dut = ShiftAdd(EngineConfig(slots=16))
+    meaning = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
+    response = Source(dut.i_response, [dut.layouts.response.const([1] * 8).as_bits()] * 6)
+    pending = Source(dut.i_pending, [dut.layouts.pending.const(meaning).as_bits()] * 6)
+    output = Output(dut)
+    # Answers of cycles 0 to 5; those of 3, 4 and 5 are in the pipeline when reset ends cycle 5.
+    simulate(dut, response, pending, output, cycles=12, reset={5})
+    assert [value[0] for value in output.values] == [3, 4, 5]
