@@ -36,7 +36,7 @@ class EngineConfig:
     crossbar_size
         X, wordlines and bitlines of a crossbar, 32 to 512.
     crossbars
-        Arrays that share the engine's converters, 1 to 1024.
+        Arrays that share the engine's converters, 1 to 65536.
     cell_bits
         Bits of a ReRAM cell; 1.
     dac_bits
@@ -105,7 +105,7 @@ class EngineConfig:
         if self.ou_cols % WEIGHT_BITS:
             raise ValueError(f"ou_cols must be a multiple of 8, not {self.ou_cols!r}")
         self._check("crossbar_size", 32, 512)
-        self._check("crossbars", 1, 1024)
+        self._check("crossbars", 1, 1 << 16)
         self._check("cell_bits", 1, 1)
         self._check("dac_bits", 1, 1)
         self._check("adc_bits", 0, 8)

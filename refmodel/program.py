@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -242,7 +243,9 @@ class LayerProgram:
         )
         need(bool((kept == self.group_kept).all()), "group_kept does not match its gathers")
         if self.identity:
-            need(bool((self.group_kept == self.group_outputs).all()), "identity map: kept != outputs")
+            need(
+                bool((self.group_kept == self.group_outputs).all()), "identity map: kept != outputs"
+            )
         else:
             none = self.word_shift == SHIFT_NONE
             low, high = 0, MAX_SHIFT - MIN_SHIFT
@@ -272,9 +275,7 @@ class LayerProgram:
             bool((np.abs(self.multiplier.astype(np.int64)) <= 32767).all()),
             "a multiplier does not fit signed 16 bit",
         )
-        need(
-            bool(((self.shift >= 0) & (self.shift <= 47)).all()), "a shift is not in 0 to 47"
-        )
+        need(bool(((self.shift >= 0) & (self.shift <= 47)).all()), "a shift is not in 0 to 47")
 
     @property
     def gather_rows(self) -> np.ndarray:
@@ -419,7 +420,12 @@ class Program:
                 else:
                     params[key] = value
             steps.append(
-                {"op": step.op, "inputs": list(step.inputs), "output": step.output, "params": params}
+                {
+                    "op": step.op,
+                    "inputs": list(step.inputs),
+                    "output": step.output,
+                    "params": params,
+                }
             )
         body = {
             "layers": layers,
@@ -462,8 +468,18 @@ class Program:
                 }
         except FileNotFoundError:
             raise InputError(f"expected a program file, found nothing at {path}") from None
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, NotImplementedError):
-            raise InputError(f"expected a whole program file, found a damaged one: {path}") from None
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            KeyError,
+            ValueError,
+            OSError,
+            EOFError,
+            RuntimeError,
+        ):
+            raise InputError(
+                f"expected a whole program file, found a damaged one: {path}"
+            ) from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InputError(f"expected a file of format {FORMAT}, found another in {path}")
         if header.get("version") != VERSION:
@@ -492,7 +508,9 @@ class Program:
         steps = []
         for entry in body["steps"]:
             params = {
-                key: arrays[value["array"]] if isinstance(value, dict) and "array" in value else value
+                key: arrays[value["array"]]
+                if isinstance(value, dict) and "array" in value
+                else value
                 for key, value in entry["params"].items()
             }
             steps.append(
