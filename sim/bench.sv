@@ -1,0 +1,182 @@
+// The engine with a recorder at its ports.
+//
+// Whatever crosses a port that is compared (a handshake of a stream, a word at a trace port) is
+// written to a file, one little-endian 64-bit word each, in the cycle in which it crosses. Python
+// drives the ports and sleeps while the engine runs; it reads the files when the engine is done.
+//
+// With PRAP_OPEN the crossbar port is a port of this module, otherwise the engine has crossbars of
+// its own and shows the same traffic at trace ports. PRAP_TOP is the engine's module.
+
+module prap_bench #(
+    parameter int LOAD = 1,
+    parameter int CELLS = 1,
+    parameter int ACTS = 1,
+    parameter int OUT = 1,
+    parameter int REQUEST = 1,
+    parameter int RESPONSE = 1,
+    parameter int PSUM = 1,
+    parameter int ACC = 1
+) (
+    input  logic                clk,
+    input  logic                rst,
+    input  logic                start,
+    output logic                busy,
+    input  logic                i_load__valid,
+    output logic                i_load__ready,
+    input  logic [LOAD-1:0]     i_load__payload,
+    input  logic                i_cells__valid,
+    output logic                i_cells__ready,
+    input  logic [CELLS-1:0]    i_cells__payload,
+    input  logic                i_acts__valid,
+    output logic                i_acts__ready,
+    input  logic [ACTS-1:0]     i_acts__payload,
+    output logic                o__valid,
+    input  logic                o__ready,
+    output logic [OUT-1:0]      o__payload,
+`ifdef PRAP_OPEN
+    output logic                request_valid,
+    input  logic                request_ready,
+    output logic [REQUEST-1:0]  request_payload,
+    input  logic                response_valid,
+    output logic                response_ready,
+    input  logic [RESPONSE-1:0] response_payload,
+    output logic                program_valid,
+    input  logic                program_ready,
+    output logic [CELLS-1:0]    program_payload,
+`endif
+    output logic [39:0]         counters__cycles,
+    output logic [39:0]         counters__requests,
+    output logic [39:0]         counters__ous,
+    output logic [39:0]         counters__gathered,
+    output logic [39:0]         counters__index_reads,
+    output logic [39:0]         counters__merged,
+    output logic [39:0]         counters__outputs,
+    output logic [39:0]         counters__stall_gather,
+    output logic [39:0]         counters__stall_slots,
+    output logic [39:0]         counters__stall_port,
+    // The recorder: begin new files; write out what is buffered; cycles since the simulation began,
+    // of the last start that was accepted, and of the last output that was accepted.
+    input  logic                record_new,
+    input  logic                record_flush,
+    output logic [63:0]         cycle,
+    output logic [63:0]         start_cycle,
+    output logic [63:0]         output_cycle
+);
+
+    logic                trace_psum_valid;
+    logic [PSUM-1:0]     trace_psum;
+    logic                trace_acc_valid;
+    logic [ACC-1:0]      trace_acc;
+    logic                request_taken;
+    logic [REQUEST-1:0]  request_word;
+    logic                response_taken;
+    logic [RESPONSE-1:0] response_word;
+
+    `PRAP_TOP dut (
+        .clk(clk),
+        .rst(rst),
+        .start(start),
+        .busy(busy),
+        .i_load__valid(i_load__valid),
+        .i_load__ready(i_load__ready),
+        .i_load__payload(i_load__payload),
+        .i_cells__valid(i_cells__valid),
+        .i_cells__ready(i_cells__ready),
+        .i_cells__payload(i_cells__payload),
+        .i_acts__valid(i_acts__valid),
+        .i_acts__ready(i_acts__ready),
+        .i_acts__payload(i_acts__payload),
+        .o__valid(o__valid),
+        .o__ready(o__ready),
+        .o__payload(o__payload),
+`ifdef PRAP_OPEN
+        .crossbar__request__valid(request_valid),
+        .crossbar__request__ready(request_ready),
+        .crossbar__request__payload(request_payload),
+        .crossbar__response__valid(response_valid),
+        .crossbar__response__ready(response_ready),
+        .crossbar__response__payload(response_payload),
+        .crossbar__program__valid(program_valid),
+        .crossbar__program__ready(program_ready),
+        .crossbar__program__payload(program_payload),
+`else
+        .trace_request__valid(request_taken),
+        .trace_request__payload(request_word),
+        .trace_codes__valid(response_taken),
+        .trace_codes__payload(response_word),
+`endif
+        .trace_psum__valid(trace_psum_valid),
+        .trace_psum__payload(trace_psum),
+        .trace_acc__valid(trace_acc_valid),
+        .trace_acc__payload(trace_acc),
+        .counters__cycles(counters__cycles),
+        .counters__requests(counters__requests),
+        .counters__ous(counters__ous),
+        .counters__gathered(counters__gathered),
+        .counters__index_reads(counters__index_reads),
+        .counters__merged(counters__merged),
+        .counters__outputs(counters__outputs),
+        .counters__stall_gather(counters__stall_gather),
+        .counters__stall_slots(counters__stall_slots),
+        .counters__stall_port(counters__stall_port)
+    );
+
+`ifdef PRAP_OPEN
+    assign request_taken = request_valid && request_ready;
+    assign request_word = request_payload;
+    assign response_taken = response_valid && response_ready;
+    assign response_word = response_payload;
+`endif
+
+    string folder;
+    int requests_file;
+    int codes_file;
+    int psums_file;
+    int accs_file;
+    int outputs_file;
+
+    initial begin
+        if ($value$plusargs("record=%s", folder) == 0) folder = ".";
+        requests_file = $fopen({folder, "/requests.bin"}, "wb");
+        codes_file = $fopen({folder, "/codes.bin"}, "wb");
+        psums_file = $fopen({folder, "/partial_sums.bin"}, "wb");
+        accs_file = $fopen({folder, "/accumulators.bin"}, "wb");
+        outputs_file = $fopen({folder, "/outputs.bin"}, "wb");
+        cycle = 0;
+        start_cycle = 0;
+        output_cycle = 0;
+    end
+
+    always @(posedge clk) begin
+        cycle <= cycle + 1;
+        if (start && !busy) start_cycle <= cycle;
+        if (request_taken) $fwrite(requests_file, "%u", 64'(request_word));
+        if (response_taken) $fwrite(codes_file, "%u", 64'(response_word));
+        if (trace_psum_valid) $fwrite(psums_file, "%u", 64'(trace_psum));
+        if (trace_acc_valid) $fwrite(accs_file, "%u", 64'(trace_acc));
+        if (o__valid && o__ready) begin
+            $fwrite(outputs_file, "%u", 64'(o__payload));
+            output_cycle <= cycle;
+        end
+        if (record_new) begin
+            $fclose(requests_file);
+            $fclose(codes_file);
+            $fclose(psums_file);
+            $fclose(accs_file);
+            $fclose(outputs_file);
+            requests_file <= $fopen({folder, "/requests.bin"}, "wb");
+            codes_file <= $fopen({folder, "/codes.bin"}, "wb");
+            psums_file <= $fopen({folder, "/partial_sums.bin"}, "wb");
+            accs_file <= $fopen({folder, "/accumulators.bin"}, "wb");
+            outputs_file <= $fopen({folder, "/outputs.bin"}, "wb");
+        end
+        if (record_flush) begin
+            $fflush(requests_file);
+            $fflush(codes_file);
+            $fflush(psums_file);
+            $fflush(accs_file);
+            $fflush(outputs_file);
+        end
+    end
+
+endmodule

@@ -1,0 +1,500 @@
+"""The cocotb bench of the engine: loads layers, runs images, compares all that crosses a port.
+
+``PRAP_JOB`` names the folder of a job that :mod:`sim.cosim` wrote. Layer after layer is loaded, and
+every image goes through it; a layer's input is what the hardware made of the layer before, taken
+through the host's steps.
+
+What is compared is recorded in Verilog (``sim/bench.sv`` writes every handshake and trace word to a
+file) and read once an image is through. Against a coroutine that samples the ports at every edge
+that is some thirty times faster (measured: see :data:`SPEED`), and as complete: no cycle is missed,
+since the record is made in the same clocked process for all ports. Python drives the streams, and
+sleeps while the engine runs, unless there are stalls or an open crossbar port.
+"""
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, RisingEdge, SimTimeoutError, Timer, with_timeout
+
+from refmodel import golden
+from refmodel.config import EngineConfig
+from refmodel.program import LayerProgram, Program
+from sim.crossbar_model import CrossbarModel, Fault, serve
+from sim.streams import Driver, pack, pack_lanes, pausing_sink, unpack
+
+PERIOD = 2
+"""Nanoseconds of a clock cycle."""
+
+KINDS = ("requests", "codes", "partial_sums", "accumulators", "outputs")
+"""What is compared, in the order in which a value passes."""
+
+QUIET = 64
+"""Cycles, beside the crossbar's latency, in which nothing more may come after a run."""
+
+CHUNK_BYTES = 64 << 20
+"""Golden values held at once, about."""
+
+
+class Hang(Exception):
+    """A run that did not end."""
+
+
+class Bench:
+    """One simulation: the ports, the job, and what was found."""
+
+    def __init__(self, dut: Any, folder: Path):
+        self.dut = dut
+        self.folder = folder
+        job = json.loads((folder / "job.json").read_text())
+        self.job = job
+        self.config = EngineConfig(**job["config"])
+        self.fields = job["fields"]
+        self.program = Program.load(folder / "program.prap")
+        self.stall: float = job["stall"]
+        self.slots_done = 0
+        self.compared = {kind: {"values": 0, "different": 0} for kind in KINDS}
+        self.differences: list[dict[str, Any]] = []
+        self.layers: list[dict[str, Any]] = []
+        self.edge = RisingEdge(dut.clk)
+        self.model: CrossbarModel | None = None
+        self.fault: Fault | None = None
+        self.hang: str | None = None
+
+    def wait(self, *what: object) -> random.Random:
+        """Chance for one stream of one run: the same in a repetition of that run alone."""
+        return random.Random("/".join(map(str, (self.job["seed"], *what))))
+
+    async def start(self) -> None:
+        """Start the clock and reset."""
+        dut = self.dut
+        self.load = Driver(dut, "i_load", stall=self.stall)
+        self.cells = Driver(dut, "i_cells", stall=self.stall)
+        self.acts = Driver(dut, "i_acts", stall=self.stall)
+        dut.start.value = 0
+        dut.o__ready.value = 0
+        dut.record_new.value = 0
+        dut.record_flush.value = 0
+        dut.rst.value = 1
+        if self.job["open"]:
+            self.model = CrossbarModel(
+                cells_fields=self.fields["cells"],
+                request_fields=self.fields["request"],
+                rows=self.config.ou_rows,
+                cols=self.config.ou_cols,
+                adcs=self.config.adcs,
+                code_bits=self.config.code_bits,
+            )
+            plant = self.job["plant_code"]
+            if plant is not None:
+                self.fault = Fault(ordinal=plant["ordinal"], flip=plant["flip"])
+            cocotb.start_soon(
+                serve(
+                    dut,
+                    self.model,
+                    latency=self.config.crossbar_latency,
+                    stall=self.stall,
+                    wait=self.wait("crossbar"),
+                    fault=self.fault,
+                )
+            )
+        Clock(dut.clk, PERIOD, unit="ns", impl="gpi").start()
+        for _ in range(3):
+            await self.edge
+        dut.rst.value = 0
+        await self.edge
+
+    async def run(self) -> None:
+        """Run the whole program, or the one layer and image that the job is restricted to."""
+        only = self.job["only"]
+        if only is not None:
+            codes = np.load(self.folder / "codes.npy")
+            await self.run_layer(only["layer"], codes, [only["image"]])
+            return
+        tensors = {self.program.input: np.load(self.folder / "codes.npy")}
+        for step in self.program.steps:
+            inputs = [tensors[name] for name in step.inputs]
+            if step.op == "layer":
+                result = await self.run_layer(
+                    step.params["index"], inputs[0], list(range(len(inputs[0])))
+                )
+            else:
+                result = golden.run_step(self.program, step, inputs)
+            tensors[step.output] = result
+        np.save(self.folder / "logits.npy", tensors[self.program.output])
+
+    async def run_layer(self, index: int, codes: np.ndarray, images: list[int]) -> np.ndarray:
+        """Load a layer and run images through it; returns its output codes."""
+        layer = self.program.layers[index]
+        predicted = self.job["layers"][index]
+        stage = f"simulate {layer.name}"
+        self.report(stage, 0, len(images))
+        with np.load(self.folder / f"layer{index}.npz") as image:
+            words = _join(image["words"])
+            beats = image["beats"].tolist()
+        await self.load.send(words, self.wait(index, "load"))
+        await self.cells.send(beats, self.wait(index, "cells"))
+        entry: dict[str, Any] = {"name": layer.name, "cycles": [], "counters": []}
+        self.layers.append(entry)
+        result = np.zeros((len(codes), *layer.out_shape), np.uint8)
+        for place, image in enumerate(images):
+            before = len(self.differences)
+            outputs = await self.run_image(index, layer, image, codes[place], predicted, entry)
+            result[place] = outputs.reshape(layer.out_shape)
+            if len(self.differences) > before and before == 0:
+                np.save(self.folder / "failing.npy", codes[place : place + 1])
+            self.report(stage, place + 1, len(images))
+        return result
+
+    async def run_image(
+        self,
+        index: int,
+        layer: LayerProgram,
+        image: int,
+        codes: np.ndarray,
+        predicted: dict[str, int],
+        entry: dict[str, Any],
+    ) -> np.ndarray:
+        """Run one image through the loaded layer and compare; returns the outputs."""
+        dut = self.dut
+        plant = self.job["plant_code"]
+        if self.fault is not None:
+            self.fault.armed = (index, image) == (plant["layer"], plant["image"])
+        dut.record_new.value = 1
+        await self.edge
+        dut.record_new.value = 0
+        data = golden.pad(layer, codes[None])[0].reshape(-1).tolist()
+        last = 1 << self.fields["acts"]["last"][0]
+        payloads = [*data[:-1], data[-1] | last]
+        await self.acts.send(payloads, self.wait(index, image, "acts"))
+
+        sink = None
+        if self.stall:
+            wait = self.wait(index, image, "outputs")
+            sink = cocotb.start_soon(pausing_sink(dut.clk, dut.o__ready, self.stall, wait))
+        else:
+            dut.o__ready.value = 1
+        dut.start.value = 1
+        await self.edge
+        dut.start.value = 0
+        if self.job["mutant"] == "deaf":
+            # Refuses the last output: a sink that hangs.
+            sink = cocotb.start_soon(_deaf_sink(dut, predicted["outputs"] - 1))
+        slow = 1 if not self.stall else 40 / (1 - self.stall) ** 2
+        limit = int((2 * predicted["cycles"] + 2000) * slow)
+        hung = False
+        try:
+            await with_timeout(FallingEdge(dut.busy), limit * PERIOD, "ns")
+        except SimTimeoutError:
+            hung = True
+        # Anything more would come now.
+        await Timer((QUIET + 2 * self.config.crossbar_latency) * PERIOD, "ns")
+        await self.edge
+        if sink is not None:
+            sink.cancel()
+        dut.o__ready.value = 0
+        dut.record_flush.value = 1
+        await self.edge
+        dut.record_flush.value = 0
+        await self.edge
+        start, end = dut.start_cycle.value.to_unsigned(), dut.output_cycle.value.to_unsigned()
+        counters = {
+            name: getattr(dut, f"counters__{name}").value.to_unsigned()
+            for name in self.job["counters"]
+        }
+        entry["cycles"].append(end - start)
+        entry["counters"].append(counters)
+
+        records = {kind: np.fromfile(self.folder / f"{kind}.bin", "<u8") for kind in KINDS}
+        if self.job["mutant"] == "forget":
+            # Loses the last output: a sink that ends a cycle early.
+            records["outputs"] = records["outputs"][:-1]
+        found = _compare(
+            layer, codes, self.config, self.fields, records, self.slots_done, self.compared
+        )
+        self.slots_done += int(layer.group_kept.sum()) * layer.positions
+        for difference in found:
+            self.differences.append(
+                {"layer": index, "name": layer.name, "image": image, **difference}
+            )
+        if hung:
+            missing = [
+                f"{len(records[kind])} of {expected} {kind.replace('_', ' ')}"
+                for kind, expected in predicted["records"].items()
+                if len(records[kind]) != expected
+            ]
+            self.hang = (
+                f"still busy after {limit} cycles, with {', '.join(missing) or 'all values'}"
+            )
+            raise Hang
+        self.check_counters(index, layer, image, counters, end - start, predicted)
+        outputs = records["outputs"] & np.uint64(0xFF)
+        size = layer.positions * layer.out_shape[2]
+        return np.resize(outputs, size) if len(outputs) else np.zeros(size)
+
+    def check_counters(
+        self,
+        index: int,
+        layer: LayerProgram,
+        image: int,
+        counters: dict[str, int],
+        cycles: int,
+        predicted: dict[str, int],
+    ) -> None:
+        """Compare cycles and the engine's counters with the prediction."""
+
+        def differ(kind: str, expected: object, got: int) -> None:
+            self.differences.append(
+                {
+                    "layer": index,
+                    "name": layer.name,
+                    "image": image,
+                    "kind": kind,
+                    "expected": str(expected),
+                    "got": str(got),
+                }
+            )
+
+        if self.stall:
+            if cycles < predicted["cycles"]:
+                differ("cycles", f"{predicted['cycles']} or more", cycles)
+        elif cycles != predicted["cycles"]:
+            differ("cycles", predicted["cycles"], cycles)
+        if counters["cycles"] != cycles:
+            differ("counter cycles", cycles, counters["cycles"])
+        for name in ("requests", "ous", "gathered", "merged", "outputs"):
+            if counters[name] != predicted[name]:
+                differ(f"counter {name}", predicted[name], counters[name])
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Add a line of progress for the parent."""
+        with (self.folder / "progress.jsonl").open("a") as file:
+            file.write(json.dumps([stage, done, total]) + "\n")
+
+    def save(self) -> None:
+        """Write what was found."""
+        result = {
+            "compared": self.compared,
+            "differences": self.differences,
+            "layers": self.layers,
+            "hang": self.hang,
+            "simulated_cycles": self.dut.cycle.value.to_unsigned(),
+        }
+        (self.folder / "result.json").write_text(json.dumps(result))
+
+
+async def _deaf_sink(dut: Any, last: int) -> None:
+    taken = 0
+    dut.o__ready.value = 1
+    while True:
+        await RisingEdge(dut.clk)
+        taken += bool(dut.o__valid.value)
+        if taken >= last:
+            dut.o__ready.value = 0
+            return
+
+
+def _join(words: np.ndarray) -> list[int]:
+    """Payloads from their 64-bit halves [n, 2], low first."""
+    return [low | high << 64 for low, high in words.tolist()]
+
+
+def expected_records(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
+    """How many words of each kind one image of a layer must give, from the program alone."""
+    requests = len(golden.requests(layer, config).ou) * layer.positions
+    outputs = layer.out_shape[2] * layer.positions
+    return {
+        "requests": requests,
+        "codes": requests,
+        "partial_sums": int(layer.group_kept.sum()) * layer.positions,
+        "accumulators": outputs,
+        "outputs": outputs,
+    }
+
+
+def expected_values(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
+    """How many values of each kind one image must give: a response has ``adcs`` codes."""
+    records = expected_records(layer, config)
+    return records | {"codes": records["codes"] * config.adcs}
+
+
+def _compare(
+    layer: LayerProgram,
+    codes: np.ndarray,
+    config: EngineConfig,
+    fields: dict[str, Any],
+    records: dict[str, np.ndarray],
+    slots_done: int,
+    compared: dict[str, dict[str, int]],
+) -> list[dict[str, Any]]:
+    """Compare what one image left behind with the golden model, part after part.
+
+    Returns
+    -------
+    The first difference of each kind, in the order of :data:`KINDS`.
+    """
+    firsts: dict[str, dict[str, Any]] = {}
+    request = golden.requests(layer, config)
+    crossbar, rest = np.divmod(request.ou, config.ous_per_crossbar)
+    row_block, col_block = np.divmod(rest, config.col_blocks)
+    places = pack(
+        fields["request"],
+        crossbar=crossbar,
+        row_block=row_block,
+        col_block=col_block,
+        select=request.chunk,
+    )
+    per_position = {
+        kind: count // layer.positions for kind, count in expected_records(layer, config).items()
+    }
+    bytes_each = len(request.ou) * (layer.ou_rows + config.adcs + 32)
+    step = max(1, CHUNK_BYTES // bytes_each)
+    for first in range(0, layer.positions, step):
+        part = slice(first, min(first + step, layer.positions))
+        trace = golden.run_layer_serial(layer, codes[None], config, positions=part)
+        count = part.stop - part.start
+        slots = slots_done + first * per_position["partial_sums"]
+        slots = slots + np.arange(count * per_position["partial_sums"])
+        output = np.arange(layer.out_shape[2])
+        wordlines = pack_lanes(trace.digits[0], config.dac_bits)
+        digits = np.uint64(fields["request"]["digits"][0])
+        expected = {
+            "requests": places | wordlines << digits,
+            "codes": pack_lanes(trace.codes[0], config.code_bits),
+            "partial_sums": pack(
+                fields["psum"], slot=slots % config.slots, sum=trace.psums[0].reshape(-1)
+            ),
+            "accumulators": pack(fields["acc"], output=output, acc=trace.accumulators[0]),
+            "outputs": pack(
+                fields["output"],
+                code=trace.outputs[0],
+                channel=output,
+                last=output == layer.out_shape[2] - 1,
+            ),
+        }
+        for kind in KINDS:
+            want = expected[kind].reshape(-1)
+            start = first * per_position[kind]
+            end = start + len(want) if part.stop < layer.positions else None
+            got = records[kind][start:end]
+            _count(kind, want, got, start, per_position[kind], compared, firsts, config)
+    for kind, difference in firsts.items():
+        _describe(kind, difference, layer, config, fields, request, per_position[kind])
+    return [firsts[kind] for kind in KINDS if kind in firsts]
+
+
+def _count(
+    kind: str,
+    want: np.ndarray,
+    got: np.ndarray,
+    start: int,
+    each: int,
+    compared: dict[str, dict[str, int]],
+    firsts: dict[str, dict[str, Any]],
+    config: EngineConfig,
+) -> None:
+    """Count values and differences of one kind in one part; note the first."""
+    both = min(len(want), len(got))
+    wrong = want[:both] ^ got[:both]
+    values, different = len(got), abs(len(got) - len(want))
+    if kind == "codes":
+        values, different = values * config.adcs, different * config.adcs
+        mask = np.uint64((1 << config.code_bits) - 1)
+        different += sum(
+            int(np.count_nonzero(wrong >> np.uint64(lane * config.code_bits) & mask))
+            for lane in range(config.adcs)
+        )
+        # Bits beyond the codes are no code, but must be 0 too.
+    else:
+        different += int(np.count_nonzero(wrong))
+    compared[kind]["values"] += values
+    compared[kind]["different"] += different
+    if not different or kind in firsts:
+        return
+    at = int(np.flatnonzero(wrong)[0]) if wrong.any() else both
+    firsts[kind] = {
+        "kind": kind,
+        "index": start + at,
+        "want": int(want[at]) if at < len(want) else None,
+        "found": int(got[at]) if at < len(got) else None,
+    }
+
+
+_FIELDS = {
+    "requests": "request",
+    "partial_sums": "psum",
+    "accumulators": "acc",
+    "outputs": "output",
+}
+
+
+def _describe(
+    kind: str,
+    difference: dict[str, Any],
+    layer: LayerProgram,
+    config: EngineConfig,
+    fields: dict[str, Any],
+    request: golden.Requests,
+    each: int,
+) -> None:
+    """Say in words where a difference is and what it is."""
+    position, within = divmod(difference.pop("index"), each)
+    if position >= layer.positions:
+        position, within = layer.positions - 1, within + each * (position + 1 - layer.positions)
+    difference["position"] = list(divmod(position, layer.out_shape[1]))
+    want, found = difference.pop("want"), difference.pop("found")
+    lane = None
+    if kind == "codes":
+        mask = (1 << config.code_bits) - 1
+        wrong = 0 if want is None or found is None else want ^ found
+        lane = next((j for j in range(config.adcs) if wrong >> j * config.code_bits & mask), 0)
+        texts = [
+            "nothing" if word is None else str(word >> lane * config.code_bits & mask)
+            for word in (want, found)
+        ]
+    else:
+        layout = fields[_FIELDS[kind]]
+        parts = [
+            None if word is None else unpack(layout, word, ("sum", "acc")) for word in (want, found)
+        ]
+        names = [n for n in layout if None in parts or parts[0][n] != parts[1][n]]  # type: ignore[index]
+        texts = [
+            "nothing" if part is None else ", ".join(_show(n, part[n], layout) for n in names)
+            for part in parts
+        ]
+    difference["expected"], difference["got"] = texts
+    if kind in ("requests", "codes"):
+        where = f"request {within}"
+        if within < len(request.ou):
+            ou, digit, chunk = request.ou[within], request.digit[within], request.chunk[within]
+            where += f" (OU {ou}, digit {digit}, column group {chunk})"
+        if lane is not None:
+            where += f", ADC {lane}"
+    else:
+        where = f"{'slot' if kind == 'partial_sums' else 'output'} {within}"
+    difference["ordinal"] = int(within)
+    difference["where"] = where
+
+
+def _show(name: str, value: int, layout: dict[str, Any]) -> str:
+    if name == "digits":
+        return f"digits {value:0{layout[name][1]}b}"
+    return f"{name} {value}"
+
+
+@cocotb.test()
+async def run(dut: Any) -> None:
+    """Run the job; what it finds is in ``result.json``, differences are not exceptions."""
+    bench = Bench(dut, Path(os.environ["PRAP_JOB"]))
+    await bench.start()
+    try:
+        await bench.run()
+    except Hang:
+        pass
+    finally:
+        bench.save()

@@ -1,0 +1,617 @@
+"""Co-simulation: a program's layers through the emitted Verilog, every value compared.
+
+:func:`cosim` writes the prediction, builds the simulation (or finds it built), runs
+:mod:`sim.bench_engine` in it, and returns what was compared. Nothing of the golden model's results
+enters the simulation but what stands on the comparing side.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from amaranth.lib import data
+from cocotb_tools.runner import get_runner
+
+from prap_hw.layouts import COUNTERS, Layouts
+from prap_hw.load import layer_image
+from prap_hw.verilog import TOP, engine_verilog
+from refmodel import compile as compiler
+from refmodel import cycles, golden
+from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE, EngineConfig
+from refmodel.errors import InputError
+from refmodel.program import LayerProgram, Program
+from sim import verilator
+from sim.bench_engine import KINDS, expected_records, expected_values
+
+Progress = Callable[[str, int, int], None]
+"""``progress(stage, done, total)``."""
+
+PLANTS = ("code", "shift", "index")
+"""Faults that can be planted."""
+
+PORTS = ("emulated", "open")
+"""What is at the engine's crossbar port: emulated crossbars in Verilog, or the Python model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A value that is not as it should be.
+
+    Attributes
+    ----------
+    layer, image
+        Name of the layer; number of the image.
+    kind
+        One of :data:`sim.bench_engine.KINDS`, ``cycles``, ``counter ...`` or ``hang``.
+    position
+        Output row and column; None where there is none.
+    where
+        Request, slot or output within the position.
+    expected, got
+        Values; ``nothing`` for one that is missing or too many.
+    """
+
+    layer: str
+    image: int
+    kind: str
+    position: tuple[int, int] | None
+    where: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        place = [f"layer {self.layer}", f"image {self.image}"]
+        if self.position is not None:
+            place.append(f"position {self.position[0]},{self.position[1]}")
+        if self.where:
+            place.append(self.where)
+        kind = self.kind.replace("_", " ")
+        return f"{kind}: {', '.join(place)}: expected {self.expected}, got {self.got}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerResult:
+    """What a layer took.
+
+    Attributes
+    ----------
+    name
+        The layer's name.
+    cycles_predicted
+        Of one image, made before.
+    cycles_simulated
+        Of each image: start accepted to last output accepted, counted outside the engine.
+    counters
+        The engine's counters of the first image.
+    """
+
+    name: str
+    cycles_predicted: int
+    cycles_simulated: tuple[int, ...]
+    counters: Mapping[str, int]
+
+    @property
+    def cycles(self) -> int:
+        """Simulated cycles of an image; the one farthest from the prediction."""
+        return max(self.cycles_simulated, key=lambda n: abs(n - self.cycles_predicted), default=0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CosimResult:
+    """What a co-simulation found.
+
+    Attributes
+    ----------
+    compared
+        Kind of value to ``{"values", "expected", "different"}``: how many were compared, how many
+        the program makes, how many differ (missing and extra ones among them).
+    layers
+        One to a layer that ran.
+    logits
+        Output codes of the network as the RTL gave them, uint8 [N, H, W, C]; None after a hang.
+    difference
+        The first difference, or None.
+    differences
+        The first difference of each kind, layer and image, in order.
+    waveform
+        Waveform of the failing layer and image, or None.
+    planted
+        What was planted, in words, or None.
+    simulated_cycles, seconds, build_seconds
+        Clock cycles in all; seconds of the simulation (its start and the golden model included) and
+        of the build.
+    """
+
+    compared: dict[str, dict[str, int]]
+    layers: tuple[LayerResult, ...]
+    logits: np.ndarray | None
+    difference: Difference | None
+    differences: tuple[Difference, ...]
+    waveform: Path | None
+    planted: str | None
+    simulated_cycles: int
+    seconds: float
+    build_seconds: float
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Simulated clock cycles a second."""
+        return self.simulated_cycles / self.seconds
+
+
+def cosim(
+    program: Program,
+    codes: np.ndarray,
+    config: EngineConfig,
+    folder: Path | str,
+    *,
+    port: str = "emulated",
+    plant: str | None = None,
+    stall: float = 0.0,
+    seed: int = 0,
+    waveform: bool = True,
+    cache: Path | str = verilator.CACHE,
+    progress: Progress | None = None,
+    mutant: str | None = None,
+) -> CosimResult:
+    """Run input codes through the RTL of an engine, layer after layer, and compare every value.
+
+    Parameters
+    ----------
+    program
+        A compiled network; its layers must fit ``config``.
+    codes
+        Input codes, uint8 [N, H, W, C].
+    config
+        The engine; it gets trace ports whether it has them or not.
+    folder
+        For ``predicted.json`` (written before anything is built or run), the job, its log and
+        waveform.
+    port
+        ``emulated``: crossbars in Verilog; ``open``: :mod:`sim.crossbar_model` at the port.
+    plant
+        A fault to plant, chosen by ``seed`` among those that must show: ``code`` flips a bit of one
+        ADC code of the first image between crossbar and engine (the port is open then); ``shift``
+        changes the shift of one reuse word in the loaded image, one whose partial sum is not 0
+        throughout the first image; ``index`` changes another index word: a reuse word's slot or a
+        segment's kernel position, one with which the golden model has other requests or
+        accumulators for the first image.
+    stall
+        Share of the cycles in which each stream pauses; with an open port the crossbar port's too.
+    seed
+        Of stalls and faults.
+    waveform
+        Whether to run a failing layer and image again with a waveform.
+    cache
+        Where builds are kept.
+    progress
+        Is told of stages.
+    mutant
+        For tests: a bench that is wrong itself (``forget``: loses the last output of each image;
+        ``deaf``: never takes it).
+
+    Raises
+    ------
+    InputError
+        A tool is missing, a layer does not fit, or there is nothing to plant in.
+    RuntimeError
+        The simulation could not be built, or ended by itself.
+    """
+    if port not in PORTS:
+        raise ValueError(f"port must be one of {PORTS}, not {port!r}")
+    if plant is not None and plant not in PLANTS:
+        raise ValueError(f"plant must be one of {PLANTS}, not {plant!r}")
+    if not 0 <= stall < 1:
+        raise ValueError(f"stall must be from 0 to below 1, not {stall!r}")
+    golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
+    tell = progress if progress is not None else _silent
+    if plant == "code":
+        port = "open"
+    config = dataclasses.replace(config, trace=True)
+    for layer in program.layers:
+        compiler.check_fits(layer, config)
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in ("result.json", "progress.jsonl", "logits.npy", "failing.npy"):
+        (folder / stale).unlink(missing_ok=True)
+
+    predicted = predict(program, config, len(codes))
+    (folder / "predicted.json").write_text(json.dumps(predicted, indent=1) + "\n")
+
+    planted, loaded, plant_code = _plant(program, codes, config, plant, seed)
+    job = {
+        "config": dataclasses.asdict(config),
+        "fields": payload_fields(config),
+        "counters": COUNTERS,
+        "layers": predicted["layers"],
+        "open": port == "open",
+        "stall": stall,
+        "seed": seed,
+        "only": None,
+        "plant_code": plant_code,
+        "mutant": mutant,
+    }
+    _write_job(folder, job, program, loaded, codes, config)
+    began = time.monotonic()
+    model = build_engine(config, open_port=port == "open", cache=cache, progress=tell)
+    built = time.monotonic()
+    found = _simulate(model, folder, tell)
+    seconds = time.monotonic() - built
+    differences = _differences(found)
+    wave = None
+    if differences and waveform:
+        wave = _waveform(folder, job, found, program, loaded, config, cache, tell)
+    expected = predicted["expected"]
+    logits = folder / "logits.npy"
+    return CosimResult(
+        compared={
+            kind: {
+                "values": found["compared"][kind]["values"],
+                "expected": expected[kind],
+                "different": found["compared"][kind]["different"],
+            }
+            for kind in KINDS
+        },
+        layers=tuple(
+            LayerResult(
+                name=layer["name"],
+                cycles_predicted=entry["cycles"],
+                cycles_simulated=tuple(layer["cycles"]),
+                counters=layer["counters"][0] if layer["counters"] else {},
+            )
+            for layer, entry in zip(found["layers"], predicted["layers"], strict=False)
+        ),
+        logits=np.load(logits) if logits.exists() else None,
+        difference=differences[0] if differences else None,
+        differences=tuple(differences),
+        waveform=wave,
+        planted=planted,
+        simulated_cycles=found["simulated_cycles"],
+        seconds=seconds,
+        build_seconds=built - began,
+    )
+
+
+def predict(program: Program, config: EngineConfig, images: int) -> dict[str, Any]:
+    """Work out what a co-simulation must show, from the program alone.
+
+    Returns
+    -------
+    ``layers``: per layer its name, the prediction of one image, and ``records``, the words of each
+    kind; ``expected``: values of each kind over all layers and images.
+    """
+    layers = []
+    expected = dict.fromkeys(KINDS, 0)
+    for layer in program.layers:
+        prediction = dataclasses.asdict(cycles.predict(layer, config))
+        layers.append(
+            {"name": layer.name, **prediction, "records": expected_records(layer, config)}
+        )
+    for step in program.steps:
+        if step.op == "layer":
+            counts = expected_values(program.layers[step.params["index"]], config)
+            for kind in KINDS:
+                expected[kind] += counts[kind] * images
+    return {"images": images, "layers": layers, "expected": expected}
+
+
+def payload_fields(config: EngineConfig) -> dict[str, dict[str, tuple[int, int]]]:
+    """Offset and width of each field of the payloads that the bench reads or writes."""
+    layouts = Layouts(config)
+    return {
+        "request": _fields(layouts.request),
+        "cells": _fields(layouts.cells),
+        "acts": _fields(layouts.acts),
+        "output": _fields(layouts.output),
+        "psum": _fields(layouts.trace_psum),
+        "acc": _fields(layouts.trace_acc),
+    }
+
+
+def _fields(layout: data.StructLayout) -> dict[str, tuple[int, int]]:
+    return {str(name): (field.offset, field.width) for name, field in layout}
+
+
+def build_engine(
+    config: EngineConfig,
+    *,
+    open_port: bool = False,
+    waves: bool = False,
+    cache: Path | str = verilator.CACHE,
+    progress: Progress | None = None,
+) -> Path:
+    """Build the simulation of an engine, or find it built; returns its folder."""
+    tell = progress if progress is not None else _silent
+    layouts = Layouts(config)
+    stage = "build the simulation" + (" with waveforms" if waves else "")
+    tell(stage, 0, 1)
+    model = verilator.build(
+        engine_verilog(config, open_port=open_port),
+        TOP[open_port],
+        widths={
+            "LOAD": layouts.load.size,
+            "CELLS": layouts.cells.size,
+            "ACTS": layouts.acts.size,
+            "OUT": layouts.output.size,
+            "REQUEST": layouts.request.size,
+            "RESPONSE": layouts.response.size,
+            "PSUM": layouts.trace_psum.size,
+            "ACC": layouts.trace_acc.size,
+        },
+        open_port=open_port,
+        waves=waves,
+        cache=cache,
+    )
+    tell(stage, 1, 1)
+    return model
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def _write_job(
+    folder: Path,
+    job: Mapping[str, Any],
+    program: Program,
+    loaded: Mapping[int, LayerProgram],
+    codes: np.ndarray,
+    config: EngineConfig,
+) -> None:
+    """Write all that the bench reads. ``loaded`` has the layers whose image is another's."""
+    low = (1 << 64) - 1
+    for index, layer in enumerate(program.layers):
+        image = layer_image(loaded.get(index, layer), config)
+        np.savez(
+            folder / f"layer{index}.npz",
+            words=np.array([(word & low, word >> 64) for word in image.words], np.uint64),
+            beats=np.array(image.beats, np.uint64),
+        )
+    np.save(folder / "codes.npy", codes)
+    program.save(folder / "program.prap")
+    (folder / "job.json").write_text(json.dumps(job))
+
+
+def _simulate(
+    model: Path, folder: Path, tell: Progress, *, wave: Path | None = None
+) -> dict[str, Any]:
+    """Run a job; returns what the bench found."""
+    log = folder / "simulation.log"
+    result, lines = folder / "result.json", folder / "progress.jsonl"
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            get_runner("verilator").test(
+                test_module="sim.bench_engine",
+                hdl_toplevel=verilator.BENCH,
+                hdl_toplevel_lang="verilog",
+                build_dir=model,
+                test_dir=folder,
+                results_xml=str(folder / "results.xml"),
+                extra_env={"PRAP_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
+                test_args=["--trace", "--trace-file", str(wave)] if wave is not None else [],
+                plusargs=[f"+record={folder}"],
+                log_file=log,
+            )
+        except BaseException as error:  # the runner ends by SystemExit, too
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    seen = 0
+    while True:
+        thread.join(0.1)
+        alive = thread.is_alive()
+        if lines.exists():
+            text = lines.read_text()
+            whole = text[: text.rfind("\n") + 1].splitlines()
+            for line in whole[seen:]:
+                tell(*json.loads(line))
+            seen = len(whole)
+        if not alive:
+            break
+    if failure or not result.exists():
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.exists() else ""
+        raise RuntimeError(f"the simulation ended by itself, see {log}\n{tail}")
+    return json.loads(result.read_text())
+
+
+def _differences(found: Mapping[str, Any]) -> list[Difference]:
+    """Differences in the order of layers and images; a hang is the last."""
+    differences = [
+        Difference(
+            layer=entry["name"],
+            image=entry["image"],
+            kind=entry["kind"],
+            position=tuple(entry["position"]) if "position" in entry else None,
+            where=entry.get("where", ""),
+            expected=entry["expected"],
+            got=entry["got"],
+        )
+        for entry in found["differences"]
+    ]
+    if found["hang"] is not None:
+        layer = found["layers"][-1]
+        differences.append(
+            Difference(
+                layer=layer["name"],
+                image=len(layer["cycles"]) - 1,
+                kind="hang",
+                position=None,
+                where="",
+                expected="an end",
+                got=found["hang"],
+            )
+        )
+    return differences
+
+
+def _waveform(
+    folder: Path,
+    job: dict[str, Any],
+    found: Mapping[str, Any],
+    program: Program,
+    loaded: Mapping[int, LayerProgram],
+    config: EngineConfig,
+    cache: Path | str,
+    tell: Progress,
+) -> Path | None:
+    """Run the layer and image of the first difference again, alone, with a waveform."""
+    failing = folder / "failing.npy"
+    if not found["differences"] or not failing.exists():
+        return None
+    first = found["differences"][0]
+    again = folder / "waveform"
+    shutil.rmtree(again, ignore_errors=True)
+    again.mkdir()
+    only = {"layer": first["layer"], "image": first["image"]}
+    _write_job(again, job | {"only": only}, program, loaded, np.load(failing), config)
+    model = build_engine(config, open_port=job["open"], waves=True, cache=cache, progress=tell)
+    path = folder / f"first_difference.{verilator.wave_suffix()}"
+    path.unlink(missing_ok=True)
+    stage = f"record a waveform of {first['name']}"
+    tell(stage, 0, 1)
+    with contextlib.suppress(RuntimeError):
+        _simulate(model, again, _silent, wave=path)
+    tell(stage, 1, 1)
+    return path if path.exists() else None
+
+
+def _plant(
+    program: Program,
+    codes: np.ndarray,
+    config: EngineConfig,
+    plant: str | None,
+    seed: int,
+) -> tuple[str | None, dict[int, LayerProgram], dict[str, int] | None]:
+    """Choose a fault that must show.
+
+    Returns
+    -------
+    What it is in words; layers to load instead; the fault of a code.
+    """
+    if plant is None:
+        return None, {}, None
+    rng = np.random.default_rng([seed, PLANTS.index(plant)])
+    tensors = golden.run_program(program, codes[:1])
+    inputs = {
+        step.params["index"]: tensors[step.inputs[0]]
+        for step in program.steps
+        if step.op == "layer"
+    }
+    order = rng.permutation(sorted(inputs)).tolist()
+    if plant == "code":
+        index = order[0]
+        layer = program.layers[index]
+        ordinal = int(rng.integers(expected_records(layer, config)["codes"]))
+        adc = int(rng.integers(config.adcs))
+        flip = 1 << int(rng.integers(config.code_bits)) + adc * config.code_bits
+        fault = {"layer": index, "image": 0, "ordinal": ordinal, "flip": flip}
+        text = f"layer {layer.name}, image 0: a bit of ADC {adc} in response {ordinal}"
+        return text, {}, fault
+    for index in order:
+        layer = program.layers[index]
+        for text, changed in _changes(layer, plant, rng):
+            if _shows(layer, changed, inputs[index], config):
+                return f"layer {layer.name}: {text}", {index: changed}, None
+    raise InputError(f"expected a layer in which to plant {plant}, found none where it would show")
+
+
+def _changes(layer: LayerProgram, plant: str, rng: np.random.Generator):
+    """Layers with one word changed, in random order: what was changed, and the layer."""
+
+    def change(name: str, at: int, value: int) -> LayerProgram:
+        array = getattr(layer, name).copy()
+        array[at] = value
+        return dataclasses.replace(layer, **{name: array})
+
+    words = np.flatnonzero(layer.word_shift != SHIFT_NONE) if not layer.identity else np.zeros(0)
+    if plant == "shift":
+        for word in rng.permutation(words).tolist()[:64]:
+            before = int(layer.word_shift[word])
+            after = before + 1 if before < MAX_SHIFT - MIN_SHIFT else before - 1
+            yield (
+                f"shift of reuse word {word} {before} to {after}",
+                change("word_shift", word, after),
+            )
+        return
+    kept = np.repeat(layer.group_kept, layer.group_outputs * layer.terms)
+    positions = layer.kernel[0] * layer.kernel[1]
+    candidates = [("slot", word) for word in words.tolist() if kept[word] > 1]
+    if positions > 1:
+        candidates += [("position", s) for s in range(len(layer.segment_position))]
+    if layer.full_offsets:
+        candidates += [("channel", s) for s in range(len(layer.segment_channel))]
+    for kind, at in (candidates[i] for i in rng.permutation(len(candidates))[:64]):
+        name = {
+            "slot": "word_slot",
+            "position": "segment_position",
+            "channel": "segment_channel",
+        }[kind]
+        before = int(getattr(layer, name)[at])
+        count = {"slot": int(kept[at]) if kind == "slot" else 0, "position": positions}.get(
+            kind, layer.in_shape[2]
+        )
+        after = (before + 1 + int(rng.integers(max(1, count - 1)))) % count
+        if after == before:
+            continue
+        owner = "reuse word" if kind == "slot" else "segment"
+        try:
+            yield f"{kind} of {owner} {at} {before} to {after}", change(name, at, after)
+        except InputError:
+            continue  # a channel run that would leave the input
+
+
+def _shows(
+    layer: LayerProgram, changed: LayerProgram, codes: np.ndarray, config: EngineConfig
+) -> bool:
+    """Whether a changed layer has other requests or accumulators at some early position."""
+    positions = slice(0, min(layer.positions, 256))
+    a = golden.run_layer_serial(layer, codes, config, positions=positions)
+    b = golden.run_layer_serial(changed, codes, config, positions=positions)
+    return not (
+        np.array_equal(a.digits, b.digits) and np.array_equal(a.accumulators, b.accumulators)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResult:
+    """A :class:`CosimResult` as the command line shows it: differences are lines."""
+
+    compared: dict[str, dict[str, int]]
+    layers: tuple[LayerResult, ...]
+    differences: list[str]
+    result: CosimResult
+
+
+def run(
+    program: Program,
+    codes: np.ndarray,
+    config: EngineConfig,
+    *,
+    build: Path | str,
+    plant: str | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Co-simulate for the command line; see :func:`cosim`. ``build`` is the folder."""
+    result = cosim(program, codes, config, build, plant=plant, progress=progress)
+    lines = [str(difference) for difference in result.differences[:1]]
+    if lines and result.waveform is not None:
+        shown = result.waveform
+        with contextlib.suppress(ValueError):
+            shown = shown.relative_to(Path.cwd())
+        lines[0] += f" (waveform: {shown})"
+    if result.planted and lines:
+        lines[0] += f" [planted: {result.planted}]"
+    return RunResult(
+        compared=result.compared, layers=result.layers, differences=lines, result=result
+    )

@@ -1,0 +1,152 @@
+"""Crossbars in Python, for the other end of the engine's crossbar port.
+
+They know what was programmed through the port and the wordline digits of a request, and nothing
+else: not the program, not the golden model's trace.
+"""
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from cocotb.triggers import RisingEdge
+
+from sim.streams import Fields
+
+
+@dataclass
+class CrossbarModel:
+    """Crossbars of ideal 1-bit cells behind lossless or clipping converters.
+
+    code[j] = min(sum over rows r of cell[r][column j] * digit[r], max_code), columns ``select *
+    adcs`` and following.
+
+    Attributes
+    ----------
+    cells_fields, request_fields
+        Layouts of the programming beat and of the request.
+    rows, cols, adcs, code_bits
+        Sizes: of an operation unit, converters, bits of a code.
+    """
+
+    cells_fields: Fields
+    request_fields: Fields
+    rows: int
+    cols: int
+    adcs: int
+    code_bits: int
+    columns: dict[int, list[int]] = field(default_factory=dict)
+    """Place to one mask of conducting rows a column."""
+
+    def __post_init__(self) -> None:
+        # A place is the low bits of both payloads, down to the same fields.
+        self.place_bits = self.cells_fields["row"][0]
+        if self.request_fields["select"][0] != self.place_bits:
+            raise ValueError("expected beats and requests that begin with the same place")
+
+    def program(self, beat: int) -> None:
+        """Write one row of cells."""
+        place = beat & ((1 << self.place_bits) - 1)
+        offset, width = self.cells_fields["row"]
+        row = beat >> offset & ((1 << width) - 1)
+        bits = beat >> self.cells_fields["cells"][0]
+        masks = self.columns.setdefault(place, [0] * self.cols)
+        for column in range(self.cols):
+            masks[column] = masks[column] & ~(1 << row) | (bits >> column & 1) << row
+
+    def convert(self, request: int) -> int:
+        """Answer a request with packed codes."""
+        place = request & ((1 << self.place_bits) - 1)
+        offset, width = self.request_fields["select"]
+        first = (request >> offset & ((1 << width) - 1)) * self.adcs
+        digits = request >> self.request_fields["digits"][0]
+        masks = self.columns.get(place)
+        if masks is None:
+            return 0
+        top = (1 << self.code_bits) - 1
+        word = 0
+        for mask in reversed(masks[first : first + self.adcs]):
+            count = (mask & digits).bit_count()
+            word = word << self.code_bits | (count if count < top else top)
+        return word
+
+
+@dataclass
+class Fault:
+    """A planted fault: the response with number ``ordinal`` since ``armed`` gets bits flipped."""
+
+    ordinal: int
+    flip: int
+    armed: bool = False
+    seen: int = 0
+
+    def touch(self, word: int) -> int:
+        """Pass a response on."""
+        if self.armed:
+            self.seen += 1
+            if self.seen - 1 == self.ordinal:
+                return word ^ self.flip
+        return word
+
+
+async def serve(
+    dut,
+    model: CrossbarModel,
+    *,
+    latency: int,
+    stall: float,
+    wait: random.Random,
+    fault: Fault | None = None,
+) -> None:
+    """Stand at the crossbar port until cancelled.
+
+    Parameters
+    ----------
+    latency
+        Cycles from a request to its response.
+    stall
+        Where not 0: requests and programming beats are refused in that share of the cycles, and
+        responses take up to twice the latency and 10 cycles longer.
+    """
+    edge = RisingEdge(dut.clk)
+    request_valid, request_ready = dut.request_valid, dut.request_ready
+    response_valid, response_ready = dut.response_valid, dut.response_ready
+    request_payload, response_payload = dut.request_payload, dut.response_payload
+    program_valid, program_payload = dut.program_valid, dut.program_payload
+    taking = programming = True
+    request_ready.value = 1
+    dut.program_ready.value = 1
+    response_valid.value = 0
+    waiting: deque[tuple[int, int]] = deque()
+    offered = False
+    cycle = due = 0
+    while True:
+        await edge
+        cycle += 1
+        if offered and response_ready.value:
+            waiting.popleft()
+            offered = False
+            moved = True
+        else:
+            moved = False
+        if taking and request_valid.value:
+            word = model.convert(request_payload.value.to_unsigned())
+            if fault is not None:
+                word = fault.touch(word)
+            extra = wait.randrange(latency + 10) if stall and wait.random() < stall else 0
+            due = max(due, cycle + latency + extra)
+            waiting.append((due, word))
+        elif programming and program_valid.value:
+            model.program(program_payload.value.to_unsigned())
+        if stall:
+            taking = wait.random() >= stall
+            programming = wait.random() >= stall
+            request_ready.value = taking
+            dut.program_ready.value = programming
+        # What is due in the next cycle is offered from this edge on.
+        if not offered and waiting and waiting[0][0] <= cycle + 1:
+            response_payload.value = waiting[0][1]
+            if not moved:
+                response_valid.value = 1
+            offered = True
+        elif moved:
+            response_valid.value = 0

