@@ -180,7 +180,9 @@ class ReuseMerge(wiring.Component):
                 shifted.eq(Mux(word.shift == SHIFT_NONE, 0, self.psum[lane] << word.shift)),
                 scaled.eq(Mux(word.minus, -shifted, shifted)),
             ]
-            m.d.sync += self.contribution[lane].eq(
-                scaled + Mux(shift_first_term, 0, self.contribution[lane])
-            )
+            # Where the words pause between terms, what was added up so far stands.
+            with m.If(shift_valid):
+                m.d.sync += self.contribution[lane].eq(
+                    scaled + Mux(shift_first_term, 0, self.contribution[lane])
+                )
         return m

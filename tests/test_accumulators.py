@@ -20,7 +20,7 @@ def scripts(dut: Accumulators, steps: dict[int, tuple], reads: dict[int, tuple])
     """
     later = {cycle + 1: step for cycle, step in steps.items()}
     names = ("write_half", "write_block", "write_en", "write_first")
-    agents = [
+    return [
         Script(dut.merge_en, dict.fromkeys(steps, 1)),
         Script(dut.merge_half, {c: step[0] for c, step in steps.items()}),
         Script(dut.merge_block, {c: step[1] for c, step in steps.items()}),
@@ -36,7 +36,6 @@ def scripts(dut: Accumulators, steps: dict[int, tuple], reads: dict[int, tuple])
         Script(dut.read_half, {c: half for c, (half, _) in reads.items()}),
         Script(dut.read_output, {c: output for c, (_, output) in reads.items()}),
     ]
-    return agents
 
 
 def test_a_block_in_every_cycle_reads_as_written():
