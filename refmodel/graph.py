@@ -3,7 +3,7 @@
 This is what an ONNX file becomes before it is quantised. Tensors carry a batch first and keep the
 order of ONNX behind it: ``(N, C, H, W)`` for images, ``(N, F)`` for vectors; the shapes written
 here leave the batch out. Everything that only moves values about (Flatten, Reshape, Transpose,
-Squeeze, Unsqueeze) is one kind of node, :class:`Rearrange`.
+Squeeze, Unsqueeze, Slice, Pad) is one kind of node, :class:`Rearrange`.
 """
 
 from collections.abc import Iterator
@@ -54,6 +54,21 @@ def windows(x: NDArray, kernel: Shape, stride: Shape, pads: Pads, dilation: Shap
     return view[..., :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
+_FEW = 64
+"""Values of a window up to which a pass over the whole image to each is the fastest."""
+
+
+def _reduce(operation: np.ufunc, view: NDArray) -> NDArray:
+    """Reduce windows (..., kh, kw) by a ufunc."""
+    kernel = view.shape[-2:]
+    if prod(kernel) > _FEW:
+        return operation.reduce(view, axis=(-2, -1))
+    result = np.array(view[..., 0, 0])
+    for i, j in list(np.ndindex(*kernel))[1:]:
+        operation(result, view[..., i, j], out=result)
+    return result
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
     """One operation on tensors.
@@ -100,6 +115,9 @@ class Matrix(Node):
         (top, left, bottom, right), zeros.
     groups
         Groups of the convolution; divides inputs and outputs.
+    exact
+        Whether the weights are the 8-bit integers that a quantised network came with, -128 to 127,
+        which must be kept as they are; the gain then holds their scale.
     """
 
     weight: Floats
@@ -109,29 +127,45 @@ class Matrix(Node):
     pads: Pads = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    exact: bool = False
 
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
         (x,) = inputs
         outputs, channels, *kernel = self.weight.shape
         gain, bias = self.gain.astype(np.float32), self.bias.astype(np.float32)
-        if x.ndim == 2:
+        if x.ndim == 2 and self.groups == 1:
             return (x @ self.weight.reshape(outputs, channels).T) * gain + bias
-        view = windows(x, tuple(kernel), self.stride, self.pads, self.dilation, 0.0)
-        n, _, height, width = view.shape[:4]
-        # im2col: (N, groups, positions, channels * kh * kw), one matrix product to a group.
-        columns = view.reshape(n, self.groups, channels, height, width, *kernel)
-        columns = columns.transpose(0, 1, 3, 4, 2, 5, 6)
-        columns = columns.reshape(n, self.groups, height * width, -1)
+        if x.ndim < 4:  # a vector is a pixel of F channels, (H, W) an image of one channel
+            x = x[:, :, None, None] if x.ndim == 2 else x[:, None]
+        top, left, bottom, right = self.pads
+        if any(self.pads):
+            x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+        (sy, sx), (dy, dx) = self.stride, self.dilation
+        height = output_size(x.shape[2], (kernel[0] - 1) * dy + 1, sy, 0, 0)
+        width = output_size(x.shape[3], (kernel[1] - 1) * dx + 1, sx, 0, 0)
+        # im2col with the positions last, so that whole rows are copied and the product is in order.
+        if kernel == [1, 1] and self.stride == (1, 1):
+            columns = x
+        else:
+            columns = np.empty((*x.shape[:2], *kernel, height, width), np.float32)
+            for i, j in np.ndindex(*kernel):
+                rows = slice(i * dy, i * dy + (height - 1) * sy + 1, sy)
+                cols = slice(j * dx, j * dx + (width - 1) * sx + 1, sx)
+                columns[:, :, i, j] = x[:, :, rows, cols]
+        columns = columns.reshape(len(x), self.groups, -1, height * width)
         matrix = self.weight.reshape(self.groups, outputs // self.groups, -1)
-        result = columns @ matrix.transpose(0, 2, 1)
-        result = result.transpose(0, 1, 3, 2).reshape(n, outputs, height, width)
-        return result * gain[:, None, None] + bias[:, None, None]
+        result = np.matmul(matrix, columns).reshape(len(x), outputs, height * width)
+        if not (gain == 1).all():
+            result *= gain[:, None]
+        if bias.any():
+            result += bias[:, None]
+        return result.reshape(len(x), *self.shape)
 
     def work(self) -> int:
         """Values of the largest array that ``apply`` makes for one image."""
-        positions = prod(self.shape[1:])
-        return positions * max(self.shape[0], self.groups * prod(self.weight.shape[1:]))
+        outputs, *inputs = self.weight.shape
+        return prod(self.shape) // outputs * max(outputs, self.groups * prod(inputs))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,7 +200,7 @@ class MaxPool(Node):
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
         view = windows(inputs[0], self.kernel, self.stride, self.pads, (1, 1), -np.inf)
-        return view.max(axis=(-2, -1))
+        return _reduce(np.maximum, view)
 
     def work(self) -> int:
         """Values of the largest array that ``apply`` makes for one image."""
@@ -192,7 +226,7 @@ class AveragePool(Node):
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
         view = windows(inputs[0], self.kernel, self.stride, self.pads, (1, 1), 0.0)
-        return view.sum(axis=(-2, -1)) / self.counts.astype(np.float32)
+        return _reduce(np.add, view) / self.counts.astype(np.float32)
 
     def work(self) -> int:
         """Values of the largest array that ``apply`` makes for one image."""
@@ -201,14 +235,55 @@ class AveragePool(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rearrange(Node):
-    """Move values: output value i of an image is its input value ``index[i]``, in ONNX order."""
+    """Move values: output value i of an image is its input value ``index[i]``, in ONNX order.
+
+    An index of -1 is 0: what Pad puts around.
+    """
 
     index: NDArray[np.int64]
 
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
         (x,) = inputs
-        return x.reshape(len(x), -1)[:, self.index].reshape(len(x), *self.shape)
+        flat = x.reshape(len(x), -1)
+        if self.index.min() < 0:
+            flat = np.concatenate([flat, np.zeros((len(x), 1), flat.dtype)], axis=1)
+        return np.take(flat, self.index, axis=1).reshape(len(x), *self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concat(Node):
+    """Tensors one behind the other along ``axis``, counted behind the batch: channels are 0."""
+
+    axis: int = 0
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        return np.concatenate(inputs, axis=self.axis + 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FakeQuant(Node):
+    """What a quantised network keeps of a tensor: the values that 8-bit codes can have.
+
+    ``(clip(rint(x / scale) + zero, 0, 255) - zero) * scale``, halves to even as ONNX has it. A
+    signed code of the network is this code less 128.
+
+    Attributes
+    ----------
+    scale
+        Real step of one code, above 0.
+    zero
+        Code of the value 0, 0 to 255.
+    """
+
+    scale: float
+    zero: int
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        codes = np.clip(np.rint(inputs[0] / np.float32(self.scale)) + self.zero, 0, 255)
+        return (codes - np.float32(self.zero)) * np.float32(self.scale)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -323,7 +398,8 @@ def simplify(network: FloatNetwork) -> FloatNetwork:
         if isinstance(node, Rearrange):
             before = producers.get(node.inputs[0])
             if isinstance(before, Rearrange):
-                node = replace(node, inputs=before.inputs, index=before.index[node.index])
+                index = np.where(node.index < 0, -1, before.index[node.index])
+                node = replace(node, inputs=before.inputs, index=index)
         producers[node.output] = node
         nodes.append(node)
 
