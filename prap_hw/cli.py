@@ -412,8 +412,9 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except Exception as problem:
         _trace()
+        first = (str(problem).splitlines() or [""])[0]
         hint = "" if _debug else "; --debug shows where"
-        console.error(f"a fault of prap, {type(problem).__name__}: {problem}{hint}")
+        console.error(f"a fault of prap, {type(problem).__name__}: {first}{hint}")
         return OUR_FAULT
     if result == INTERRUPTED:
         console.error("interrupted")

@@ -140,12 +140,19 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     return table("Layers (cycles for one image)", [LAYER_COLUMNS[key] for key in keys], rows)
 
 
+KINDS = {"codes": "ADC codes", "partial_sums": "partial sums"}
+"""Kinds of compared values in words, where the name is not one."""
+
+
 def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
     """Make the table of compared values: kind, expected, compared, different."""
     return table(
         "Hardware against golden model",
         ["values", "expected", "compared", "different"],
-        [[kind, c["expected"], c["values"], c["different"]] for kind, c in compared.items()],
+        [
+            [KINDS.get(kind, kind), c["expected"], c["values"], c["different"]]
+            for kind, c in compared.items()
+        ],
     )
 
 

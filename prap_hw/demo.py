@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from prap_hw import files, workflow
 from prap_hw.console import Report, silent
 from refmodel import compile as compiler
@@ -14,7 +12,7 @@ from refmodel import digits, golden
 from refmodel.config import EngineConfig
 from refmodel.images import Preprocess
 from refmodel.onnx_import import load_onnx
-from refmodel.program import LayerProgram, Program
+from refmodel.program import Program
 
 ENGINE = EngineConfig(adcs=8)
 """The engine of the demo, before it is sized to the network."""
@@ -64,6 +62,9 @@ def run_demo(
     dict
         What ``demo.json`` holds. :func:`prap_hw.workflow.faults` says whether all is well.
     """
+    from prap_hw.report import write_report
+    from sim import verilator
+
     began = time.monotonic()
     out = Path(out)
     images = digits.digits_images()
@@ -114,10 +115,11 @@ def run_demo(
         "accuracy": accuracy,
         "compared": simulated["compared"],
         "differences": simulated["differences"],
+        "answers": simulated["answers"],
         "layers": simulated["layers"],
         "images_simulated": count,
         "command": "prap demo" + (f" --plant {plant}" if plant else ""),
-        "versions": workflow.versions(),
+        "versions": workflow.versions() | {"verilator": verilator.find().version},
         "seeds": {"split and training": TRAINING_SEED},
         "config": dataclasses.asdict(config),
         "host_ops": host_ops(program),
@@ -125,7 +127,20 @@ def run_demo(
         "seconds": round(time.monotonic() - began, 1),
     }
     report("write the report", 0, 1)
-    _write_report(out / "report.html", figures, program.layers, config, images, codes, program)
+    samples = [
+        {"pixels": pixels, "label": int(label), "answer": answer}
+        for pixels, label, answer in zip(
+            images.x, images.y, simulated["answers"] or [], strict=False
+        )
+    ]
+    write_report(
+        out / "report.html",
+        figures,
+        program.layers,
+        config,
+        title="PRAP-PIM demo",
+        samples=samples,
+    )
     files.write_json(out / "demo.json", figures)
     report("write the report", 1, 1)
     return figures
@@ -140,22 +155,3 @@ def host_ops(program: Program) -> str:
 def _save(program: Program, path: Path) -> None:
     with files.new_file(path) as draft:
         program.save(draft)
-
-
-def _write_report(
-    path: Path,
-    figures: dict[str, Any],
-    layers: tuple[LayerProgram, ...],
-    config: EngineConfig,
-    images: digits.DigitsImages,
-    codes: np.ndarray,
-    program: Program,
-) -> None:
-    from prap_hw.report import write_report
-
-    answers = golden.logits(program, codes).argmax(1)
-    samples = [
-        {"pixels": pixels, "label": int(label), "answer": int(answer)}
-        for pixels, label, answer in zip(images.x, images.y, answers, strict=False)
-    ]
-    write_report(path, figures, layers, config, title="PRAP-PIM demo", samples=samples)

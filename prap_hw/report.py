@@ -22,6 +22,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from prap_hw.console import KINDS
 from prap_hw.files import new_file
 from refmodel.compile import flat_words, gathers_of_slots, ous_of_gathers
 from refmodel.config import MIN_SHIFT, SHIFT_NONE, EngineConfig
@@ -628,7 +629,7 @@ def render_report(
             crossbar_figure=draw_crossbars(programs, config),
             occupancies=list(zip((layer.name for layer in programs), uses, strict=True)),
             samples=list(samples),
-            compared=compared,
+            compared={KINDS.get(kind, kind): counts for kind, counts in compared.items()},
             samples_figure=draw_images(samples) if samples else None,
             views=list(_layer_views(programs)),
             engine=config,

@@ -17,12 +17,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prap_hw import files, tools
+from prap_hw import console, files, tools
 from prap_hw.console import Report, silent
 from refmodel import compile as compiler
 from refmodel import cycles, golden
@@ -33,6 +33,9 @@ from refmodel.images import Preprocess, load_images
 from refmodel.program import LayerProgram, Program
 from refmodel.quantize import quantize
 from refmodel.schemes import LayerSetting
+
+if TYPE_CHECKING:
+    from sim.cosim import LayerResult
 
 PROGRAM_FILE = "program.prap"
 NETWORK_FILE = "network.onnx"
@@ -406,7 +409,8 @@ def cosim(
     Returns
     -------
     dict
-        ``images``, ``layers``, ``compared``, ``differences``; :func:`faults` judges it.
+        ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
+        each image, as the hardware has it; None after a hang); :func:`faults` judges it.
     """
     program = load_program(folder)
     x, _ = load_images(images)
@@ -444,21 +448,32 @@ def simulate(
 
     result = run(program, codes, config, build=build, plant=plant, progress=report)
     layers = []
-    for layer, prediction, simulated in zip(
-        program.layers, predictions, result.layers, strict=True
-    ):
+    for index, (layer, prediction) in enumerate(zip(program.layers, predictions, strict=True)):
         figures = layer_figures(layer, config, prediction)
-        figures["cycles_simulated"] = simulated.cycles
-        waits = {text: simulated.counters[name] for name, text in STALLS.items()}
-        busy = simulated.counters["requests"]
-        waits["start and end"] = simulated.cycles - busy - sum(waits.values())
-        layers.append(figures | {"stalls": waits})
+        if index < len(result.layers):  # those after a hang did not run
+            figures |= _simulated_figures(result.layers[index])
+        layers.append(figures)
+    answers = result.result.logits
     return {
         "images": len(codes),
         "layers": layers,
         "compared": result.compared,
         "differences": result.differences,
+        "answers": None if answers is None else _classes(answers),
     }
+
+
+def _simulated_figures(simulated: "LayerResult") -> dict[str, Any]:
+    """What the hardware counted for one image of a layer."""
+    waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
+    busy = simulated.counters.get("requests", 0)
+    waits["start and end"] = simulated.cycles - busy - sum(waits.values())
+    return {"cycles_simulated": simulated.cycles, "stalls": waits}
+
+
+def _classes(outputs: NDArray) -> list[int]:
+    """Class of each image: its largest output, the first of equals."""
+    return outputs.reshape(len(outputs), -1).argmax(1).tolist()
 
 
 def faults(figures: Mapping[str, Any]) -> list[str]:
@@ -470,7 +485,8 @@ def faults(figures: Mapping[str, Any]) -> list[str]:
     found = list(figures.get("differences", []))
     if not any(counts["expected"] for counts in figures["compared"].values()):
         found.append("expected values to compare, found none")
-    for kind, counts in figures["compared"].items():
+    for name, counts in figures["compared"].items():
+        kind = console.KINDS.get(name, name)
         if counts["different"]:
             found.append(
                 f"expected {kind} as in the golden model, found {counts['different']} of "

@@ -215,7 +215,7 @@ def test_evaluate_needs_labels(prap: Prap, given: Path, tmp_path: Path) -> None:
         (InputError("expected a,\nfound b"), 2, "prap: error: expected a, found b"),
         (KeyboardInterrupt(), 130, "prap: error: interrupted"),
         (
-            RuntimeError("boom"),
+            RuntimeError("boom\nand a long log"),
             3,
             "prap: error: a fault of prap, RuntimeError: boom; --debug shows where",
         ),
@@ -372,8 +372,13 @@ def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[s
         workflow.layer_figures(layer, config, p) | {"cycles_simulated": p.cycles}
         for layer, p in zip(program.layers, predictions, strict=True)
     ]
-    compared = {"outputs": {"values": 10, "expected": 10, "different": 0}}
-    return {"images": len(codes), "layers": layers, "compared": compared, "differences": []}
+    return {
+        "images": len(codes),
+        "layers": layers,
+        "compared": {"outputs": {"values": 10, "expected": 10, "different": 0}},
+        "differences": [],
+        "answers": [0] * len(codes),
+    }
 
 
 def test_cosim_passes_images_as_codes_and_ends_with_0(
