@@ -74,11 +74,9 @@ Labels = Annotated[
     ),
 ]
 Adcs = Annotated[
-    int, typer.Option("--adcs", help="Converters: 1, 2, 4 or 8 columns in a cycle.", min=1)
+    int, typer.Option("--adcs", help="Converters: columns of an OU in a cycle.", min=1)
 ]
-Lanes = Annotated[
-    int, typer.Option("--merge-lanes", help="Reuse words merged in a cycle: 1, 2 or 4.", min=1)
-]
+Lanes = Annotated[int, typer.Option("--merge-lanes", help="Reuse words merged in a cycle.", min=1)]
 Latency = Annotated[
     int, typer.Option("--latency", help="Cycles of the emulated crossbar, 1 to 40.", min=1)
 ]
