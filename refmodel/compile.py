@@ -353,8 +353,10 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
     """
     outputs = layer.out_shape[2]
     weight = np.asarray(layer.weight)
-    largest = max(float(weight.max()), -float(weight.min()), 0.0)
-    scale_weight = largest / ((1 << (WEIGHT_BITS - 1)) - 1)
+    scale_weight = 1.0  # 8-bit integers are used as they are
+    if weight.dtype != np.int8:
+        largest = max(float(weight.max()), -float(weight.min()), 0.0)
+        scale_weight = largest / ((1 << (WEIGHT_BITS - 1)) - 1)
     gain = np.asarray(layer.gain, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # requantise refuses what is not finite
         scale = gain * scale_weight * layer.in_scale / (layer.out_scale * (1 << FRACTION_BITS))

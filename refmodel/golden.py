@@ -463,9 +463,29 @@ def clip(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
 
 
 def rearrange(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
-    """Move values about: value i of the output, flat, is value ``index[i]`` of the input."""
-    flat = codes.reshape(len(codes), -1)[:, np.asarray(params["index"])]
+    """Move values about: value i of the output, flat, is value ``index[i]`` of the input.
+
+    Where the index is -1, it is ``fill``.
+    """
+    index = np.asarray(params["index"])
+    flat = codes.reshape(len(codes), -1).take(index, axis=1)
+    if "fill" in params:
+        flat[:, index < 0] = params["fill"]
     return flat.reshape(len(codes), *params["shape"])
+
+
+def concat(*inputs_and_params: Any) -> np.ndarray:
+    """Put tensors one behind the other along ``axis`` of (H, W, C), each requantised.
+
+    ``clip(floor((a - zero_in) * M / 2^s + 1/2) + zero_out, lo, hi)`` of each value a.
+    """
+    *inputs, params = inputs_and_params
+    parts = []
+    for x, zero, multiplier in zip(inputs, params["zeros_in"], params["multipliers"], strict=True):
+        # There are 256 codes: each is worked out once.
+        codes = divide((np.arange(256) - zero) * multiplier, params["shift"]) + params["zero_out"]
+        parts.append(np.clip(codes, *params["clip"]).astype(np.uint8)[x])
+    return np.concatenate(parts, axis=params["axis"] + 1)
 
 
 _STEPS: dict[str, Callable[..., np.ndarray]] = {
@@ -473,6 +493,7 @@ _STEPS: dict[str, Callable[..., np.ndarray]] = {
     "average_pool": average_pool,
     "add": add,
     "clip": clip,
+    "concat": concat,
     "rearrange": rearrange,
 }
 

@@ -1,10 +1,20 @@
 """Read a trained network from an ONNX file.
 
 The operators are those of feed-forward image classifiers: Conv, Gemm, MatMul, BatchNormalization,
-Add, Relu, Clip, the poolings, what only moves values (Flatten, Reshape, Transpose, Squeeze,
-Unsqueeze), Identity and Dropout, and Softmax or LogSoftmax as the last step, which is left out:
-it does not change which class is largest. What computes only with constants is worked out while
-reading, so the chains that exporters write around Reshape are no obstacle.
+Add, arithmetic with constants, Relu, Clip, Concat, the poolings, ReduceMean, what only moves values
+(Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Pad), Identity and Dropout, and Softmax or
+LogSoftmax as the last step, which is left out: it does not change which class is largest. What
+computes only with constants is worked out while reading, so the chains that exporters write around
+Reshape are no obstacle.
+
+Normalisation and arithmetic with constants go into the gain and bias of the convolution or matrix
+product before them. Where there is none, or something else reads its output too, they become a
+convolution of their own: depthwise, 1x1, every weight 1.
+
+In quantised networks, QuantizeLinear becomes a :class:`FakeQuant`, whose scale and zero point the
+integer network then has; weights behind a DequantizeLinear stay the integers that they are, as long
+as they less their zero point fit signed 8 bits and have one scale, or one to an output. Other
+weights are taken as the real numbers that they stand for.
 
 The first axis of the network's input is the batch and stays free, also where the file fixes it.
 """
@@ -27,6 +37,8 @@ from refmodel.graph import (
     Add,
     AveragePool,
     Clip,
+    Concat,
+    FakeQuant,
     FloatNetwork,
     Matrix,
     MaxPool,
@@ -44,6 +56,11 @@ DROPPED = ("Identity", "Dropout")
 LAST = ("Softmax", "LogSoftmax")
 """Operators that may end the network and are left out."""
 
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+
+UNTIL_THE_END = 1 << 30
+"""Exporters write 2^31 - 1 or 2^63 - 1 for the end of an axis whose size they do not know."""
+
 FOLDED = frozenset(
     (
         "Add",
@@ -51,6 +68,7 @@ FOLDED = frozenset(
         "Concat",
         "Constant",
         "ConstantOfShape",
+        "DequantizeLinear",
         "Div",
         "Expand",
         "Flatten",
@@ -59,6 +77,7 @@ FOLDED = frozenset(
         "MatMul",
         "Mul",
         "Neg",
+        "QuantizeLinear",
         "Range",
         "ReduceProd",
         "Reshape",
@@ -156,26 +175,43 @@ class _Importer:
         self.constants: dict[str, NDArray] = {}
         self.origin: dict[str, str] = {}
         """Which initialiser or Constant a constant was made from."""
+        self.codes: dict[str, tuple[NDArray, NDArray]] = {}
+        """Constants that were integers: those less their zero point, and the scale of each."""
+        self.bordered: dict[str, tuple[str, Pads]] = {}
+        """Tensors that are others with a border of zeros."""
         self.alias: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
         self.nodes: dict[str, Node] = {}
         """By output, in order."""
         self.opset = max((o.version for o in model.opset_import if not o.domain), default=1)
         self.batch = 0
+        self.skipped: set[str] = set()
+        """Tensors behind the end of the network."""
         self.handlers: dict[str, Callable[[NodeProto, dict[str, Any]], None]] = {
-            "Add": self._add,
+            "Add": self._arithmetic,
             "AveragePool": self._pool,
             "BatchNormalization": self._batch_normalization,
+            "Cast": self._cast,
             "Clip": self._clip,
+            "Concat": self._concat,
             "Conv": self._conv,
+            "DequantizeLinear": self._dequantize,
+            "Div": self._arithmetic,
             "Flatten": self._flatten,
             "Gemm": self._gemm,
-            "GlobalAveragePool": self._global_average_pool,
+            "GlobalAveragePool": self._global_pool,
+            "GlobalMaxPool": self._global_pool,
             "MatMul": self._matmul,
             "MaxPool": self._pool,
+            "Mul": self._arithmetic,
+            "Pad": self._pad,
+            "QuantizeLinear": self._quantize,
+            "ReduceMean": self._reduce_mean,
             "Relu": self._clip,
             "Reshape": self._reshape,
+            "Slice": self._slice,
             "Squeeze": self._squeeze,
+            "Sub": self._arithmetic,
             "Transpose": self._transpose,
             "Unsqueeze": self._squeeze,
         }
@@ -295,9 +331,19 @@ class _Importer:
             )
         makers = {name: node for node in self.live for name in node.output}
         name = self.graph.output[0].name
-        while name in makers and makers[name].op_type in (*DROPPED, *LAST):
+        # A Softmax may itself be quantised: what follows it goes with it.
+        before = name
+        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS):
+            last = makers[before].op_type in LAST
+            before = makers[before].input[0]
+            name = before if last else name
+        while name in makers and makers[name].op_type in DROPPED:
             name = makers[name].input[0]
         self.ending = name
+        for node in self.live:  # what is left out behind it
+            ends = node.op_type in LAST and node.input[0] == name
+            if ends or self.skipped.intersection(node.input):
+                self.skipped.update(node.output)
         return name
 
     def _count_uses(self, output: str) -> Counter[str]:
@@ -327,7 +373,7 @@ class _Importer:
                 self._shape(node, attributes)
             elif all(name in self.constants for name in inputs) and node.op_type in FOLDED:
                 self._fold(node)
-            elif node.op_type in DROPPED:
+            elif node.op_type in DROPPED or self.skipped.intersection(node.input):
                 pass
             elif node.op_type in LAST:
                 if self._resolve(node.input[0]) != self._resolve(self.ending):
@@ -366,6 +412,30 @@ class _Importer:
             raise ValueError(_one_line(error)) from error
         self.constants[node.output[0]] = np.asarray(result)
         self.origin[node.output[0]] = self.origin[names[0]] if names else node.output[0]
+        if node.op_type in ("DequantizeLinear", "Identity", "Transpose"):
+            self._fold_codes(node)
+
+    def _fold_codes(self, node: NodeProto) -> None:
+        """Remember which integers a constant in floating point stands for."""
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "DequantizeLinear":
+            stored, scale, *zeros = (self.constants[name] for name in node.input if name)
+            if attributes.get("block_size", 0) or stored.dtype.kind not in "iu":
+                return
+            codes = stored.astype(np.int64)
+            if scale.size > 1:
+                axes = [1] * codes.ndim
+                axes[int(attributes.get("axis", 1))] = scale.size
+                scale, zeros = scale.reshape(axes), [zero.reshape(axes) for zero in zeros]
+            codes = codes - zeros[0].astype(np.int64) if zeros else codes
+            scale = np.broadcast_to(scale.astype(np.float64), codes.shape)
+        elif node.input[0] in self.codes:
+            codes, scale = self.codes[node.input[0]]
+            if node.op_type == "Transpose":
+                codes, scale = (each.transpose(attributes.get("perm")) for each in (codes, scale))
+        else:
+            return
+        self.codes[node.output[0]] = codes, scale
 
     def _shape(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         shape = (BATCH, *self.shapes[self._resolve(node.input[0])])
@@ -381,7 +451,7 @@ class _Importer:
         if values.dtype.kind != "f":
             self._fail(f"with {what} in floating point", str(values.dtype), node)
         with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
+            values = values.astype(np.float32, copy=False)
         bad = values.size - int(np.isfinite(values).sum())
         if bad:
             raise InputError(
@@ -432,16 +502,22 @@ class _Importer:
         output = node.output[0]
         return {"name": node.name or output, "inputs": inputs, "output": output, "shape": shape}
 
-    def _matrix_before(self, name: str, node: NodeProto) -> Matrix:
-        """The layer that computes ``name`` for ``node`` alone."""
-        before = self.nodes.get(name)
-        if not isinstance(before, Matrix):
-            found = f"{name!r}, the output of no such layer"
-            self._fail("of constants right after a convolution or matrix product", found, node)
-        if self.uses[name] != 1:
-            found = f"{name!r}, which {self.uses[name]} nodes read"
-            self._fail("to be the only reader of its layer's output", found, node)
-        return before
+    def _weights(
+        self, node: NodeProto, transpose: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], bool]:
+        """Weights, outputs first, the gain that they come with, and whether they are integers."""
+        name = node.input[1]
+        weight = self._numbers(name, node, "weights")
+        weight = weight.T if transpose else weight
+        ones = np.ones(len(np.atleast_1d(weight)))
+        if name not in self.codes or not weight.size or weight.ndim < 2:
+            return weight, ones, False
+        codes, scale = (each.T if transpose else each for each in self.codes[name])
+        scale = scale.reshape(len(scale), -1)
+        fits = codes.min() >= -128 and codes.max() <= 127 and (scale == scale[:, :1]).all()
+        if not fits or scale.min() <= 0:
+            return weight, ones, False
+        return codes.astype(np.float32), scale[:, 0].copy(), True
 
     def _absorb(self, before: Matrix, node: NodeProto, **changes: Any) -> None:
         del self.nodes[before.output]
@@ -453,7 +529,7 @@ class _Importer:
 
     def _conv(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         name, (channels, height, width) = self._image(node)
-        weight = self._numbers(node.input[1], node, "weights")
+        weight, gain, exact = self._weights(node)
         groups = int(attributes.get("group", 1))
         if weight.ndim != 4 or 0 in weight.shape:
             self._fail("with weights (out, in, kh, kw)", f"{weight.shape}", node)
@@ -465,11 +541,16 @@ class _Importer:
             self._fail(f"with kernel_shape {kernel}", f"{attributes['kernel_shape']}", node)
         stride, dilation, pads, _ = self._geometry(node, attributes, (height, width), kernel)
         out = self._window(node, (height, width), kernel, stride, pads, dilation)
+        if name in self.bordered:
+            name, border = self.bordered[name]
+            top, left, bottom, right = (a + b for a, b in zip(pads, border, strict=True))
+            pads = top, left, bottom, right
         self._append(
             Matrix(
                 **self._common(node, (name,), (outputs, *out)),
                 weight=np.ascontiguousarray(weight),
-                gain=np.ones(outputs),
+                gain=gain,
+                exact=exact,
                 bias=self._bias(node, 2, outputs),
                 stride=stride,
                 pads=pads,
@@ -544,66 +625,85 @@ class _Importer:
             self._fail(f"with an input as large as its kernel {tuple(kernel)}", found, node)
         return out[0], out[1]
 
-    def _fully_connected(self, node: NodeProto, name: str, weight, gain: float, bias) -> None:
-        """``weight`` is [out, in]."""
+    def _fully_connected(self, node: NodeProto, name: str, weights, alpha: float, bias) -> None:
+        """``weights`` as :meth:`_weights` gives them, [out, in]; the last axis is multiplied."""
+        weight, gain, exact = weights
         shape = self.shapes[name]
-        if weight.ndim != 2 or 0 in weight.shape or len(shape) != 1 or shape[0] != weight.shape[1]:
+        several = node.op_type == "MatMul" and len(shape) == 2
+        fits = weight.ndim == 2 and 0 not in weight.shape and shape[-1] == weight.shape[1]
+        if not fits or (len(shape) != 1 and not several):
             found = f"input {self._text(shape)} and weights of shape {weight.shape[::-1]}"
             self._fail("of an input (N, in) and weights (in, out)", found, node)
         outputs = len(weight)
-        self._append(
-            Matrix(
-                **self._common(node, (name,), (outputs,)),
-                weight=np.ascontiguousarray(weight)[:, :, None, None],
-                gain=np.full(outputs, gain),
-                bias=bias,
-            )
-        )
+        values = {
+            "weight": np.ascontiguousarray(weight)[:, :, None, None],
+            "gain": gain * alpha,
+            "bias": bias,
+            "exact": exact,
+        }
+        if not several:
+            self._append(Matrix(**self._common(node, (name,), (outputs,)), **values))
+            return
+        # Rows are multiplied like the pixels of an image of `in` channels.
+        name = self._moved(node, name, self._numbers_of(shape).T[:, None])
+        inner = self._inner(node, (name,), (outputs, 1, shape[0]))
+        self._append(Matrix(**inner, **values))
+        index = self._numbers_of((outputs, shape[0])).T
+        self._rearrange(node, inner["output"], index)
 
     def _gemm(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        name, _ = self._activation(node.input[0], node)
         if attributes.get("transA", 0):
             self._fail("with transA = 0, the batch being its rows", "transA = 1", node)
-        weight = self._numbers(node.input[1], node, "weights")
-        weight = weight if attributes.get("transB", 0) else weight.T
-        bias = self._bias(node, 2, len(weight)) * float(attributes.get("beta", 1.0))
-        self._fully_connected(node, name, weight, float(attributes.get("alpha", 1.0)), bias)
+        name, _ = self._activation(node.input[0], node)
+        weights = self._weights(node, transpose=not attributes.get("transB", 0))
+        bias = self._bias(node, 2, len(weights[0])) * float(attributes.get("beta", 1.0))
+        self._fully_connected(node, name, weights, float(attributes.get("alpha", 1.0)), bias)
 
     def _matmul(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         if node.input[0] in self.constants:
             self._fail("with the weights on the right", "constants on the left", node)
         name, _ = self._activation(node.input[0], node)
-        weight = self._numbers(node.input[1], node, "weights").T
-        self._fully_connected(node, name, weight, 1.0, np.zeros(len(np.atleast_1d(weight))))
+        weights = self._weights(node, transpose=True)
+        bias = np.zeros(len(np.atleast_1d(weights[0])))
+        self._fully_connected(node, name, weights, 1.0, bias)
 
-    def _add(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+    def _arithmetic(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        """Add of two tensors; Add, Sub, Mul and Div with a constant."""
         constant = [name in self.constants for name in node.input]
         if not any(constant):
             (a, first), (b, second) = (self._activation(name, node) for name in node.input)
+            if node.op_type != "Add":
+                self._fail("with a constant", f"two tensors, {a!r} and {b!r}", node)
             if first != second:
                 found = f"{self._text(first)} and {self._text(second)}"
                 self._fail("of two tensors of the same shape", found, node)
             self._append(Add(**self._common(node, (a, b), first)))
             return
         name, shape = self._activation(node.input[constant.index(False)], node)
-        before = self._matrix_before(name, node)
-        values = self._numbers(node.input[constant.index(True)], node, "bias")
+        what = "bias" if node.op_type in ("Add", "Sub") else "factors"
+        values = self._numbers(node.input[constant.index(True)], node, what).astype(np.float64)
         if "axis" in attributes:  # before opset 7 the constant was aligned with an axis
             values = values.reshape(
                 values.shape + (1,) * (1 + len(shape) - attributes["axis"] - values.ndim)
             )
-        try:
-            full = np.broadcast_to(values, (1, *shape)).reshape(shape[0], -1)
-        except ValueError:
-            full = np.arange(2.0)[None]
-        if (full != full[:, :1]).any():
-            found = f"{values.shape} on {self._text(shape)}"
-            self._fail("of one constant to a channel", found, node)
-        self._absorb(before, node, bias=before.bias + full[:, 0])
+        gain, bias = np.ones(()), np.zeros(())
+        match node.op_type, constant[0]:
+            case "Add", _:
+                bias = values
+            case "Sub", False:
+                bias = -values
+            case "Sub", True:
+                gain, bias = -np.ones(()), values
+            case "Mul", _:
+                gain = values
+            case "Div", False if values.all():
+                gain = 1 / values
+            case _:
+                self._fail("by constants other than 0", "a zero or a computed divisor", node)
+        self._affine(node, name, gain, bias)
 
     def _batch_normalization(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        name, _ = self._activation(node.input[0], node)
-        before = self._matrix_before(name, node)
+        name, shape = self._activation(node.input[0], node)
         if attributes.get("training_mode", 0):
             self._fail("for inference", "training_mode = 1", node)
         whats = ("scale", "bias", "mean", "variance")
@@ -611,15 +711,430 @@ class _Importer:
             self._numbers(each, node, what).astype(np.float64)
             for each, what in zip(node.input[1:5], whats, strict=True)
         ]
-        if any(each.shape != before.bias.shape for each in values):
+        if any(each.shape != shape[:1] for each in values):
             found = f"{[each.shape for each in values]}"
-            self._fail(f"with four times {len(before.bias)} values", found, node)
+            self._fail(f"with four times {shape[0]} values", found, node)
         scale, bias, mean, variance = values
         variance = variance + float(attributes.get("epsilon", 1e-5))
         if variance.min() <= 0:
             self._fail("with variance + epsilon above 0", f"{variance.min():g}", node)
         gain = scale / np.sqrt(variance)
-        self._absorb(before, node, gain=before.gain * gain, bias=(before.bias - mean) * gain + bias)
+        axes = (-1,) + (1,) * (len(shape) - 1)
+        self._affine(node, name, gain.reshape(axes), (bias - mean * gain).reshape(axes))
+
+    def _affine(self, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> None:
+        """``gain * x + bias``, with constants that differ along one axis at most."""
+        shape = self.shapes[name]
+        try:
+            full = [np.broadcast_to(each, (1, *shape))[0] for each in (gain, bias)]
+        except ValueError:
+            found = f"{max(gain.shape, bias.shape, key=len)} on {self._text(shape)}"
+            self._fail("of one constant to a channel", found, node)
+        if self._absorb(node, name, *full):
+            return
+        index = self._numbers_of(shape)
+        folded = [np.moveaxis(index, axis, 0) for axis in range(len(shape))]
+        if len(shape) == 2:  # (H, W) has one channel; otherwise either axis becomes the channels
+            folded = [index[None], index[:, None], index.T[:, None]]
+        for each in folded:
+            values = self._by_channel(full, each)
+            if values is not None:
+                self._apart(node, name, values, each)
+                return
+        found = f"{max(gain.shape, bias.shape, key=len)} on {self._text(shape)}"
+        self._fail("of one constant to a channel", found, node)
+
+    @staticmethod
+    def _by_channel(full: list[NDArray], index: NDArray) -> list[NDArray] | None:
+        """The constants of each channel of the tensor that has value ``index`` at each place."""
+        flat = [each.reshape(-1)[index.reshape(len(index), -1)] for each in full]
+        same = all((each == each[:, :1]).all() for each in flat)
+        return [each[:, 0].copy() for each in flat] if same else None
+
+    def _apart(self, node: NodeProto, name: str, values: list[NDArray], index: NDArray) -> None:
+        """Make a convolution of arithmetic, on the tensor rearranged so that it is by channel."""
+        matrix = {
+            "weight": np.ones((len(index), 1, 1, 1), np.float32),
+            "gain": values[0],
+            "bias": values[1],
+            "groups": len(index),
+        }
+        shape = self.shapes[name]
+        if index.shape == shape and (index == self._numbers_of(shape)).all():
+            self._append(Matrix(**self._common(node, (name,), shape), **matrix))
+            return
+        name = self._moved(node, name, index)
+        inner = self._inner(node, (name,), index.shape)
+        self._append(Matrix(**inner, **matrix))
+        self._rearrange(node, inner["output"], np.argsort(index.reshape(-1)).reshape(shape))
+
+    def _absorb(self, before: Matrix, node: NodeProto, **changes: Any) -> None:
+        del self.nodes[before.output]
+        merged = replace(before, output=node.output[0], **changes)
+        self.nodes[merged.output] = merged
+        self.shapes[merged.output] = merged.shape
+
+    # Operators
+
+    def _conv(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, (channels, height, width) = self._image(node)
+        weight, gain, exact = self._weights(node)
+        groups = int(attributes.get("group", 1))
+        if weight.ndim != 4 or 0 in weight.shape:
+            self._fail("with weights (out, in, kh, kw)", f"{weight.shape}", node)
+        outputs, inputs, *kernel = weight.shape
+        if groups < 1 or inputs * groups != channels or outputs % groups:
+            found = f"weights {weight.shape} in {groups} groups on {channels} channels"
+            self._fail("with weights (out, channels / groups, kh, kw)", found, node)
+        if list(attributes.get("kernel_shape", kernel)) != kernel:
+            self._fail(f"with kernel_shape {kernel}", f"{attributes['kernel_shape']}", node)
+        stride, dilation, pads, _ = self._geometry(node, attributes, (height, width), kernel)
+        out = self._window(node, (height, width), kernel, stride, pads, dilation)
+        if name in self.bordered:
+            name, border = self.bordered[name]
+            top, left, bottom, right = (a + b for a, b in zip(pads, border, strict=True))
+            pads = top, left, bottom, right
+        self._append(
+            Matrix(
+                **self._common(node, (name,), (outputs, *out)),
+                weight=np.ascontiguousarray(weight),
+                gain=gain,
+                exact=exact,
+                bias=self._bias(node, 2, outputs),
+                stride=stride,
+                pads=pads,
+                dilation=dilation,
+                groups=groups,
+            )
+        )
+
+    def _bias(self, node: NodeProto, at: int, outputs: int) -> NDArray[np.float64]:
+        if len(node.input) <= at or not node.input[at]:
+            return np.zeros(outputs)
+        bias = self._numbers(node.input[at], node, "bias")
+        if bias.size not in (1, outputs) or bias.size != max((1, *bias.shape)):
+            self._fail(f"with a bias of {outputs} values", f"{bias.shape}", node)
+        return np.broadcast_to(bias.reshape(-1), outputs).astype(np.float64)
+
+    def _pair(self, node: NodeProto, attributes: dict[str, Any], key: str) -> tuple[int, int]:
+        pair = [int(value) for value in attributes.get(key, (1, 1))]
+        if len(pair) != 2 or min(pair) < 1:
+            self._fail(f"with two {key} of at least 1", f"{pair}", node)
+        return pair[0], pair[1]
+
+    def _geometry(self, node: NodeProto, attributes: dict[str, Any], size, kernel):
+        """Stride, dilation, padding, and the part of the padding that ceil_mode adds."""
+        stride = self._pair(node, attributes, "strides")
+        dilation = self._pair(node, attributes, "dilations")
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        auto = attributes.get("auto_pad", "NOTSET")
+        if auto == "NOTSET":
+            pads = [int(value) for value in attributes.get("pads", (0, 0, 0, 0))]
+            if len(pads) != 4 or min(pads) < 0:
+                self._fail("with four pads of at least 0", f"{pads}", node)
+        elif auto in ("SAME_UPPER", "SAME_LOWER"):
+            pads = [0, 0, 0, 0]
+            for axis in (0, 1):
+                reached = (-(-size[axis] // stride[axis]) - 1) * stride[axis] + reach[axis]
+                total = max(0, reached - size[axis])
+                small, large = total // 2, total - total // 2
+                upper = auto == "SAME_UPPER"
+                pads[axis], pads[axis + 2] = (small, large) if upper else (large, small)
+        elif auto == "VALID":
+            pads = [0, 0, 0, 0]
+        else:
+            self._fail("with a known auto_pad", repr(auto), node)
+        extra = [0, 0]
+        if attributes.get("ceil_mode", 0) and auto == "NOTSET":
+            for axis in (0, 1):
+                padded = size[axis] + pads[axis] + pads[axis + 2]
+                count = -(-(padded - reach[axis]) // stride[axis]) + 1
+                # A window that would start in the padding behind the input is left out.
+                if (count - 1) * stride[axis] >= size[axis] + pads[axis]:
+                    count -= 1
+                extra[axis] = max(0, (count - 1) * stride[axis] + reach[axis] - padded)
+                pads[axis + 2] += extra[axis]
+        top, left, bottom, right = pads
+        return stride, dilation, (top, left, bottom, right), (extra[0], extra[1])
+
+    def _window(self, node, size, kernel, stride, pads: Pads, dilation) -> tuple[int, int]:
+        """Size of the output of a window; refuses an empty one."""
+        out = [
+            output_size(
+                size[axis],
+                (kernel[axis] - 1) * dilation[axis] + 1,
+                stride[axis],
+                pads[axis],
+                pads[axis + 2],
+            )
+            for axis in (0, 1)
+        ]
+        if min(out) < 1:
+            found = f"{tuple(size)} with pads {pads}"
+            self._fail(f"with an input as large as its kernel {tuple(kernel)}", found, node)
+        return out[0], out[1]
+
+    def _fully_connected(self, node: NodeProto, name: str, weights, alpha: float, bias) -> None:
+        """``weights`` as :meth:`_weights` gives them, [out, in]; the last axis is multiplied."""
+        weight, gain, exact = weights
+        shape = self.shapes[name]
+        several = node.op_type == "MatMul" and len(shape) == 2
+        fits = weight.ndim == 2 and 0 not in weight.shape and shape[-1] == weight.shape[1]
+        if not fits or (len(shape) != 1 and not several):
+            found = f"input {self._text(shape)} and weights of shape {weight.shape[::-1]}"
+            self._fail("of an input (N, in) and weights (in, out)", found, node)
+        outputs = len(weight)
+        values = {
+            "weight": np.ascontiguousarray(weight)[:, :, None, None],
+            "gain": gain * alpha,
+            "bias": bias,
+            "exact": exact,
+        }
+        if not several:
+            self._append(Matrix(**self._common(node, (name,), (outputs,)), **values))
+            return
+        # Rows are multiplied like the pixels of an image of `in` channels.
+        name = self._moved(node, name, self._numbers_of(shape).T[:, None])
+        inner = self._inner(node, (name,), (outputs, 1, shape[0]))
+        self._append(Matrix(**inner, **values))
+        index = self._numbers_of((outputs, shape[0])).T
+        self._rearrange(node, inner["output"], index)
+
+    def _gemm(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        if attributes.get("transA", 0):
+            self._fail("with transA = 0, the batch being its rows", "transA = 1", node)
+        name, _ = self._activation(node.input[0], node)
+        weights = self._weights(node, transpose=not attributes.get("transB", 0))
+        bias = self._bias(node, 2, len(weights[0])) * float(attributes.get("beta", 1.0))
+        self._fully_connected(node, name, weights, float(attributes.get("alpha", 1.0)), bias)
+
+    def _matmul(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        if node.input[0] in self.constants:
+            self._fail("with the weights on the right", "constants on the left", node)
+        name, _ = self._activation(node.input[0], node)
+        weights = self._weights(node, transpose=True)
+        bias = np.zeros(len(np.atleast_1d(weights[0])))
+        self._fully_connected(node, name, weights, 1.0, bias)
+
+    def _arithmetic(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        """Add of two tensors; Add, Sub, Mul and Div with a constant."""
+        constant = [name in self.constants for name in node.input]
+        if not any(constant):
+            (a, first), (b, second) = (self._activation(name, node) for name in node.input)
+            if node.op_type != "Add":
+                self._fail("with a constant", f"two tensors, {a!r} and {b!r}", node)
+            if first != second:
+                found = f"{self._text(first)} and {self._text(second)}"
+                self._fail("of two tensors of the same shape", found, node)
+            self._append(Add(**self._common(node, (a, b), first)))
+            return
+        name, shape = self._activation(node.input[constant.index(False)], node)
+        what = "bias" if node.op_type in ("Add", "Sub") else "factors"
+        values = self._numbers(node.input[constant.index(True)], node, what).astype(np.float64)
+        if "axis" in attributes:  # before opset 7 the constant was aligned with an axis
+            values = values.reshape(
+                values.shape + (1,) * (1 + len(shape) - attributes["axis"] - values.ndim)
+            )
+        gain, bias = np.ones(()), np.zeros(())
+        match node.op_type, constant[0]:
+            case "Add", _:
+                bias = values
+            case "Sub", False:
+                bias = -values
+            case "Sub", True:
+                gain, bias = -np.ones(()), values
+            case "Mul", _:
+                gain = values
+            case "Div", False if values.all():
+                gain = 1 / values
+            case _:
+                self._fail("by constants other than 0", "a zero or a computed divisor", node)
+        self._affine(node, name, gain, bias)
+
+    def _batch_normalization(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, shape = self._activation(node.input[0], node)
+        if attributes.get("training_mode", 0):
+            self._fail("for inference", "training_mode = 1", node)
+        whats = ("scale", "bias", "mean", "variance")
+        values = [
+            self._numbers(each, node, what).astype(np.float64)
+            for each, what in zip(node.input[1:5], whats, strict=True)
+        ]
+        if any(each.shape != shape[:1] for each in values):
+            found = f"{[each.shape for each in values]}"
+            self._fail(f"with four times {shape[0]} values", found, node)
+        scale, bias, mean, variance = values
+        variance = variance + float(attributes.get("epsilon", 1e-5))
+        if variance.min() <= 0:
+            self._fail("with variance + epsilon above 0", f"{variance.min():g}", node)
+        gain = scale / np.sqrt(variance)
+        axes = (-1,) + (1,) * (len(shape) - 1)
+        self._affine(node, name, gain.reshape(axes), (bias - mean * gain).reshape(axes))
+
+    def _affine(self, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> None:
+        """``gain * x + bias``, with constants that differ along one axis at most."""
+        shape = self.shapes[name]
+        try:
+            full = [np.broadcast_to(each, (1, *shape))[0] for each in (gain, bias)]
+        except ValueError:
+            found = f"{max(gain.shape, bias.shape, key=len)} on {self._text(shape)}"
+            self._fail("of one constant to a channel", found, node)
+        if self._absorb(node, name, *full):
+            return
+        index = self._numbers_of(shape)
+        folded = [np.moveaxis(index, axis, 0) for axis in range(len(shape))]
+        if len(shape) == 2:  # (H, W) has one channel; otherwise either axis becomes the channels
+            folded = [index[None], index[:, None], index.T[:, None]]
+        for each in folded:
+            values = self._by_channel(full, each)
+            if values is not None:
+                self._apart(node, name, values, each)
+                return
+        found = f"{max(gain.shape, bias.shape, key=len)} on {self._text(shape)}"
+        self._fail("of one constant to a channel", found, node)
+
+    @staticmethod
+    def _by_channel(full: list[NDArray], index: NDArray) -> list[NDArray] | None:
+        """The constants of each channel of the tensor that has value ``index`` at each place."""
+        flat = [each.reshape(-1)[index.reshape(len(index), -1)] for each in full]
+        same = all((each == each[:, :1]).all() for each in flat)
+        return [each[:, 0].copy() for each in flat] if same else None
+
+    def _apart(self, node: NodeProto, name: str, full, index: NDArray, folded: NDArray) -> None:
+        """Make a convolution of arithmetic, on the tensor rearranged so that it is by channel."""
+        values = self._by_channel(full, folded)
+        if values is None:
+            found = f"constants {full[1].shape} on {self._text(index.shape)}"
+            self._fail("of one constant to a channel", found, node)
+        channels = 1 if folded.ndim == 2 else len(folded)
+        gain, bias = (each[:1] if folded.ndim == 2 else each for each in values)
+        matrix = {
+            "weight": np.ones((channels, 1, 1, 1), np.float32),
+            "gain": gain,
+            "bias": bias,
+            "groups": channels,
+        }
+        if (index.reshape(-1) == folded.reshape(-1)).all() and index.shape == folded.shape:
+            self._append(Matrix(**self._common(node, (name,), index.shape), **matrix))
+            return
+        name = self._moved(node, name, folded)
+        inner = self._inner(node, (name,), folded.shape)
+        self._append(Matrix(**inner, **matrix))
+        back = np.argsort(folded.reshape(-1)).reshape(index.shape)
+        self._rearrange(node, inner["output"], back)
+
+    def _absorb(self, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> bool:
+        """Take arithmetic into the layer that computes ``name`` for ``node`` alone, if it can."""
+        before, index = self.nodes.get(name), self._numbers_of(self.shapes[name])
+        if self.uses[name] > 1:
+            return False
+        moved = isinstance(before, Rearrange)
+        if moved:
+            # Seen from the layer, if the rearrangement before this keeps every value once.
+            index = np.argsort(before.index)
+            if (before.index[index] != np.arange(prod(self.shapes[before.inputs[0]]))).any():
+                return False
+            before = self.nodes.get(before.inputs[0])
+        if not isinstance(before, Matrix) or (moved and self.uses[before.output] > 1):
+            return False
+        values = self._by_channel([gain, bias], index.reshape(len(before.bias), -1))
+        if values is None:
+            return False
+        changes = {"gain": before.gain * values[0], "bias": before.bias * values[0] + values[1]}
+        if moved:
+            self.nodes[before.output] = replace(before, **changes)
+            self._pass(node, name)
+            return True
+        del self.nodes[before.output]
+        merged = replace(before, output=node.output[0], **changes)
+        self.nodes[merged.output] = merged
+        self.shapes[merged.output] = merged.shape
+        return True
+
+    def _pass(self, node: NodeProto, name: str) -> None:
+        """Let the output of ``node`` be its input."""
+        self.alias[node.output[0]] = name
+        self.uses[name] += self.uses[node.output[0]] - 1
+
+    def _cast(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, _ = self._activation(node.input[0], node)
+        if attributes["to"] not in FLOATING:
+            found = TensorProto.DataType.Name(attributes["to"])
+            self._fail("to floating point", found, node)
+        self._pass(node, name)
+
+    def _concat(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        tensors = [name for name in node.input if name not in self.constants]
+        names = [self._activation(name, node)[0] for name in tensors]
+        shapes = [self.shapes[name] for name in names]
+        rank = len(shapes[0]) + 1
+        axis = int(attributes.get("axis", 1))
+        axis += rank * (axis < 0)
+        others = [shape[: axis - 1] + shape[axis:] for shape in shapes]
+        if not 1 <= axis < rank or any(each != others[0] for each in others):
+            found = f"{', '.join(map(self._text, shapes))} along axis {axis}"
+            self._fail("of tensors that differ in one axis behind the batch", found, node)
+        if len(names) == len(node.input):
+            size = sum(shape[axis - 1] for shape in shapes)
+            shape = (*shapes[0][: axis - 1], size, *shapes[0][axis:])
+            self._append(Concat(**self._common(node, tuple(names), shape), axis=axis - 1))
+            return
+        parts = []
+        for name in node.input:
+            if name in tensors:
+                parts.append(self._numbers_of(shapes[0]))
+                continue
+            values = self._numbers(name, node, "values")
+            if len(names) > 1 or values.any() or values.ndim != rank or values.shape[0] != 1:
+                found = f"constants {values.shape} beside {len(names)} tensors"
+                self._fail("of tensors, or of one tensor and zeros", found, node)
+            parts.append(np.full(values.shape[1:], -1, np.int64))
+        self._rearrange(node, names[0], np.concatenate(parts, axis=axis - 1))
+
+    # Quantised networks
+
+    def _scale_and_zero(self, node: NodeProto) -> tuple[float, int]:
+        """Scale, and zero point of codes 0 to 255."""
+        scale = self._numbers(node.input[1], node, "scale")
+        zero = np.zeros((), np.uint8)
+        if len(node.input) > 2 and node.input[2]:
+            if node.input[2] not in self.constants:
+                self._fail("with a constant zero point", f"{node.input[2]!r}, computed", node)
+            zero = self.constants[node.input[2]]
+        if scale.size != 1 or zero.size != 1 or zero.dtype not in (np.uint8, np.int8):
+            found = f"{scale.size} scales and zero points of {zero.dtype}"
+            self._fail("of 8 bits with one scale on a computed tensor", found, node)
+        if scale.item() <= 0:
+            self._fail("with a scale above 0", f"{scale.item():g}", node)
+        return float(scale.item()), int(zero.item()) + (128 if zero.dtype == np.int8 else 0)
+
+    def _quantize(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, shape = self._activation(node.input[0], node)
+        kinds = (0, TensorProto.UINT8, TensorProto.INT8)
+        if attributes.get("output_dtype", 0) not in kinds:
+            found = TensorProto.DataType.Name(attributes["output_dtype"])
+            self._fail("to 8 bits", found, node)
+        scale, zero = self._scale_and_zero(node)
+        absent = len(node.input) < 3 or not node.input[2]
+        if absent and attributes.get("output_dtype", 0) == TensorProto.INT8:
+            zero = 128
+        self._append(FakeQuant(**self._common(node, (name,), shape), scale=scale, zero=zero))
+
+    def _dequantize(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, _ = self._activation(node.input[0], node)
+        source = self.nodes.get(name)
+        while isinstance(source, Rearrange | MaxPool):
+            source = self.nodes.get(source.inputs[0])
+        if not isinstance(source, FakeQuant):
+            self._fail("of a tensor from QuantizeLinear", f"{name!r}", node)
+        scale, zero = self._scale_and_zero(node)
+        absent = len(node.input) < 3 or not node.input[2]
+        zero = source.zero if absent and source.zero == 128 else zero
+        if (scale, zero) != (source.scale, source.zero):
+            found = f"scale {scale:g}, code of zero {zero}"
+            expected = f"scale {source.scale:g}, code of zero {source.zero}"
+            self._fail(f"as its tensor was quantised ({expected})", found, node)
+        self._pass(node, name)
 
     def _clip(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         name, shape = self._activation(node.input[0], node)
@@ -666,17 +1181,54 @@ class _Importer:
         counts = ones.apply(counted[None, None].astype(np.float32))[0, 0].astype(np.int64)
         self._append(AveragePool(**common, **window, counts=counts))
 
-    def _global_average_pool(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+    def _global_pool(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         name, (channels, height, width) = self._image(node)
+        common = self._common(node, (name,), (channels, 1, 1))
+        window = {"kernel": (height, width), "stride": (1, 1), "pads": (0, 0, 0, 0)}
+        if node.op_type == "GlobalMaxPool":
+            self._append(MaxPool(**common, **window))
+            return
+        counts = np.full((1, 1), height * width, np.int64)
+        self._append(AveragePool(**common, **window, counts=counts))
+
+    def _reduce_mean(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, shape = self._activation(node.input[0], node)
+        axes = self._integers(node, attributes, "axes", 1)
+        if not axes:
+            if attributes.get("noop_with_empty_axes", 0):
+                self._pass(node, name)
+                return
+            axes = list(range(len(shape) + 1))
+        axes = sorted({axis + (len(shape) + 1) * (axis < 0) for axis in axes})
+        if not 1 <= axes[0] <= axes[-1] <= len(shape):
+            self._fail("over axes behind the batch", f"axes {axes}", node)
+        gone = [axis - 1 for axis in axes]
+        kept = [axis for axis in range(len(shape)) if axis not in gone]
+        final = tuple(1 if axis in gone else size for axis, size in enumerate(shape))
+        if not attributes.get("keepdims", 1):
+            final = tuple(shape[axis] for axis in kept)
+            if not final:
+                self._fail("that leaves an axis behind the batch", "none", node)
+        if len(shape) == 3 and gone == [1, 2]:
+            kernel, size = shape[1:], shape
+        else:
+            # Axes that stay become channels, those that go a row.
+            count = prod(shape[axis] for axis in gone)
+            index = self._numbers_of(shape).transpose(*kept, *gone).reshape(-1, 1, count)
+            name, kernel, size = self._moved(node, name, index), (1, count), index.shape
+        same = final == (size[0], 1, 1)
+        common = (self._common if same else self._inner)(node, (name,), (size[0], 1, 1))
         self._append(
             AveragePool(
-                **self._common(node, (name,), (channels, 1, 1)),
-                kernel=(height, width),
+                **common,
+                kernel=(int(kernel[0]), int(kernel[1])),
                 stride=(1, 1),
                 pads=(0, 0, 0, 0),
-                counts=np.full((1, 1), height * width, np.int64),
+                counts=np.full((1, 1), prod(kernel), np.int64),
             )
         )
+        if not same:
+            self._rearrange(node, common["output"], self._numbers_of(final))
 
     # Operators that only move values: run on the numbers of the values of one image
 
@@ -684,9 +1236,93 @@ class _Importer:
         common = self._common(node, (name,), tuple(int(size) for size in index.shape))
         self._append(Rearrange(**common, index=np.ascontiguousarray(index).reshape(-1)))
 
+    def _inner(self, node: NodeProto, inputs: tuple[str, ...], shape: Shape) -> dict[str, Any]:
+        """Like :meth:`_common`, for a tensor on the way to the output of ``node``."""
+        common = self._common(node, inputs, shape)
+        while common["output"] in self.shapes or common["output"] == node.output[0]:
+            common["output"] += "'"
+        return common
+
+    def _moved(self, node: NodeProto, name: str, index: NDArray[np.int64]) -> str:
+        """Rearrange a tensor on the way to the output of ``node``."""
+        common = self._inner(node, (name,), tuple(int(size) for size in index.shape))
+        self._append(Rearrange(**common, index=np.ascontiguousarray(index).reshape(-1)))
+        return common["output"]
+
+    @staticmethod
+    def _numbers_of(shape: Shape) -> NDArray[np.int64]:
+        return np.arange(prod(shape)).reshape(shape)
+
     def _numbered(self, node: NodeProto) -> tuple[str, NDArray[np.int64]]:
         name, shape = self._activation(node.input[0], node)
-        return name, np.arange(prod(shape)).reshape(shape)
+        return name, self._numbers_of(shape)
+
+    def _slice(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, index = self._numbered(node)
+        keys = ("starts", "ends", "axes", "steps")
+        values = [self._integers(node, attributes, key, at + 1) for at, key in enumerate(keys)]
+        starts, ends, axes, steps = values
+        if starts is None or ends is None:
+            self._fail("with starts and ends", f"{starts} and {ends}", node)
+        axes = list(range(len(starts))) if axes is None else axes
+        steps = [1] * len(starts) if steps is None else steps
+        rank = index.ndim + 1
+        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+            axis += rank * (axis < 0)
+            if axis == 0:
+                whole = end >= UNTIL_THE_END or (self.batch and end >= self.batch)
+                if start != 0 or step != 1 or not whole:
+                    self._fail("of axes behind the batch", f"{start}:{end}:{step} of it", node)
+                continue
+            if not 1 <= axis < rank or step == 0:
+                found = f"step {step} along axis {axis}"
+                self._fail(f"along axes 1 to {rank - 1} with steps other than 0", found, node)
+            index = index[(slice(None),) * (axis - 1) + (slice(start, end, step),)]
+        if not index.size:
+            self._fail("that leaves something", self._text(index.shape), node)
+        self._rearrange(node, name, index)
+
+    def _pad(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, index = self._numbered(node)
+        key = "pads" if self.opset > 1 or "paddings" not in attributes else "paddings"
+        pads = self._integers(node, attributes, key, 1)
+        mode = attributes.get("mode", "constant")
+        value = float(attributes.get("value", 0.0))
+        if len(node.input) > 2 and node.input[2]:
+            value = float(self._numbers(node.input[2], node, "fill").item())
+        rank = index.ndim + 1
+        axes = self._integers(node, {}, "axes", 3)
+        axes = [axis + rank * (axis < 0) for axis in range(rank)] if axes is None else axes
+        axes = [axis + rank * (axis < 0) for axis in axes]
+        if pads is None or len(pads) != 2 * len(axes) or not set(axes) <= set(range(rank)):
+            self._fail(f"with two pads to each of {rank} axes", f"{pads} on {axes}", node)
+        around = [(0, 0)] * rank
+        for at, axis in enumerate(axes):
+            around[axis] = pads[at], pads[at + len(axes)]
+        if around[0] != (0, 0):
+            self._fail("of axes behind the batch", f"{around[0]} of it", node)
+        if mode == "constant" and value != 0:
+            self._fail("with zeros", f"{value:g}", node)
+        if mode not in ("constant", "edge", "reflect", "wrap"):
+            self._fail("of mode constant, edge, reflect or wrap", repr(mode), node)
+        if max(max(pair) for pair in around) > UNTIL_THE_END >> 14:
+            self._fail("of at most 65536", f"{around[1:]}", node)
+        # Negative pads cut off; ONNX does so first.
+        cut = tuple(
+            slice(max(0, -before), size - max(0, -after))
+            for (before, after), size in zip(around[1:], index.shape, strict=True)
+        )
+        index = index[cut]
+        if not index.size:
+            self._fail("that leaves something", self._text(index.shape), node)
+        grown = [(max(0, before), max(0, after)) for before, after in around[1:]]
+        fill: dict[str, Any] = {"constant_values": -1} if mode == "constant" else {}
+        index = np.pad(index, grown, mode=mode, **fill)  # pyright: ignore[reportCallIssue]
+        self._rearrange(node, name, index)
+        spatial = index.ndim == 3 and around[1] == (0, 0) and min(map(min, around)) >= 0
+        if mode == "constant" and spatial:
+            (top, bottom), (left, right) = around[2:]
+            self.bordered[node.output[0]] = name, (top, left, bottom, right)
 
     def _flatten(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         name, index = self._numbered(node)

@@ -352,11 +352,29 @@ class Step:
     Attributes
     ----------
     op
-        ``layer``, ``max_pool``, ``average_pool``, ``add``, ``clip`` or ``rearrange``.
+        ``layer``, ``max_pool``, ``average_pool``, ``add``, ``clip``, ``rearrange`` or ``concat``.
     inputs, output
         Tensor names.
     params
-        What the operation needs: JSON values, or int64 arrays.
+        What the operation needs: JSON values, or int64 arrays; on codes a, b:
+
+        ``layer``
+            index, of the program's layers.
+        ``max_pool``
+            kernel, stride, pads.
+        ``average_pool``
+            kernel, stride, pads, zero_in, multiplier (a number or [OH, OW]), shift, zero_out.
+        ``add``
+            zeros_in, multipliers, shift, zero_out, clip.
+        ``clip``
+            lo, hi.
+        ``rearrange``
+            index [values of the output], shape; and fill, the code where index is -1.
+        ``concat``
+            axis of (H, W, C), 0 to 2; zeros_in, multipliers (one to an input), shift, zero_out,
+            clip. With one input it is a requantisation.
+
+        :class:`refmodel.quantize.QuantNetwork` gives the formulas.
     """
 
     op: str

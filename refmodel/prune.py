@@ -79,9 +79,13 @@ def shape_mask(
     return _position_mask(weight, channels, positions, shapes)
 
 
-def check_weight(weight: NDArray[np.float32]) -> None:
-    """Refuse what is not a finite float32 array [out, in, kh, kw] with at least one weight."""
-    if not isinstance(weight, np.ndarray) or weight.dtype != np.float32:
+def check_weight(weight: NDArray[np.float32] | NDArray[np.int8], *, integers: bool = False) -> None:
+    """Refuse what is not a finite float32 array [out, in, kh, kw] with at least one weight.
+
+    With ``integers``, int8 will do as well.
+    """
+    kinds = (np.float32, np.int8) if integers else (np.float32,)
+    if not isinstance(weight, np.ndarray) or weight.dtype not in kinds:
         found = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
         raise TypeError(f"weight must be a float32 array, not {str(found)!r}")
     if weight.ndim != 4 or not weight.size:

@@ -8,17 +8,36 @@ from its smallest to its largest calibration value with 0 exact. A tensor that i
 scale 1.
 
 Codes lie as (N, H, W, C), vectors as (N, 1, 1, F). Weights stay as they are in the file: what the
-hardware makes of them is decided when the network is mapped and compiled.
+hardware makes of them is decided when the network is mapped and compiled, which gives a layer one
+scale, ``max |W| / 127``. Scales to an output are had by dividing the weights of each output by
+their largest magnitude here, and multiplying its gain with it.
+
+A tensor that the network quantises itself keeps the scale and zero point that it has there, and
+weights that it has as 8-bit integers stay these integers. Where nothing computes such a tensor anew
+(the maximum of differently quantised tensors, say), a ``concat`` of one input requantises it.
 
 A ReLU becomes the output limits of the layer or addition before it, also across max pooling and
 rearrangement, which it commutes with; it is a step of its own only where something else reads the
 values from before it.
+
+Ranges of activations come from calibration images in one of three ways, :data:`ACTIVATIONS`:
+
+``minmax``
+    From the smallest to the largest value.
+``percentile``
+    From the (100 - p)-th to the p-th percentile: few extreme values saturate, the others are finer.
+``mse``
+    Of the ranges min-max * k / 128, k from 16 to 128, the one with the least mean squared error of
+    the codes.
+
+The network's input always keeps its whole range.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +47,8 @@ from refmodel.graph import (
     Add,
     AveragePool,
     Clip,
+    Concat,
+    FakeQuant,
     FloatNetwork,
     Floats,
     Matrix,
@@ -48,6 +69,18 @@ MAX_SHIFT = 47
 """Limits of M and s in ``M / 2**s``."""
 
 HISTOGRAM_BINS = 4096
+
+Activations = Literal["minmax", "percentile", "mse"]
+Weights = Literal["layer", "channel"]
+
+ACTIVATIONS: tuple[Activations, ...] = get_args(Activations)
+"""Ways to choose the ranges of activations."""
+
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
+"""What has a weight scale of its own: a layer, or each of its output channels."""
+
+MSE_STEPS = range(128, 15, -1)
+"""Ranges tried for the least error, in 128ths of min-max; of equals the widest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +113,11 @@ class MatrixLayer:
     name
         Unique in the network.
     weight
-        float32 [out, in / groups, kh, kw]; fully connected: kh = kw = 1.
+        float32 [out, in / groups, kh, kw]; fully connected: kh = kw = 1. Or int8: weights of a
+        network that was quantised already, used as they are; the gain then holds their scale.
     gain
-        float64 [out], from BatchNormalization and Gemm's alpha; not folded into the weights. May be
-        negative or 0.
+        float64 [out], from BatchNormalization, Gemm's alpha and weight scales to an output; not
+        folded into the weights. May be negative or 0.
     bias
         float64 [out], real-valued, added after the gain.
     stride, dilation
@@ -101,7 +135,7 @@ class MatrixLayer:
     """
 
     name: str
-    weight: Floats
+    weight: Floats | NDArray[np.int8]
     gain: NDArray[np.float64]
     bias: NDArray[np.float64]
     stride: tuple[int, int]
@@ -140,7 +174,11 @@ class QuantNetwork:
         ``clip``
             ``clip(a, lo, hi)``.
         ``rearrange``
-            Code i of the output is code ``index[i]`` of the input, both in memory order.
+            Code i of the output is code ``index[i]`` of the input, both in memory order; where
+            index is -1 it is ``fill``.
+        ``concat``
+            Inputs one behind the other along ``axis`` of (H, W, C), each requantised:
+            ``clip(floor((a - zero) * M / 2**shift + 1/2) + zero_out, lo, hi)``.
     tensors
         Scale, zero point and shape of each tensor that a step reads or writes.
     input, output
@@ -227,7 +265,9 @@ def quantize(
     network: FloatNetwork,
     images: Floats,
     *,
-    percentile: float | None = None,
+    activations: Activations = "minmax",
+    percentile: float = 99.99,
+    weights: Weights = "layer",
     preprocess: Preprocess | None = None,
 ) -> QuantNetwork:
     """Choose scales and zero points from calibration images.
@@ -239,10 +279,12 @@ def quantize(
     images
         Calibration images as network inputs, (N, *input_shape), N at least 1: what
         :meth:`refmodel.images.Preprocess.apply` returns.
+    activations
+        How a tensor's range is chosen, one of :data:`ACTIVATIONS`.
     percentile
-        None: each tensor's range is from its smallest to its largest value. Otherwise above 50 and
-        at most 100: from the (100 - percentile)-th to the percentile-th percentile, what lies
-        outside saturates. The network's input keeps its whole range.
+        For ``percentile``: above 50 and at most 100.
+    weights
+        ``layer``: one scale to a layer; ``channel``: one to each output.
     preprocess
         How the images were made; kept with the result.
 
@@ -251,18 +293,29 @@ def quantize(
     InputError
         There are no images, their shape is not the network's, or a value is NaN or infinite.
     """
-    if percentile is not None and not 50 < percentile <= 100:
+    if activations not in ACTIVATIONS:
+        raise ValueError(
+            f"activations must be one of {', '.join(ACTIVATIONS)}, not {activations!r}"
+        )
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}")
+    if not 50 < percentile <= 100:
         raise ValueError(f"percentile must be above 50 and at most 100, not {percentile!r}")
     if not len(images):
         raise InputError(f"expected calibration images, found none, for {network.source}")
-    ranges = _ranges(network, images, percentile)
-    return _Quantizer(network, ranges).run(preprocess or Preprocess())
+    ranges = _ranges(network, images)
+    histograms = {}
+    if activations != "minmax":
+        histograms = _histograms(network, images, ranges)
+    if activations == "percentile":
+        for name, counts in histograms.items():
+            ranges[name] = _percentiles(counts, ranges[name], percentile)
+        histograms = {}
+    return _Quantizer(network, ranges, histograms, weights).run(preprocess or Preprocess())
 
 
-def _ranges(
-    network: FloatNetwork, images: Floats, percentile: float | None
-) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of each tensor, or the percentiles instead."""
+def _ranges(network: FloatNetwork, images: Floats) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of each tensor."""
     ranges = dict.fromkeys(network.shapes, (np.inf, -np.inf))
     with np.errstate(over="ignore", invalid="ignore"):
         for chunk in network.chunks(images):
@@ -274,19 +327,33 @@ def _ranges(
                         f"infinity, in tensor {name!r} of {network.source}"
                     )
                 ranges[name] = min(ranges[name][0], lo), max(ranges[name][1], hi)
-    if percentile is None:
-        return ranges
-    counts = {name: np.zeros(HISTOGRAM_BINS, np.int64) for name in ranges}
-    for chunk in network.chunks(images):
-        for name, values in network.trace(chunk).items():
-            if ranges[name][0] < ranges[name][1]:
-                counts[name] += np.histogram(values, HISTOGRAM_BINS, ranges[name])[0]
-    return {
-        name: ranges[name]
-        if name == network.input or not counts[name].any()
-        else _percentiles(counts[name], ranges[name], percentile)
-        for name in ranges
+    return ranges
+
+
+def _histograms(
+    network: FloatNetwork, images: Floats, ranges: dict[str, tuple[float, float]]
+) -> dict[str, NDArray[np.int64]]:
+    """Count values in bins of equal width over each tensor's range; not of those that do not vary.
+
+    Only tensors whose range is asked for: what layers, additions, averages and concatenations
+    compute.
+    """
+    counts = {
+        node.output: np.zeros(HISTOGRAM_BINS, np.int64)
+        for node in network.nodes
+        if isinstance(node, Matrix | Add | AveragePool | Concat)
+        and ranges[node.output][0] < ranges[node.output][1]
     }
+    for chunk in network.chunks(images):
+        tensors = network.trace(chunk)
+        for name in counts:
+            lo, hi = ranges[name]
+            places = (tensors[name].reshape(-1) - np.float32(lo)) * np.float32(
+                HISTOGRAM_BINS / (hi - lo)
+            )
+            places = np.clip(places, 0, HISTOGRAM_BINS - 1).astype(np.int32)
+            counts[name] += np.bincount(places, minlength=HISTOGRAM_BINS)
+    return counts
 
 
 def _percentiles(
@@ -300,16 +367,48 @@ def _percentiles(
     return float(edges[min(lower, len(counts) - 1)]), float(edges[min(upper, len(counts) - 1) + 1])
 
 
+def least_error_scale(
+    values: NDArray[np.float64], counts: NDArray[np.int64], scale: float, zero: int
+) -> float:
+    """Choose the scale of :data:`MSE_STEPS` times ``scale`` with the least mean squared error.
+
+    Parameters
+    ----------
+    values, counts
+        Real values and how often each occurs.
+    scale, zero
+        The widest scale, and the zero point.
+    """
+    best, least = scale, np.inf
+    for step in MSE_STEPS:
+        tried = scale * step / 128
+        codes = np.clip(np.floor(values / tried + 0.5), -zero, MAX_CODE - zero)
+        error = float(counts @ np.square(codes * tried - values))
+        if error < least:
+            best, least = tried, error
+    return best
+
+
 class _Quantizer:
     """One pass over the nodes that fuses ReLUs, one that writes layers and steps."""
 
-    def __init__(self, network: FloatNetwork, ranges: dict[str, tuple[float, float]]) -> None:
+    def __init__(
+        self,
+        network: FloatNetwork,
+        ranges: dict[str, tuple[float, float]],
+        histograms: dict[str, NDArray[np.int64]],
+        weights: Weights,
+    ) -> None:
         self.network = network
         self.ranges = ranges
+        self.histograms = histograms
+        self.weights = weights
         self.shapes = network.shapes
         self.alias: dict[str, str] = {}
         self.limits: dict[str, tuple[float, float]] = {}
         """Real limits that a tensor's producer applies."""
+        self.given: dict[str, tuple[float, int]] = {}
+        """Scales and zero points that the network itself has."""
         self.tensors: dict[str, TensorInfo] = {}
         self.layers: list[MatrixLayer] = []
         self.steps: list[Step] = []
@@ -321,6 +420,7 @@ class _Quantizer:
         lo, hi = min(lo, 0.0), max(hi, 0.0)
         scale = (hi - lo) / MAX_CODE or 1.0
         zero = int(np.clip(np.floor(-lo / scale + 0.5), 0, MAX_CODE))
+        scale, zero = self.given.get(network.input, (scale, zero))
         self._info(network.input, self.shapes[network.input], scale, zero)
         for node in network.nodes:
             self._emit(node)
@@ -340,26 +440,50 @@ class _Quantizer:
         return name
 
     def _fuse(self) -> None:
-        """Give each Clip to the node that computes its input, where no one else reads between."""
+        """Give limits and given scales to the node that computes the values.
+
+        Only where no one else reads what is between; max pooling and rearrangement in between do
+        not matter.
+        """
         producers = {node.output: node for node in self.network.nodes}
         readers = Counter(self.network.consumers())
+        quantisers = [node for node in self.network.nodes if isinstance(node, FakeQuant)]
         for node in self.network.nodes:
-            if not isinstance(node, Clip):
+            if not isinstance(node, Clip | FakeQuant):
                 continue
             source = self._resolve(node.inputs[0])
+            same = 1
+            if isinstance(node, FakeQuant):
+                same = sum(
+                    (each.scale, each.zero) == (node.scale, node.zero)
+                    and self._resolve(each.inputs[0]) == source
+                    for each in quantisers
+                    if each.output not in self.alias
+                )
             name = source
-            while readers[name] == 1 and isinstance(producers.get(name), MaxPool | Rearrange):
+            alone = readers[name] == same
+            while alone and isinstance(producers.get(name), MaxPool | Rearrange):
                 name = self._resolve(producers[name].inputs[0])
+                alone = readers[name] == 1
             producer = producers.get(name)
-            relu = (node.lo, node.hi) == (0.0, np.inf)
-            able = isinstance(producer, Matrix | Add) or (
-                isinstance(producer, AveragePool) and relu
-            )
-            if readers[name] == 1 and able:
+            if isinstance(node, FakeQuant):
+                given = node.scale, node.zero
+                able = producer is None or isinstance(producer, Matrix | Add | AveragePool | Concat)
+                able &= name not in self.given
+                if not (able and alone) and self.given.get(name) != given:
+                    continue
+                self.given[name] = given
+            else:
+                relu = (node.lo, node.hi) == (0.0, np.inf)
+                able = isinstance(producer, Matrix | Add | Concat) or (
+                    isinstance(producer, AveragePool) and relu
+                )
+                if not (able and alone):
+                    continue
                 lo, hi = self.limits.get(name, (-np.inf, np.inf))
                 self.limits[name] = max(lo, node.lo), min(hi, node.hi)
-                self.alias[node.output] = source
-                readers[source] = readers[node.output]
+            self.alias[node.output] = source
+            readers[source] += readers[node.output] - 1
 
     def _info(self, name: str, shape: Shape, scale: float, zero: int) -> TensorInfo:
         info = TensorInfo(shape=memory_shape(shape), scale=scale, zero=zero)
@@ -371,10 +495,17 @@ class _Quantizer:
         least, most = self.limits.get(node.output, (-np.inf, np.inf))
         lo, hi = np.clip(self.ranges[node.output], least, most).tolist()
         moved = not isinstance(node, Matrix)
-        if least == 0 or (moved and all(info.zero == 0 for info in inputs)):
+        if node.output in self.given:
+            scale, zero = self.given[node.output]
+        elif least == 0 or (moved and all(info.zero == 0 for info in inputs)):
             scale, zero = max(hi, 0.0) / MAX_CODE, 0
         else:
             scale, zero = max(abs(lo), abs(hi)) / (MAX_CODE - SIGNED_ZERO), SIGNED_ZERO
+        counts = self.histograms.get(node.output)
+        if counts is not None and scale > 0 and node.output not in self.given:
+            edges = np.linspace(*self.ranges[node.output], len(counts) + 1)
+            values = np.clip((edges[1:] + edges[:-1]) / 2, least, most)
+            scale = least_error_scale(values, counts, scale, zero)
         info = self._info(node.output, node.shape, scale or 1.0, zero)
         return info, self._codes(info, least, most)
 
@@ -407,10 +538,7 @@ class _Quantizer:
                 params |= {"shift": shift, "zero_in": source.zero, "zero_out": info.zero}
             case Add():
                 info, clip = self._computed(node, inputs)
-                multipliers, shift = fixed_point([each.scale / info.scale for each in inputs])
-                op, params = "add", {"multipliers": multipliers.tolist(), "shift": shift}
-                params |= {"zeros_in": [each.zero for each in inputs]}
-                params |= {"zero_out": info.zero, "clip": list(clip)}
+                op, params = "add", self._requantise(inputs, info, clip)
             case Clip():
                 lo, hi = self._codes(source, node.lo, node.hi)
                 if (lo, hi) == (0, MAX_CODE):
@@ -425,10 +553,35 @@ class _Quantizer:
                     self.alias[node.output] = names[0]
                     return
                 op, params = "rearrange", {"index": index, "shape": list(shape)}
+                if index.min() < 0:
+                    params["fill"] = source.zero
                 self._info(node.output, node.shape, source.scale, source.zero)
+            case Concat():
+                info, clip = self._computed(node, inputs)
+                # Where (H, W, C) has the axis that ONNX has as (C, H, W), (H, W) or (F,).
+                axis = {1: (2,), 2: (0, 1), 3: (2, 0, 1)}[len(node.shape)][node.axis]
+                op, params = "concat", self._requantise(inputs, info, clip) | {"axis": axis}
+            case FakeQuant():
+                if (source.scale, source.zero) == (node.scale, node.zero):
+                    self.alias[node.output] = names[0]
+                    return
+                info = self._info(node.output, node.shape, node.scale, node.zero)
+                op, params = "concat", self._requantise(inputs, info, (0, MAX_CODE)) | {"axis": 2}
             case _:
                 raise TypeError(f"cannot quantise {node!r}")
         self.steps.append(Step(op=op, inputs=names, output=node.output, params=params))
+
+    @staticmethod
+    def _requantise(inputs: list[TensorInfo], info: TensorInfo, clip: tuple[int, int]) -> dict:
+        """How codes of ``inputs`` become codes of ``info``."""
+        multipliers, shift = fixed_point([each.scale / info.scale for each in inputs])
+        return {
+            "multipliers": multipliers.tolist(),
+            "shift": shift,
+            "zeros_in": [each.zero for each in inputs],
+            "zero_out": info.zero,
+            "clip": list(clip),
+        }
 
     @staticmethod
     def _window(node: MaxPool | AveragePool) -> dict:
@@ -437,11 +590,18 @@ class _Quantizer:
 
     def _emit_layer(self, node: Matrix, source: TensorInfo) -> None:
         info, clip = self._computed(node, [source])
+        weight, gain = node.weight, node.gain
+        if node.exact:
+            weight = weight.astype(np.int8)
+        elif self.weights == "channel":
+            largest = np.abs(weight).max(axis=(1, 2, 3))
+            largest[largest == 0] = 1
+            weight, gain = weight / largest[:, None, None, None], gain * largest
         self.layers.append(
             MatrixLayer(
                 name=node.name,
-                weight=node.weight,
-                gain=node.gain,
+                weight=weight,
+                gain=gain,
                 bias=node.bias,
                 stride=node.stride,
                 pads=node.pads,
@@ -465,4 +625,5 @@ def _memory_index(node: Rearrange, in_shape: Shape) -> NDArray[np.int64]:
         to_memory(np.arange(prod(shape)).reshape(1, *shape)).reshape(-1)
         for shape in (in_shape, node.shape)
     )
-    return np.argsort(order_in)[node.index[order_out]]
+    place, index = np.argsort(order_in), node.index[order_out]
+    return np.where(index < 0, -1, place[index])

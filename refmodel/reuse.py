@@ -45,15 +45,18 @@ def weight_scale(weight: NDArray[np.float32], levels: int) -> float:
     return max(float(weight.max()), -float(weight.min())) / levels
 
 
-def quantise(weight: NDArray[np.float32], levels: int) -> NDArray[np.int16]:
+def quantise(
+    weight: NDArray[np.float32] | NDArray[np.int8], levels: int
+) -> NDArray[np.int16]:
     """Codes rint(float32(W) / float32(s)), s = max(max W, -min W) / levels.
 
-    The division is done in float32; halves go to even. A layer of zeros has zero codes.
+    The division is done in float32; halves go to even. A layer of zeros has zero codes. Weights
+    that are 8-bit integers already, which is ours, are their own codes for 127 levels.
 
     Parameters
     ----------
     weight
-        Finite float32 [out, in, kh, kw].
+        Finite float32 [out, in, kh, kw], or int8.
     levels
         The largest code, 127 or 127 * 256.
 
@@ -62,9 +65,13 @@ def quantise(weight: NDArray[np.float32], levels: int) -> NDArray[np.int16]:
     int16 [out, in, kh, kw]
         Codes of -levels to levels.
     """
-    check_weight(weight)
+    check_weight(weight, integers=True)
     if not 1 <= levels <= SIMILAR_LEVELS:
         raise ValueError(f"levels must be 1 to {SIMILAR_LEVELS}, not {levels!r}")
+    if weight.dtype == np.int8:
+        # -128 * 256 has no magnitude in 16 bits; its neighbour rounds to the same -128.
+        codes = weight.astype(np.int32) * (levels // DENSE_LEVELS)
+        return np.maximum(codes, -np.iinfo(np.int16).max).astype(np.int16)
     scale = np.float32(weight_scale(weight, levels))
     if scale == 0 and not weight.any():
         return np.zeros(weight.shape, np.int16)

@@ -185,7 +185,8 @@ def map_layer(
     Parameters
     ----------
     weight
-        Finite float32 [out, in / groups, kh, kw]; kh = kw = 1 for a fully connected layer.
+        Finite float32 [out, in / groups, kh, kw]; kh = kw = 1 for a fully connected layer. Or int8:
+        weights that are not quantised again.
     groups
         Groups of the convolution.
     scheme
@@ -197,7 +198,7 @@ def map_layer(
     ou_rows
         R, rows of an operation unit.
     """
-    check_weight(weight)
+    check_weight(weight, integers=True)
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
     if groups < 1 or weight.shape[0] % groups:
@@ -314,7 +315,8 @@ def _choose_map(
         )
         if recovered is not None:
             return recovered
-    mask = shape_mask(weight, setting.channels, setting.positions, rows=ou_rows)
+    real = weight.astype(np.float32, copy=False)
+    mask = shape_mask(real, setting.channels, setting.positions, rows=ou_rows)
     return prap_map(codes, mask, setting.channels, setting.keep)
 
 
