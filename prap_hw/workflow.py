@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 
 from prap_hw import console, files, tools
 from prap_hw.console import Report, silent
+from refmodel import api, cycles, golden
 from refmodel import compile as compiler
-from refmodel import cycles, golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork
 from refmodel.images import Preprocess, load_images
 from refmodel.program import LayerProgram, Program
-from refmodel.quantize import quantize
 from refmodel.schemes import LayerSetting
 
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 PROGRAM_FILE = "program.prap"
 NETWORK_FILE = "network.onnx"
 SUMMARY_FILE = "summary.json"
-
-BATCH = 200
-"""Images that go through a network at a time."""
 
 EngineOptions = Mapping[str, Any]
 """Fields of EngineConfig that the user chose."""
@@ -159,41 +155,23 @@ def compile_floats(
     settings: Mapping[str, LayerSetting] | None = None,
     source: str = "the calibration images",
     report: Report = silent,
-) -> Program:
-    """Quantise a float network with calibration images and compile it.
-
-    Parameters
-    ----------
-    images
-        As ``preprocess`` takes them.
-    source
-        Where the images came from, for messages.
-    """
-    report("quantise", 0, 1)
-    inputs = preprocess.apply(images, floats.input_shape, source=source)
-    quant = quantize(floats, inputs, preprocess=preprocess)
-    report("quantise", 1, 1)
-    stage = f"prune and compile ({scheme})"
-    program = compiler.compile_network(
-        quant,
+    **options: Any,
+) -> api.Program:
+    """Quantise a float network with calibration images and compile it: see `refmodel.compress`."""
+    return api.compress(
+        floats,
+        images,
         scheme=scheme,
         settings=settings,
-        progress=lambda _, done, total: report(stage, done, total),
+        preprocess=preprocess,
+        source=source,
+        report=report,
+        **options,
     )
-    report(stage, len(program.layers), len(program.layers))
-    return program
 
 
-def predict(
-    program: Program, config: EngineConfig, *, report: Report = silent
-) -> list[cycles.Prediction]:
-    """Predict the cycles of each layer for one image."""
-    result = []
-    for layer in program.layers:
-        report("predict cycles", len(result), len(program.layers))
-        result.append(cycles.predict(layer, config))
-    report("predict cycles", len(result), len(program.layers))
-    return result
+predict = api.predict
+float_accuracy = api.float_accuracy
 
 
 def layer_figures(
@@ -264,21 +242,6 @@ def evaluate(
     return {"images": len(y), "accuracy": accuracy}
 
 
-def float_accuracy(
-    floats: FloatNetwork, inputs: NDArray, labels: NDArray, *, report: Report = silent
-) -> float:
-    """Share of network inputs that the float network puts into the right class."""
-    right = 0
-    for start in range(0, len(inputs), BATCH):
-        report("evaluate in float", start, len(inputs))
-        values = floats.forward(inputs[start : start + BATCH]).reshape(
-            len(inputs[start:][:BATCH]), -1
-        )
-        right += int(np.count_nonzero(values.argmax(1) == labels[start : start + BATCH]))
-    report("evaluate in float", len(inputs), len(inputs))
-    return right / len(inputs)
-
-
 def program_accuracy(
     program: Program,
     inputs: NDArray,
@@ -294,21 +257,17 @@ def program_accuracy(
     )
 
 
-def load_program(folder: Paths) -> Program:
+def load_program(folder: Paths) -> api.Program:
     """Read the program of a folder that :func:`compress` wrote."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"expected a folder that prap compress wrote, found none at {folder}")
-    return Program.load(folder / PROGRAM_FILE)
+    return api.Program.load(folder / PROGRAM_FILE)
 
 
 def input_codes(program: Program, images: NDArray, *, source: str) -> NDArray[np.uint8]:
     """Turn images into the input codes of a program."""
-    height, width, channels = program.tensors[program.input]["shape"]
-    preprocess = Preprocess.from_dict(program.preprocess)
-    # A vector is (1, 1, F) in memory; images are flattened channels first for it.
-    shape = (channels,) if height == width == 1 else (channels, height, width)
-    return golden.quantise_input(program, preprocess.apply(images, shape, source=source))
+    return api.Program.of(program).codes(images, source=source)
 
 
 def write_verilog(

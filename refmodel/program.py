@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -465,7 +465,7 @@ class Program:
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path | str) -> "Program":
+    def load(cls, path: Path | str) -> Self:
         """Read a program file.
 
         Raises
@@ -517,10 +517,12 @@ class Program:
             raise InputError(f"expected a well-formed program, found {error!r} in {path}") from None
 
     @classmethod
-    def _from_body(cls, body: dict[str, Any], arrays: dict[str, np.ndarray]) -> "Program":
+    def _from_body(cls, body: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         layers = []
         for i, entry in enumerate(body["layers"]):
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()
+            }
             values |= {name: arrays[f"layer{i}.{name}"] for name in _LAYER_ARRAYS}
             layers.append(LayerProgram(**values))
         steps = []
