@@ -3,7 +3,8 @@
 A layer can be computed in two ways that agree bit for bit where the ADC is lossless:
 
 - :func:`run_layer` multiplies with the weights that the program decodes to. Matrix products are in
-  float64 and exact, since every sum is below 2^53.
+  floating point and exact: in float32 where every sum is below 2^24 once a power of two that all
+  weights have in common is taken out, otherwise in float64, where it is below 2^53.
 - :func:`run_layer_serial` goes through crossbars, converters, shift-and-add, partial sums and reuse
   merge in the order of the hardware, and shows every value on the way.
 
@@ -43,6 +44,9 @@ _CHUNK = 1 << 22
 _EXACT = 1 << 53
 """Integers up to here are exact in float64."""
 
+_EXACT_32 = 1 << 24
+"""Integers up to here are exact in float32."""
+
 
 def _check_codes(codes: np.ndarray, shape: tuple[int, ...], name: str) -> None:
     """Refuse what is not uint8 codes [images, *shape]."""
@@ -76,15 +80,17 @@ def patches(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
     """
     padded = pad(layer, codes)
     (height, width, _), (sy, sx), (dy, dx) = layer.out_shape, layer.stride, layer.dilation
-    kh, kw = layer.kernel
-    channels = layer.in_shape[2]
-    result = np.empty((len(codes), height, width, kh * kw, channels), codes.dtype)
-    for position in range(kh * kw):
-        top, left = position // kw * dy, position % kw * dx
-        rows = slice(top, top + (height - 1) * sy + 1, sy)
-        cols = slice(left, left + (width - 1) * sx + 1, sx)
-        result[:, :, :, position] = padded[:, rows, cols]
-    return result.reshape(len(codes), height * width, kh * kw * channels)
+    (kh, kw), channels = layer.kernel, layer.in_shape[2]
+    count, positions = len(codes), height * width
+    if kh == kw == sy == sx == 1:
+        return padded[:, :height, :width].reshape(count, positions, channels)
+    image, row, pixel, value = padded.strides
+    # A row of the kernel lies in one piece, unless it is dilated.
+    run = kw * channels if dx == 1 else channels
+    shape = (count, height, width, kh, kw * channels // run, run)
+    strides = (image, row * sy, pixel * sx, row * dy, pixel * dx, value)
+    view = np.lib.stride_tricks.as_strided(padded, shape, strides, writeable=False)
+    return view.reshape(count, positions, kh * kw * channels)
 
 
 def gather_columns(layer: LayerProgram) -> np.ndarray:
@@ -120,11 +126,16 @@ def slot_of_patterns(layer: LayerProgram) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Block:
-    """Outputs that read the same inputs: weights float64 [columns, outputs]."""
+    """Outputs that read the same inputs.
+
+    ``weights`` [columns, outputs] are float32 or float64, whichever is exact, and to be multiplied
+    by 2^shift.
+    """
 
     outputs: slice
     columns: np.ndarray | None
     weights: np.ndarray
+    shift: int
 
 
 _decoded: "weakref.WeakKeyDictionary[LayerProgram, list[_Block]]" = weakref.WeakKeyDictionary()
@@ -161,6 +172,12 @@ def _decode(layer: LayerProgram) -> list[_Block]:
     result = result[:depth]
     if 255 * max(np.abs(column).sum() for column in result.T) >= _EXACT:
         raise ValueError(f"layer {layer.name}: sums exceed 2^53")
+    # The power of two that all weights have in common.
+    common = int(np.bitwise_or.reduce(result.astype(np.int64), axis=None))
+    shift = (common & -common).bit_length() - 1 if common else 0
+    result /= 1 << shift
+    if 255 * np.abs(result).sum(0).max() < _EXACT_32:
+        result = result.astype(np.float32)
     # Blocks of outputs are those of the groups that write.
     blocks = []
     writing = np.flatnonzero(layer.group_write)
@@ -173,7 +190,8 @@ def _decode(layer: LayerProgram) -> list[_Block]:
         used = np.flatnonzero(result[:, outputs].any(1))
         few = len(used) < depth
         weights = result[used, outputs] if few else result[:, outputs]
-        blocks.append(_Block(outputs=outputs, columns=used if few else None, weights=weights))
+        columns = used if few else None
+        blocks.append(_Block(outputs=outputs, columns=columns, weights=weights, shift=shift))
     return blocks
 
 
@@ -190,20 +208,32 @@ def accumulators(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
     int64 [N, OH, OW, O], in units of 1/256.
     """
     _check_codes(codes, layer.in_shape, f"layer {layer.name}")
-    blocks = _blocks(layer)
-    height, width, outputs = layer.out_shape
-    result = np.empty((len(codes), height * width, outputs), np.int64)
+    result = np.empty((len(codes), *layer.out_shape), np.int64)
+    for part in _batches(layer, len(codes)):
+        result[part] = _sums(layer, codes[part])
+    return result
+
+
+def _batches(layer: LayerProgram, images: int) -> list[slice]:
+    """Images whose patches stay in the cache: more at once is up to five times slower."""
     depth = layer.kernel[0] * layer.kernel[1] * layer.in_shape[2]
-    # Patches that stay in the cache: more at once is up to five times slower.
-    step = max(1, _CHUNK // 8 // (height * width * max(depth, outputs)))
-    for i in range(0, len(codes), step):
-        seen = patches(layer, codes[i : i + step].astype(np.float64))
-        flat = seen.reshape(-1, depth)
-        for block in blocks:
-            part = flat if block.columns is None else flat[:, block.columns]
-            sums = part @ block.weights
-            result[i : i + step, :, block.outputs] = sums.reshape(*seen.shape[:2], -1)
-    return result.reshape(len(codes), height, width, outputs)
+    step = max(1, _CHUNK // 8 // (layer.positions * max(depth, layer.out_shape[2])))
+    return [slice(i, i + step) for i in range(0, images, step)]
+
+
+def _sums(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
+    """Accumulators int64 [N, OH, OW, O] of a few images."""
+    blocks = _blocks(layer)
+    kind = blocks[0].weights.dtype
+    seen = patches(layer, codes.astype(kind))
+    flat = seen.reshape(-1, seen.shape[2])
+    result = np.empty((len(flat), layer.out_shape[2]), np.int64)
+    for block in blocks:
+        part = flat if block.columns is None else flat[:, block.columns]
+        result[:, block.outputs] = part @ block.weights
+    if blocks[0].shift:
+        result <<= blocks[0].shift
+    return result.reshape(len(codes), *layer.out_shape)
 
 
 def output_codes(layer: LayerProgram, sums: np.ndarray) -> np.ndarray:
@@ -212,9 +242,16 @@ def output_codes(layer: LayerProgram, sums: np.ndarray) -> np.ndarray:
     ``clip(floor((acc + bias) * M / 2^s + 1/2) + zero_out, clip_lo, clip_hi)``. With M = 1, s = 1
     and zero_out = 10: 3 gives 12, -3 gives 9; with M = -1 they give 9 and 12.
     """
-    product = (sums + layer.bias) * layer.multiplier.astype(np.int64)
-    codes = divide(product, layer.shift.astype(np.int64)) + layer.zero_out
-    return np.clip(codes, layer.clip_lo, layer.clip_hi).astype(np.uint8)
+    # One array throughout: (acc * M + bias * M + half) >> s, all of it within 64 bits.
+    multiplier, shift = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    codes = sums * multiplier
+    codes += layer.bias * multiplier + half
+    codes >>= shift
+    codes += layer.zero_out
+    np.maximum(codes, layer.clip_lo, out=codes)
+    np.minimum(codes, layer.clip_hi, out=codes)
+    return codes.astype(np.uint8)
 
 
 def divide(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
@@ -226,7 +263,11 @@ def divide(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
 
 def run_layer(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
     """Compute a layer: uint8 [N, H, W, C] to uint8 [N, OH, OW, O]. The fast, exact path."""
-    return output_codes(layer, accumulators(layer, codes))
+    _check_codes(codes, layer.in_shape, f"layer {layer.name}")
+    result = np.empty((len(codes), *layer.out_shape), np.uint8)
+    for part in _batches(layer, len(codes)):
+        result[part] = output_codes(layer, _sums(layer, codes[part]))
+    return result
 
 
 def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
@@ -429,9 +470,17 @@ def _windows(x: np.ndarray, params: Mapping[str, Any], fill: int) -> np.ndarray:
     return view[:, :: params["stride"][0], :: params["stride"][1]]
 
 
+def _reduce(operation: np.ufunc, view: np.ndarray) -> np.ndarray:
+    """Reduce windows [..., kh, kw] by a ufunc, a pass over the images for each place in them."""
+    result = np.array(view[..., 0, 0])
+    for i, j in list(np.ndindex(*view.shape[-2:]))[1:]:
+        operation(result, view[..., i, j], out=result)
+    return result
+
+
 def max_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
     """Largest code of each window; the border never wins, since no code is below 0."""
-    return _windows(codes, params, 0).max((-2, -1))
+    return _reduce(np.maximum, _windows(codes, params, 0))
 
 
 def average_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
@@ -439,7 +488,8 @@ def average_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
 
     The border adds 0. M is a number, or an array [OH, OW].
     """
-    sums = _windows(codes.astype(np.int64) - params["zero_in"], params, 0).sum((-2, -1))
+    values = codes.astype(np.int32) - np.int32(params["zero_in"])
+    sums = _reduce(np.add, _windows(values, params, 0)).astype(np.int64)
     multiplier = np.asarray(params["multiplier"], np.int64)
     if multiplier.ndim:
         multiplier = multiplier[:, :, None]
@@ -449,12 +499,13 @@ def average_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
 
 def add(a: np.ndarray, b: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
     """``clip(floor(((a - za) * Ma + (b - zb) * Mb) / 2^s + 1/2) + zero_out, lo, hi)``."""
-    total = np.zeros((), np.int64)
-    for x, zero, multiplier in zip((a, b), params["zeros_in"], params["multipliers"], strict=True):
-        total = total + (x.astype(np.int64) - zero) * multiplier
-    return np.clip(divide(total, params["shift"]) + params["zero_out"], *params["clip"]).astype(
-        np.uint8
+    # There are 256 codes: the share of each is worked out once.
+    first, second = (
+        (np.arange(256) - zero) * multiplier
+        for zero, multiplier in zip(params["zeros_in"], params["multipliers"], strict=True)
     )
+    total = divide(first[a] + second[b], params["shift"]) + params["zero_out"]
+    return np.clip(total, *params["clip"]).astype(np.uint8)
 
 
 def clip(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
