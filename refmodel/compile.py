@@ -470,8 +470,18 @@ def compile_network(
 
 
 def ous_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
-    """OUs of each gather, int64 [gathers]: ceil(patterns / patterns_per_ou)."""
-    return -(-layer.gather_patterns.astype(np.int64) // config.patterns_per_ou)
+    """OUs of each gather, int64 [gathers]: ceil(patterns * S / C)."""
+    columns = layer.gather_patterns.astype(np.int64) * config.columns_per_weight
+    return -(-columns // config.ou_cols)
+
+
+def columns_of_ous(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """Columns in use of each OU, int64 [OUs]: C, and what is left in the last OU of a gather."""
+    ous = ous_of_gathers(layer, config)
+    result = np.full(int(ous.sum()), config.ou_cols, np.int64)
+    unused = ous * config.ou_cols - layer.gather_patterns * config.columns_per_weight
+    result[np.cumsum(ous) - 1] -= unused
+    return result
 
 
 def ou_count(layer: LayerProgram, config: EngineConfig) -> int:
@@ -535,19 +545,19 @@ def gathers_of_slots(layer: LayerProgram) -> np.ndarray:
 def accumulator_range(layer: LayerProgram, config: EngineConfig) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest accumulator of each output, before the bias.
 
-    From the largest ADC code, not from the ideal sum: an OU adds -128 to 127 times 255 times
-    2^code_bits - 1, whatever its weights. Every term's range includes 0, so no sum on the way is
-    outside either.
+    From the largest ADC code, not from the ideal sum: a gather adds what ``config.psum_range``
+    says, whatever its weights. Every term's range includes 0, so no sum on the way is outside
+    either.
 
     Returns
     -------
     int64 [out], int64 [out]
     """
-    top = _LARGEST_CODE * config.max_code * gathers_of_slots(layer)
-    half = 1 << (WEIGHT_BITS - 1)
+    least, greatest = config.psum_range
     low, high = np.zeros((2, layer.out_shape[2]), np.int64)
     output, slot, factor = flat_words(layer)
-    ends = np.stack([-half * top[slot] * factor, (half - 1) * top[slot] * factor])
+    times = gathers_of_slots(layer)[slot] * factor
+    ends = np.stack([least * times, greatest * times])
     np.add.at(low, output, ends.min(0))
     np.add.at(high, output, ends.max(0))
     return low, high

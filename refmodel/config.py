@@ -32,19 +32,21 @@ class EngineConfig:
     ou_rows
         R, wordlines of an operation unit, 4 to 32.
     ou_cols
-        C, bitlines of an operation unit, a multiple of 8 from 8 to 32.
+        C, bitlines of an operation unit, a multiple of 4 from 4 to 32. The patterns of a gather lie
+        side by side from its first OU on, so that one may go on in the next OU.
     crossbar_size
         X, wordlines and bitlines of a crossbar, 32 to 512.
     crossbars
         Arrays that share the engine's converters, 1 to 65536.
     cell_bits
-        Bits of a ReRAM cell; 1.
+        Bits of a ReRAM cell: 1 (two's complement), 2 or 4 (offset binary).
     dac_bits
-        Bits of an input digit; 1.
+        Bits of an input digit, 1, 2 or 4.
     adc_bits
-        Bits of an ADC code, 1 to 8. 0 means lossless: ceil(log2(R*(2^cell_bits-1)*(2^dac_bits-1)+1)).
+        Bits of an ADC code, 1 to 13. 0 means lossless:
+        ceil(log2(R*(2^cell_bits-1)*(2^dac_bits-1)+1)).
     adcs
-        A, converters, 1, 2, 4 or 8: columns converted in a cycle.
+        A, converters, 1 to 32: columns converted in a cycle.
     merge_lanes
         L, reuse words merged in a cycle, 1, 2 or 4.
     crossbar_latency
@@ -58,7 +60,7 @@ class EngineConfig:
     acc_width
         Bits of a signed accumulator, 24 to 42, 8 of them fraction bits.
     ous_per_pattern
-        Most OUs whose sums add into one slot, 1 to 16; widens the partial sum.
+        Most gathers whose sums add into one slot, 1 to 16; widens the partial sum.
     max_outputs
         Output channels of a layer.
     max_gathers, max_segments, max_groups, max_words
@@ -101,15 +103,15 @@ class EngineConfig:
             if field.name != "trace" and (not isinstance(value, int) or isinstance(value, bool)):
                 raise TypeError(f"{field.name} must be an integer, not {value!r}")
         self._check("ou_rows", 4, 32)
-        self._check("ou_cols", 8, 32)
-        if self.ou_cols % WEIGHT_BITS:
-            raise ValueError(f"ou_cols must be a multiple of 8, not {self.ou_cols!r}")
+        self._check("ou_cols", 4, 32)
+        if self.ou_cols % 4:
+            raise ValueError(f"ou_cols must be a multiple of 4, not {self.ou_cols!r}")
         self._check("crossbar_size", 32, 512)
         self._check("crossbars", 1, 1 << 16)
-        self._check("cell_bits", 1, 1)
-        self._check("dac_bits", 1, 1)
-        self._check("adc_bits", 0, 8)
-        self._choice("adcs", (1, 2, 4, 8))
+        self._choice("cell_bits", (1, 2, 4))
+        self._choice("dac_bits", (1, 2, 4))
+        self._check("adc_bits", 0, 13)
+        self._check("adcs", 1, 32)
         self._choice("merge_lanes", (1, 2, 4))
         self._check("crossbar_latency", 1, 40)
         self._check("requests_in_flight", self.crossbar_latency + 4, 256)
@@ -147,8 +149,8 @@ class EngineConfig:
 
     @property
     def patterns_per_ou(self) -> int:
-        """Weight patterns side by side in one OU: C / S."""
-        return self.ou_cols // self.columns_per_weight
+        """Most weight patterns that begin in one OU: ceil(C / S)."""
+        return -(-self.ou_cols // self.columns_per_weight)
 
     @property
     def code_bits(self) -> int:
@@ -164,9 +166,46 @@ class EngineConfig:
         return (1 << self.code_bits) - 1
 
     @property
+    def lossless(self) -> bool:
+        """Whether no sum of a bitline exceeds the largest code."""
+        top = self.ou_rows * ((1 << self.cell_bits) - 1) * ((1 << self.dac_bits) - 1)
+        return top <= self.max_code
+
+    @property
+    def column_weights(self) -> tuple[int, ...]:
+        """What a code of each column of a weight counts, low bits first.
+
+        1-bit cells hold two's complement: 1, 2, 4 .. 64, -128. Others hold the weight + 128:
+        1, 4, 16, 64 for 2 bits, 1, 16 for 4.
+        """
+        weights = [1 << self.cell_bits * j for j in range(self.columns_per_weight)]
+        return tuple(weights if self.offset else [*weights[:-1], -weights[-1]])
+
+    @property
+    def offset(self) -> int:
+        """What is added to a weight to store it: 0 in 1-bit cells, 2^7 in others."""
+        return 0 if self.cell_bits == 1 else 1 << (WEIGHT_BITS - 1)
+
+    @property
+    def psum_range(self) -> tuple[int, int]:
+        """Least and greatest sum of one pattern over the R rows of its gather.
+
+        From the largest code, not from the ideal sum, since codes of a real device are any:
+        input digits make each code count ``sum of 2^(dac_bits * d)``. With offset binary, 2^7 times
+        the sum of the inputs, which is at most 255 R, is subtracted whatever the codes are.
+        """
+        digits = sum(1 << self.dac_bits * d for d in range(self.digits))
+        weights = self.column_weights
+        top = self.max_code * digits
+        low = top * sum(w for w in weights if w < 0)
+        low -= self.offset * self.ou_rows * ((1 << INPUT_BITS) - 1)
+        return low, top * sum(w for w in weights if w > 0)
+
+    @property
     def psum_width(self) -> int:
-        """Bits of a signed partial sum: ous_per_pattern OUs of 255 * (-128 .. 127) * max_code."""
-        return (self.ous_per_pattern * 128 * 255 * self.max_code).bit_length() + 1
+        """Bits of a signed partial sum: ``ous_per_pattern`` times :attr:`psum_range`."""
+        low, high = self.psum_range
+        return (self.ous_per_pattern * max(-low, high)).bit_length() + 1
 
     @property
     def row_blocks(self) -> int:

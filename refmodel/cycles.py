@@ -7,11 +7,13 @@ positions repeat: once the state of the stages, seen from the present, has occur
 follows by multiplication.
 """
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from refmodel.compile import merge_steps
+from refmodel.compile import columns_of_ous, merge_steps, ous_of_gathers
 from refmodel.config import EngineConfig
 from refmodel.program import LayerProgram
 
@@ -87,26 +89,18 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
     config
         The engine; ``crossbar_latency`` is the fixed latency of its crossbars.
     """
-    per_ou = config.patterns_per_ou
-    chunks_per_pattern = config.columns_per_weight // config.adcs
-    patterns = layer.gather_patterns.astype(np.int64)
     rows = layer.gather_rows
-    full = config.digits * per_ou * chunks_per_pattern
-    rest = patterns % per_ou
-    whole = patterns // per_ou
-    requests = whole * full + rest * config.digits * chunks_per_pattern
-    ous = whole + (rest > 0)
+    ous = ous_of_gathers(layer, config)
+    requests = requests_of_gathers(layer, config)
     count = layer.group_outputs.astype(np.int64)
     steps = merge_steps(layer, config.merge_lanes)
     least_steps = -(-count * layer.terms // config.merge_lanes)
     group_end = np.cumsum(layer.group_gathers)
     group_requests = np.add.reduceat(requests, group_end - layer.group_gathers)
     outputs = layer.out_shape[2]
-    start = (
-        int(group_requests[0]) + int(steps[-1]) + outputs + config.crossbar_latency + 100
-    )
+    start = int(group_requests[0]) + int(steps[-1]) + outputs + config.crossbar_latency + 100
     return Prediction(
-        cycles=_Walk(layer, config).run(rows, patterns, steps),
+        cycles=_Walk(layer, config, requests).run(),
         conversion=int(requests.sum()),
         gather=int(rows.sum()),
         merge=int(least_steps.sum()),
@@ -121,26 +115,50 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
     )
 
 
+def requests_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """Conversion requests of each gather a position, int64 [gathers].
+
+    Each OU is asked ceil(columns in use / A) times for every input digit.
+    """
+    chunks = -(-columns_of_ous(layer, config) // config.adcs)
+    ends = np.cumsum(ous_of_gathers(layer, config))
+    return np.diff(np.cumsum(chunks)[ends - 1], prepend=0) * config.digits
+
+
 class _Walk:
     """The stages' state while positions go by. Times are cycles since start was accepted."""
 
-    def __init__(self, layer: LayerProgram, config: EngineConfig):
-        self.layer = layer
+    def __init__(self, layer: LayerProgram, config: EngineConfig, requests: np.ndarray):
         self.config = config
+        self.positions, self.outputs = layer.positions, layer.out_shape[2]
+        vectors = zip(
+            layer.gather_rows.tolist(),
+            layer.gather_patterns.tolist(),
+            requests.tolist(),
+            layer.gather_accumulate.tolist(),
+            strict=True,
+        )
+        groups = zip(
+            layer.group_gathers.tolist(),
+            layer.group_kept.tolist(),
+            merge_steps(layer, config.merge_lanes).tolist(),
+            strict=True,
+        )
+        # Per group: its vectors, each (rows, patterns, requests, accumulates); slots; merge steps.
+        self.groups = [(list(islice(vectors, count)), *rest) for count, *rest in groups]
         self.read_end = FIRST_READ - 1
-        self.vectors = [-1] * config.gather_buffers
+        self.vectors = deque([-1] * config.gather_buffers, config.gather_buffers)
         self.issue_end = -1
         self.merge_end = -1
         self.output_ends = [-1, -1]
         self.reserved = 0
         self.freed = config.slots
-        self.releases: list[tuple[int, int]] = []
+        self.releases: deque[tuple[int, int]] = deque()
 
-    def run(self, rows: np.ndarray, patterns: np.ndarray, steps: np.ndarray) -> int:
+    def run(self) -> int:
         """Walk the positions; returns the cycle in which the last output is accepted."""
-        self.rows, self.patterns, self.steps = rows.tolist(), patterns.tolist(), steps.tolist()
         seen: dict[tuple, tuple[int, int]] = {}
-        position, total = 0, self.layer.positions
+        position, total = 0, self.positions
         while position < total:
             self._position()
             position += 1
@@ -159,7 +177,7 @@ class _Walk:
     def _state(self, now: int) -> tuple:
         """All times seen from ``now``, and the ring."""
         while self.releases and self.releases[0][0] <= now + 1:
-            self.freed += self.releases.pop(0)[1]
+            self.freed += self.releases.popleft()[1]
         return (
             self.read_end - now,
             *(time - now for time in self.vectors),
@@ -172,49 +190,59 @@ class _Walk:
     def _advance(self, cycles: int) -> None:
         """Let whole periods go by."""
         self.read_end += cycles
-        self.vectors = [time + cycles for time in self.vectors]
+        self.vectors = deque((time + cycles for time in self.vectors), self.vectors.maxlen)
         self.issue_end += cycles
         self.merge_end += cycles
         self.output_ends = [time + cycles for time in self.output_ends]
-        self.releases = [(time + cycles, slots) for time, slots in self.releases]
+        self.releases = deque((time + cycles, slots) for time, slots in self.releases)
 
     def _position(self) -> None:
         """Gather, convert, merge and send one output position."""
-        layer, gather = self.layer, 0
-        for group, gathers in enumerate(layer.group_gathers.tolist()):
-            for _ in range(gathers):
-                self._vector(gather)
-                gather += 1
-            complete = self.issue_end + self.config.crossbar_latency + CONVERT_LATENCY
-            begin = max(self.merge_end + 1, complete)
-            if group == 0:
+        latency = self.config.crossbar_latency + CONVERT_LATENCY
+        for index, (vectors, kept, steps) in enumerate(self.groups):
+            for vector in vectors:
+                self._vector(*vector)
+            begin = max(self.merge_end + 1, self.issue_end + latency)
+            if index == 0:
                 # The accumulator half is free once its last position but one has been read.
                 begin = max(begin, self.output_ends[0] + 1)
-            self.merge_end = begin + self.steps[group] - 1
+            self.merge_end = begin + steps - 1
             # Freed slots can be reserved in the cycle after the group's last step.
-            self.releases.append((self.merge_end + 1, int(layer.group_kept[group])))
+            self.releases.append((self.merge_end + 1, kept))
         begin = max(self.output_ends[1] + 1, self.merge_end + MERGE_LATENCY)
-        self.output_ends = [self.output_ends[1], begin + layer.out_shape[2] - 1]
+        self.output_ends = [self.output_ends[1], begin + self.outputs - 1]
 
-    def _vector(self, gather: int) -> None:
+    def _vector(self, rows: int, patterns: int, requests: int, accumulates: int) -> None:
         """Read one vector, and issue the requests of the OUs under it."""
-        config = self.config
         # A buffer is free in the cycle after its vector's last request.
-        begin = max(self.read_end + 1, self.vectors[0] + 1)
-        self.read_end = begin + self.rows[gather] - 1
+        self.read_end = max(self.read_end, self.vectors[0]) + rows
         time = max(self.issue_end + 1, self.read_end + GATHER_LATENCY)
-        left = self.patterns[gather]
-        chunks = config.columns_per_weight // config.adcs
-        opens = not self.layer.gather_accumulate[gather]
-        while left:
-            here = min(left, config.patterns_per_ou)
-            if opens:
+        if accumulates:
+            time += requests
+        elif self.freed - self.reserved >= patterns + self.config.patterns_per_ou - 1:
+            # Every OU finds its slots free: no need to look at each.
+            self.reserved += patterns
+            time += requests
+        else:
+            time = self._ous(patterns, time)
+        self.issue_end = time - 1
+        self.vectors.append(self.issue_end)
+
+    def _ous(self, patterns: int, time: int) -> int:
+        """Issue the requests of OUs that may have to wait for slots; returns the next free cycle.
+
+        An OU in which patterns begin waits until as many slots are free as ever begin in one.
+        """
+        config = self.config
+        columns, width = patterns * config.columns_per_weight, config.columns_per_weight
+        for first in range(0, columns, config.ou_cols):
+            end = min(first + config.ou_cols, columns)
+            opened = -(-end // width) - -(-first // width)
+            if opened:
                 while self.freed - self.reserved < config.patterns_per_ou:
-                    at, slots = self.releases.pop(0)
+                    at, slots = self.releases.popleft()
                     time = max(time, at)
                     self.freed += slots
-                self.reserved += here
-            time += here * chunks * config.digits
-            left -= here
-        self.issue_end = time - 1
-        self.vectors = [*self.vectors[1:], self.issue_end]
+                self.reserved += opened
+            time += -(-(end - first) // config.adcs) * config.digits
+        return time

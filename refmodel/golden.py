@@ -10,8 +10,9 @@ A layer can be computed in two ways that agree bit for bit where the ADC is loss
 
 Numbers are as in ARCHITECTURE.md::
 
-    ADC code     clip(rint(x), 0, 2^code_bits - 1), x the population count of a bitline
-    partial sum  sum over OUs, digits d, columns j of code * 2^d * 2^j, column 7: -2^7
+    ADC code     clip(rint(x), 0, 2^code_bits - 1), x the sum of cell * digit over a bitline's rows
+    partial sum  sum over OUs, digits d, columns j of code * 2^(dac_bits d) * 2^(cell_bits j);
+                 1-bit cells: column 7 counts -2^7; others: less 2^7 * the sum of gathered inputs
     accumulator  sum over reuse words of sign * partial sum << (8 + k)
     output       clip(floor((accumulator + bias) * M / 2^s + 1/2) + zero_out, clip_lo, clip_hi)
 
@@ -27,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from refmodel.compile import flat_words, ous_of_gathers
-from refmodel.config import WEIGHT_BITS, EngineConfig
+from refmodel.compile import columns_of_ous, flat_words, ous_of_gathers
+from refmodel.config import FRACTION_BITS, SHIFT_NONE, EngineConfig
 from refmodel.program import LayerProgram, Program, Step
 from refmodel.quantize import TensorInfo, encode
 
@@ -40,6 +41,12 @@ LayerFunction = Callable[[LayerProgram, np.ndarray], np.ndarray]
 
 _CHUNK = 1 << 22
 """Values of the largest array of one chunk, about; bounds the memory."""
+
+_SERIAL_POSITIONS = 512
+"""Output positions that go through ADC codes at once, at most."""
+
+_SERIAL_VALUES = 1 << 18
+"""Codes that are formed and folded at once, about: they stay in the cache."""
 
 _EXACT = 1 << 53
 """Integers up to here are exact in float64."""
@@ -273,30 +280,39 @@ def run_layer(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
 def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
     """What is programmed into the crossbars.
 
-    OUs are numbered in the order of the program. Column j of an OU is bit j % 8 of its pattern
-    j // 8, two's complement, low bit first.
+    OUs are numbered in the order of the program. The patterns of a gather lie side by side from
+    its first OU on, S columns each, low bits first: column j of a gather is column ``j % C`` of its
+    OU ``j // C``, and belongs to its pattern ``j // S``. 1-bit cells hold two's complement; others
+    the weight + 128, in the rows that the gather uses.
 
     Returns
     -------
-    uint8 [OUs, R, C], 0 or 1; unused cells are 0.
+    uint8 [OUs, R, C], 0 to 2^cell_bits - 1; unused cells are 0.
     """
-    ou, lane = _ou_of_patterns(layer, config)
-    bits = layer.weights.view(np.uint8)[:, :, None] >> np.arange(WEIGHT_BITS, dtype=np.uint8) & 1
+    columns = _columns_of_patterns(layer, config)
+    stored = layer.weights.view(np.uint8) ^ np.uint8(config.offset)
+    if config.offset:
+        rows = np.repeat(layer.gather_rows, layer.gather_patterns)
+        stored[np.arange(layer.ou_rows) >= rows[:, None]] = 0
+    shifts = np.arange(config.columns_per_weight, dtype=np.uint8) * np.uint8(config.cell_bits)
+    parts = stored[:, None, :] >> shifts[:, None] & np.uint8((1 << config.cell_bits) - 1)
     count = int(ous_of_gathers(layer, config).sum())
-    result = np.zeros((count, config.ou_rows, config.patterns_per_ou, WEIGHT_BITS), np.uint8)
-    result[ou, :, lane] = bits
-    return result.reshape(count, config.ou_rows, config.ou_cols)
+    result = np.zeros((count * config.ou_cols, config.ou_rows), np.uint8)
+    result[columns] = parts
+    result = result.reshape(count, config.ou_cols, config.ou_rows)
+    return np.ascontiguousarray(result.transpose(0, 2, 1))
 
 
-def _ou_of_patterns(layer: LayerProgram, config: EngineConfig) -> tuple[np.ndarray, np.ndarray]:
-    """OU and place within it (0 to patterns_per_ou - 1) of each row of ``weights``."""
+def _columns_of_patterns(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """Columns of each row of ``weights``, int64 [patterns, S]: OU * C + column of the OU."""
     if layer.ou_rows != config.ou_rows:
         raise ValueError(f"ou_rows must be {layer.ou_rows} for this layer, not {config.ou_rows!r}")
     ous = ous_of_gathers(layer, config)
     counts = layer.gather_patterns.astype(np.int64)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    first = np.repeat(np.cumsum(ous) - ous, counts)
-    return first + within // config.patterns_per_ou, within % config.patterns_per_ou
+    first = np.repeat(np.cumsum(ous) - ous, counts) * config.ou_cols
+    first += within * config.columns_per_weight
+    return first[:, None] + np.arange(config.columns_per_weight)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -311,7 +327,7 @@ class Requests:
     digit
         int32 [requests], input digit, low first.
     chunk
-        int32 [requests], columns ``chunk * adcs`` and following are converted.
+        int32 [requests], columns ``chunk * adcs`` and following of the OU are converted.
     """
 
     ou: np.ndarray
@@ -321,10 +337,7 @@ class Requests:
 
 def requests(layer: LayerProgram, config: EngineConfig) -> Requests:
     """List the requests of one output position; every position has the same."""
-    ou, lane = _ou_of_patterns(layer, config)
-    columns = np.zeros(int(ou[-1]) + 1, np.int64)
-    np.maximum.at(columns, ou, (lane + 1) * config.columns_per_weight)
-    chunks = -(-columns // config.adcs)
+    chunks = -(-columns_of_ous(layer, config) // config.adcs)
     counts = chunks * config.digits
     owner = np.repeat(np.arange(len(counts)), counts)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -344,9 +357,10 @@ class LayerTrace:
     ou, digit, chunk
         int32 [requests of a position], see :class:`Requests`.
     digits
-        uint8 [N, positions, requests, R], 0 or 1: wordline digits of each request.
+        uint8 [N, positions, requests, R], below 2^dac_bits: wordline digits of each request.
     codes
-        uint8 [N, positions, requests, adcs]: ADC codes of each response, lowest column first.
+        uint8 (uint16 where codes have more than 8 bits) [N, positions, requests, adcs]: ADC codes
+        of each response, lowest column first; 0 of converters beyond the OU's last column.
     psums
         int64 [N, positions, slots]: partial sums when complete, groups in order, slots in order.
     accumulators
@@ -390,11 +404,16 @@ def run_layer_serial(
     _check_codes(codes, layer.in_shape, f"layer {layer.name}")
     program = requests(layer, config)
     programmed = cells(layer, config)
-    ou_of_pattern, lane = _ou_of_patterns(layer, config)
+    columns = _columns_of_patterns(layer, config)
     slot = slot_of_patterns(layer)
     output, word_slot, factor = flat_words(layer)
     slots, outputs = int(layer.group_kept.sum()), layer.out_shape[2]
-    gather_of_ou = np.repeat(np.arange(len(layer.gather_base)), ous_of_gathers(layer, config))
+    gathers = len(layer.gather_base)
+    ous = ous_of_gathers(layer, config)
+    gather_of_ou = np.repeat(np.arange(gathers), ous)
+    first_ou = np.concatenate([[0], np.cumsum(ous)])
+    first_pattern = np.concatenate([[0], np.cumsum(layer.gather_patterns, dtype=np.int64)])
+    gather_of_pattern = np.repeat(np.arange(gathers), layer.gather_patterns)
 
     # One more column, always 0, drives the unused wordlines.
     seen = patches(layer, codes)[:, slice(None) if positions is None else positions]
@@ -404,38 +423,48 @@ def run_layer_serial(
     rows = np.where(rows < 0, depth, rows)
 
     total = len(flat)
+    wide = np.uint8 if config.max_code <= np.iinfo(np.uint8).max else np.uint16
     wordlines = np.empty((total, len(program.ou), layer.ou_rows), np.uint8)
-    converted = np.empty((total, len(program.ou), config.adcs), np.uint8)
+    converted = np.zeros((total, len(program.ou), config.adcs), wide)
     psums = np.zeros((total, slots), np.int64)
     sums = np.zeros((total, outputs), np.int64)
+    # The column beyond an OU's last is one that is always 0.
     column = program.chunk[:, None] * config.adcs + np.arange(config.adcs)
-    column_weight = 2.0 ** np.arange(WEIGHT_BITS, dtype=np.float32)
-    column_weight[-1] = -column_weight[-1]
-    digit_weight = 2.0 ** np.arange(config.digits, dtype=np.float32)
-    digits = np.arange(config.digits, dtype=np.uint8)
+    column = np.minimum(column, config.ou_cols)
+    exact = _exact_type(config)
+    column_weight = np.array(config.column_weights, exact)
+    shifts = np.arange(config.digits, dtype=np.uint8) * np.uint8(config.dac_bits)
+    digit_weight = (1 << shifts.astype(int)).astype(exact)
+    mask = np.uint8((1 << config.dac_bits) - 1)
     numbers = np.arange(len(programmed), dtype=np.int32)
-    # Positions in parts, and where even one is large, its OUs in parts.
-    ou_size = config.digits * config.ou_cols
+    # Positions in parts, and where even one is large, its gathers in parts.
+    ou_size = config.digits * (config.ou_cols + 1)
     step = max(1, _CHUNK // (len(programmed) * ou_size))
-    ou_step = max(1, _CHUNK // (step * ou_size))
+    parts = _runs(ous, max(1, _CHUNK // (step * ou_size)))
     for i in range(0, total, step):
         psum = np.zeros((slots, len(flat[i : i + step])), np.int64)
-        for j in range(0, len(programmed), ou_step):
-            ous = slice(j, j + ou_step)
-            asked = slice(*np.searchsorted(program.ou, [j, j + ou_step]))
-            here = slice(*np.searchsorted(ou_of_pattern, [j, j + ou_step]))
-            part = flat[i : i + step][:, rows[gather_of_ou[ous]]]
-            bits = part.transpose(1, 0, 2)[:, :, None, :] >> digits[:, None] & 1
-            level = (_count if device is None else device)(bits, programmed[ous], numbers[ous])
-            code = np.clip(np.rint(level), 0, config.max_code).astype(np.float32)
-            ou, digit = program.ou[asked] - j, program.digit[asked]
+        for a, b in parts:
+            here, asked = (
+                slice(first_ou[a], first_ou[b]),
+                slice(*np.searchsorted(program.ou, first_ou[[a, b]])),
+            )
+            part = flat[i : i + step][:, rows[gather_of_ou[here]]].transpose(1, 0, 2)
+            bits = part[:, :, None, :] >> shifts[:, None] & mask
+            level = (_count if device is None else device)(bits, programmed[here], numbers[here])
+            code = np.zeros((*level.shape[:3], config.ou_cols + 1), exact)
+            np.clip(np.rint(level), 0, config.max_code, out=code[..., :-1], casting="unsafe")
+            ou, digit = program.ou[asked] - first_ou[a], program.digit[asked]
             wordlines[i : i + step, asked] = bits[ou, :, digit].transpose(1, 0, 2)
             picked = code[ou[:, None], :, digit[:, None], column[asked]]
             converted[i : i + step, asked] = picked.transpose(2, 0, 1)
-            # Sums of at most 255 * 255 * 255 in magnitude: exact in float32.
-            by_pattern = code.reshape(*code.shape[:3], config.patterns_per_ou, WEIGHT_BITS)
-            shifted = ((by_pattern @ column_weight).swapaxes(2, 3) @ digit_weight).astype(np.int64)
-            np.add.at(psum, slot[here], shifted[ou_of_pattern[here] - j, :, lane[here]])
+            mine = slice(first_pattern[a], first_pattern[b])
+            summed = (code[..., :-1].swapaxes(2, 3) @ digit_weight).transpose(0, 2, 1)
+            summed = summed.reshape(-1, psum.shape[1])[columns[mine] - first_ou[a] * config.ou_cols]
+            folded = np.einsum("psn,s->pn", summed, column_weight).astype(np.int64)
+            if config.offset:
+                inputs = flat[i : i + step][:, rows[a:b]].sum(2, dtype=np.int64)
+                folded -= config.offset * inputs.T[gather_of_pattern[mine] - a]
+            np.add.at(psum, slot[mine], folded)
         merged = np.zeros((outputs, psum.shape[1]), np.int64)
         word_step = max(1, _CHUNK // psum.shape[1])
         for j in range(0, len(factor), word_step):
@@ -454,8 +483,167 @@ def run_layer_serial(
     )
 
 
+def _exact_type(config: EngineConfig) -> type[np.floating]:
+    """Float type in which the sum of one pattern's codes is exact, whatever the codes."""
+    digits = sum(1 << config.dac_bits * d for d in range(config.digits))
+    most = config.max_code * digits * sum(abs(w) for w in config.column_weights)
+    return np.float32 if most < 1 << 24 else np.float64
+
+
+def _runs(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
+    """Cut a sequence of sizes into runs that add up to ``limit`` at most, or of one element."""
+    parts, start, total = [], 0, 0
+    for i, size in enumerate(sizes.tolist()):
+        if total and total + size > limit:
+            parts.append((start, i))
+            start, total = i, 0
+        total += size
+    return [*parts, (start, len(sizes))]
+
+
+def serial_layer(config: EngineConfig, *, device: Device | None = None) -> LayerFunction:
+    """Return a ``layer_fn`` of :func:`run_program` that goes through ADC codes."""
+
+    def run(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
+        return output_codes(layer, serial_accumulators(layer, codes, config, device=device))
+
+    return run
+
+
+def serial_accumulators(
+    layer: LayerProgram,
+    codes: np.ndarray,
+    config: EngineConfig,
+    *,
+    device: Device | None = None,
+) -> np.ndarray:
+    """Compute a layer's accumulators through ADC codes, keeping nothing else.
+
+    The values are those of :func:`run_layer_serial`; every code is computed, clipped, shifted and
+    added, a gather at a time for many positions.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+    config, device
+        As for :func:`run_layer_serial`. A device is asked for the OUs of one gather at a time.
+
+    Returns
+    -------
+    int64 [N, OH, OW, O], in units of 1/256.
+    """
+    _check_codes(codes, layer.in_shape, f"layer {layer.name}")
+    programmed = cells(layer, config)
+    by_column = programmed.transpose(0, 2, 1).reshape(-1, layer.ou_rows)
+    seen = patches(layer, codes)
+    flat = seen.reshape(-1, seen.shape[2])
+    result = np.empty((len(flat), layer.out_shape[2]), np.int64)
+    width, digits = config.columns_per_weight, config.digits
+    exact = _exact_type(config)
+    shifts = np.arange(digits, dtype=np.uint8) * np.uint8(config.dac_bits)
+    mask = np.uint8((1 << config.dac_bits) - 1)
+    weight = np.outer(config.column_weights, 1 << shifts.astype(int)).astype(exact).ravel()
+    rows = gather_columns(layer)
+    length, patterns = layer.gather_rows.tolist(), layer.gather_patterns.tolist()
+    starts = (np.cumsum(layer.gather_accumulate == 0) - 1).tolist()
+    ous = ous_of_gathers(layer, config)
+    first_ou = (np.cumsum(ous) - ous).tolist()
+    merges = _merges(layer)
+    step = max(1, min(_SERIAL_POSITIONS, _CHUNK // (digits * flat.shape[1])))
+    for i in range(0, len(flat), step):
+        part = np.ascontiguousarray(flat[i : i + step].T)
+        count = part.shape[1]
+        planes = (part[:, None, :] >> shifts[:, None] & mask).astype(np.float32)
+        planes = planes.reshape(len(part), digits * count)
+        block = max(1, _SERIAL_VALUES // (width * digits * count))
+        sums = np.zeros((layer.out_shape[2], count), np.int64)
+        gather = 0
+        for gathers, kept, outputs, words in merges:
+            psum = np.zeros((kept, count), np.int64)
+            slot = 0
+            for g in range(gather, gather + gathers):
+                used = length[g]
+                lines = planes[rows[g, :used]]
+                first = first_ou[g] * config.ou_cols
+                if g > gather and starts[g] != starts[g - 1]:
+                    slot += patterns[g - 1]
+                if config.offset:
+                    inputs = part[rows[g, :used]].sum(0, dtype=np.int64)
+                    psum[slot : slot + patterns[g]] -= config.offset * inputs
+                if device is not None:
+                    levels = _levels(
+                        device,
+                        lines,
+                        programmed,
+                        slice(first_ou[g], first_ou[g] + int(ous[g])),
+                        digits,
+                    )
+                for p in range(0, patterns[g], block):
+                    these = min(block, patterns[g] - p)
+                    columns = slice(first + p * width, first + (p + these) * width)
+                    if device is None:
+                        code = by_column[columns, :used].astype(np.float32) @ lines
+                    else:
+                        code = levels[p * width : (p + these) * width]
+                    if device is not None:
+                        code = np.clip(np.rint(code), 0, config.max_code)
+                    elif not config.lossless:
+                        np.minimum(code, config.max_code, out=code)
+                    code = code.astype(exact, copy=False).reshape(these, -1, count)
+                    psum[slot + p : slot + p + these] += (weight @ code).astype(np.int64)
+            gather += gathers
+            for slots, factors in words:
+                sums[outputs] += psum[slots] * factors
+        result[i : i + step] = sums.T
+    return result.reshape(len(codes), *layer.out_shape)
+
+
+def _levels(
+    device: Device, lines: np.ndarray, programmed: np.ndarray, ous: slice, digits: int
+) -> np.ndarray:
+    """What a device shows of one gather's OUs: [columns, digits * n] from ``lines`` likewise."""
+    rows = programmed.shape[1]
+    bits = np.zeros((rows, lines.shape[1]), np.uint8)
+    bits[: len(lines)] = lines
+    bits = bits.reshape(rows, digits, -1).transpose(2, 1, 0)
+    numbers = np.arange(ous.start, ous.stop, dtype=np.int32)
+    level = device(np.broadcast_to(bits, (len(numbers), *bits.shape)), programmed[ous], numbers)
+    return level.transpose(0, 3, 2, 1).reshape(-1, lines.shape[1])
+
+
+def _merges(
+    layer: LayerProgram,
+) -> list[tuple[int, int, slice, list[tuple[np.ndarray | slice, np.ndarray | int]]]]:
+    """Per group: gathers, slots, its outputs, and per term the slot and factor of each output."""
+    result = []
+    word = 0
+    for gathers, kept, first, outputs in zip(
+        layer.group_gathers.tolist(),
+        layer.group_kept.tolist(),
+        layer.group_first_output.tolist(),
+        layer.group_outputs.tolist(),
+        strict=True,
+    ):
+        words: list[tuple[np.ndarray | slice, np.ndarray | int]] = []
+        if layer.identity:
+            words.append((slice(None), 1 << FRACTION_BITS))
+        else:
+            end = word + outputs * layer.terms
+            for term in range(layer.terms):
+                mine = slice(word + term, end, layer.terms)
+                shift = layer.word_shift[mine].astype(np.int64)
+                none = shift == SHIFT_NONE
+                factor = np.where(none, 0, np.int64(1) << shift)
+                factor = np.where(layer.word_sign[mine] == 1, -factor, factor)
+                words.append((np.where(none, 0, layer.word_slot[mine]), factor[:, None]))
+            word = end
+        result.append((gathers, kept, slice(first, first + outputs), words))
+    return result
+
+
 def _count(digits: np.ndarray, programmed: np.ndarray, _: np.ndarray) -> np.ndarray:
-    """Population counts of driven wordlines with conducting cells: the ideal device."""
+    """Sums of digit times cell over the rows: the ideal device."""
     ous, n, count, rows = digits.shape
     driven = digits.reshape(ous, n * count, rows).astype(np.float32)
     return (driven @ programmed.astype(np.float32)).reshape(ous, n, count, -1)
