@@ -1,4 +1,7 @@
-"""Shape masks: which positions of the kernel a weight pattern keeps (ALGORITHM.md, rule 3).
+"""Masks: which weights a layer keeps (ALGORITHM.md, rules 1 to 3).
+
+:func:`structure_mask` (rule 1) keeps whole input channels, :func:`orc_mask` (rule 2) the largest
+weights of each output, :func:`shape_mask` (rule 3) positions of the kernel:
 
 Input channels are taken in groups of ``channels`` (C_g). In a group every output keeps
 ``positions`` (V) of the k * k kernel positions, the same ones in all channels of the group:
@@ -30,6 +33,9 @@ PUBLISHED_SHAPES = 8
 
 OU_ROWS = 8
 """Rows of an operation unit in the published program."""
+
+_BLOCK = 1 << 20
+"""Weights ranked at once; bounds the memory."""
 
 
 def shape_mask(
@@ -77,6 +83,87 @@ def shape_mask(
     if positions >= kernel:
         return np.ones(weight.shape, np.uint8)
     return _position_mask(weight, channels, positions, shapes)
+
+
+def structure_mask(weight: NDArray[np.float32], keep: float) -> NDArray[np.uint8]:
+    """Mask of rule 1: the int(in * keep) most important input channels, whole.
+
+    The importance of a channel is the sum of its |W| over outputs and positions, added in float64,
+    in which sums of float32 weights that are equal on paper are equal here. Equal ones: the lower
+    channel. Worked: sums [3, 5, 3] with keep 0.7 keep int(2.1) = 2 channels, 1 and 0.
+
+    Parameters
+    ----------
+    weight
+        Finite float32 [out, in, kh, kw]. A grouped convolution is given one group at a time.
+    keep
+        Share of the input channels that is kept, 0 to 1.
+
+    Returns
+    -------
+    uint8 [out, in, kh, kw]
+        1 where the weight is kept.
+    """
+    check_weight(weight)
+    check_share("keep", keep)
+    # Rows in memory are added one after another, on every machine.
+    importance = np.zeros(weight.shape[1])
+    for output in weight:
+        importance += np.abs(output).reshape(len(output), -1).sum(axis=1, dtype=np.float64)
+    kept = np.zeros(len(importance), np.uint8)
+    kept[np.argsort(-importance, kind="stable")[: int(len(importance) * keep)]] = 1
+    return np.broadcast_to(kept[:, None, None], weight.shape).copy()
+
+
+def orc_mask(weight: NDArray[np.float32], keep: float) -> NDArray[np.uint8]:
+    """Mask of rule 2: the int(in * kh * kw * keep) largest |w| of each output on its own.
+
+    Equal ones: the lower channel, then the lower position. Worked: an output [1, -2, 2, 1] with
+    keep 0.8 keeps int(3.2) = 3 weights: -2, 2 and the first 1.
+
+    The published program (``get_ORC_mask``) mis-sorts every output but the first of a fully
+    connected layer; the rule is the same for all of them (ALGORITHM.md, rule 2; index.json of the
+    golden cases, ``derived_mask_rowwise_topk``).
+
+    Parameters
+    ----------
+    weight
+        Finite float32 [out, in, kh, kw]. A grouped convolution is given one group at a time.
+    keep
+        Share of an output's weights that is kept, 0 to 1.
+
+    Returns
+    -------
+    uint8 [out, in, kh, kw]
+        1 where the weight is kept.
+    """
+    check_weight(weight)
+    check_share("keep", keep)
+    outputs, size = len(weight), weight[0].size
+    count = int(size * keep)
+    mask = np.zeros((outputs, size), np.uint8)
+    if not count:
+        return mask.reshape(weight.shape)
+    flat = weight.reshape(outputs, size)
+    step = max(1, _BLOCK // size)
+    for start in range(0, outputs, step):
+        magnitude = np.abs(flat[start : start + step])
+        least = np.partition(magnitude, size - count, axis=1)[:, size - count, None]
+        larger = magnitude > least
+        # Of those that equal the least kept one, the first fill what is left.
+        equal = magnitude == least
+        left = count - np.count_nonzero(larger, axis=1)
+        equal &= np.cumsum(equal, axis=1, dtype=np.int32) <= left[:, None]
+        mask[start : start + step] = larger | equal
+    return mask.reshape(weight.shape)
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is not a share from 0 to 1."""
+    if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be 0 to 1, not {value!r}")
 
 
 def check_weight(weight: NDArray[np.float32] | NDArray[np.int8], *, integers: bool = False) -> None:

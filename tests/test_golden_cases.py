@@ -13,6 +13,8 @@ from refmodel.golden_cases import check_folder
 FEW = Path(__file__).parent / "golden"
 """Some published cases, so that every checkout has them."""
 
+FEW_CASES = len(json.loads((FEW / "index.json").read_text())["cases"])
+
 ALL = Path(__file__).parents[2] / "shared" / "golden"
 """All 125 published cases, where they are beside this checkout."""
 
@@ -49,10 +51,8 @@ def write(folder: Path, *cases: dict, **arrays: np.ndarray) -> Path:
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.parent.name)
 def test_the_published_cases_are_reproduced(folder):
     report = check_folder(folder)
-    expected, cases = (11, 11) if folder == FEW else (47, 125)
-    assert report.failures == ()
-    assert report.lines()[-1] == f"{expected} of {cases} cases reproduced"
-    assert report.cases == report.reproduced + sum(report.not_implemented.values())
+    cases = FEW_CASES if folder == FEW else 125
+    assert report.lines() == [f"{cases} of {cases} cases reproduced"]
 
 
 MAP = golden_cases.prap_map
@@ -73,9 +73,9 @@ def test_mutant_maps_fail_published_cases(monkeypatch, mutant):
 
 
 def test_other_folders_of_the_form_work(tmp_path):
-    folder = write(tmp_path, case("a"), case("b", function="get_ORC_mask"), case("c"))
+    folder = write(tmp_path, case("a"), case("b", function="get_mask"), case("c"))
     report = check_folder(str(folder))
-    assert report.lines() == ["not implemented: get_ORC_mask (1 case)", "2 of 3 cases reproduced"]
+    assert report.lines() == ["not implemented: get_mask (1 case)", "2 of 3 cases reproduced"]
 
 
 def test_a_worked_map_is_reproduced(tmp_path):

@@ -5,19 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from refmodel import schemes
 from refmodel.errors import InputError
 from refmodel.prune import shape_mask
 from refmodel.reuse import DENSE_LEVELS, SIMILAR_LEVELS, prap_map, quantise
 from refmodel.schemes import (
+    SCHEMES,
     LayerMapping,
     LayerSetting,
     PatternGroup,
+    base,
     default_setting,
     map_layer,
     network_settings,
 )
 
+NAMES = ", ".join(SCHEMES)
 SEEDS = range(4)
 
 
@@ -239,7 +241,7 @@ def test_without_a_setting_the_default_holds():
 
 def wrong(**changes):
     """A pattern-group builder that gets one field of the first non-trivial group wrong."""
-    original = schemes._pattern_groups
+    original = base.pattern_groups
 
     def build(*args, **kwargs):
         groups = original(*args, **kwargs)
@@ -264,7 +266,7 @@ def wrong(**changes):
 )
 def test_mutant_words_and_patterns_are_found(monkeypatch, changes):
     weight = random_weight(0, (16, 4, 3, 3))
-    monkeypatch.setattr(schemes, "_pattern_groups", wrong(**changes))
+    monkeypatch.setattr(base, "pattern_groups", wrong(**changes))
     mapping = map_layer(weight, 1, "prap", prap(2, 4, 0.5))
     assert not np.array_equal(decode(mapping, weight.shape, 1), mapping.weight_q8)
 
@@ -376,7 +378,7 @@ def test_a_name_pattern_that_matches_nothing_is_refused():
 @pytest.mark.parametrize(
     ("error", "message", "fields"),
     [
-        (ValueError, "scheme must be one of dense, prap, not 'orc'", {"scheme": "orc"}),
+        (ValueError, f"scheme must be one of {NAMES}, not 'org'", {"scheme": "org"}),
         (ValueError, "channels must be 1 to 4096, not 0", {"channels": 0}),
         (TypeError, "channels must be an integer, not 1.0", {"channels": 1.0}),
         (ValueError, "positions must be 1 to 4096, not 5000", {"positions": 5000}),
@@ -397,7 +399,7 @@ def test_bad_settings_are_refused(error, message, fields):
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("scheme must be one of dense, prap, not 'orc'", (1, "orc", LayerSetting(), 8)),
+        (f"scheme must be one of {NAMES}, not 'org'", (1, "org", LayerSetting(), 8)),
         ("groups must divide 8 outputs, not 3", (3, "prap", LayerSetting(), 8)),
         ("groups must divide 8 outputs, not 0", (0, "prap", LayerSetting(), 8)),
         ("ou_rows must be at least 1, not 0", (1, "prap", LayerSetting(), 0)),
@@ -411,7 +413,7 @@ def test_bad_layers_are_refused(message, arguments):
 
 
 def test_a_setting_of_another_scheme_is_refused(monkeypatch):
-    monkeypatch.setattr(schemes, "SCHEMES", {**schemes.SCHEMES, "other": schemes.map_dense})
+    monkeypatch.setitem(base._schemes, "other", base.SCHEMES["dense"])
     message = "setting must be for the scheme 'other', not 'prap'"
     with pytest.raises(ValueError, match=message):
         map_layer(np.ones((8, 4, 3, 3), np.float32), 1, "other", prap(1, 8, 0.5))
