@@ -62,7 +62,7 @@ class Accumulators(wiring.Component):
         for half in range(2):
             for lane in range(lanes):
                 m.submodules[f"half_{half}_bank_{lane}"] = bank = Memory(
-                    shape=shape, depth=layouts.blocks, init=[]
+                    shape=shape, depth=max(2, layouts.blocks), init=[]
                 )
                 write = bank.write_port()
                 read = bank.read_port(domain="sync", transparent_for=(write,))

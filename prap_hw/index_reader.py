@@ -44,7 +44,8 @@ class IndexReader(wiring.Component):
 
     def __init__(self, shape: ShapeLike, depth: int):
         self.shape = shape
-        self.depth = depth
+        # A memory of one word would have an address of no bits, which Verilog cannot say.
+        self.depth = max(2, depth)
         index = bits_for(depth)
         super().__init__(
             {

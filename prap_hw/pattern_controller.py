@@ -133,7 +133,7 @@ class PatternController(wiring.Component):
 
         # Offsets of the kernel positions: at most 49 words, read within the cycle.
         m.submodules.table = table = Memory(
-            shape=layouts.address_bits, depth=config.max_positions, init=[]
+            shape=layouts.address_bits, depth=max(2, config.max_positions), init=[]
         )
         table_write = table.write_port()
         table_read = table.read_port(domain="comb")

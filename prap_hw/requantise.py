@@ -66,7 +66,7 @@ class Requantise(wiring.Component):
         config, layouts, registers = self.config, self.layouts, self.registers
 
         m.submodules.params = memory = Memory(
-            shape=layouts.params, depth=config.max_outputs, init=[]
+            shape=layouts.params, depth=max(2, config.max_outputs), init=[]
         )
         write = memory.write_port()
         read = memory.read_port(domain="sync")
