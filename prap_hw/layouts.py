@@ -9,7 +9,7 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Out
 
-from refmodel.config import EngineConfig, bits_for
+from refmodel.config import WEIGHT_BITS, EngineConfig, bits_for
 
 COUNTER_BITS = 40
 """Width of an event counter."""
@@ -60,13 +60,33 @@ def valid_only(layout: ShapeLike) -> wiring.Signature:
     return wiring.Signature({"valid": Out(1), "payload": Out(layout)})
 
 
+def check_supported(config: EngineConfig) -> None:
+    """Refuse a configuration that the golden model has and the RTL has not.
+
+    Raises
+    ------
+    ValueError
+        ``the RTL supports ..., not ...``.
+    """
+    limits = (
+        ("cell_bits", "1", config.cell_bits == 1),
+        ("dac_bits", "1", config.dac_bits == 1),
+        ("adc_bits", "0 to 8", config.adc_bits <= 8),
+        ("ou_cols", "8, 16, 24 or 32", config.ou_cols % WEIGHT_BITS == 0),
+        ("adcs", "1, 2, 4 or 8", config.adcs in (1, 2, 4, 8)),
+    )
+    for name, choices, supported in limits:
+        if not supported:
+            raise ValueError(f"the RTL supports {name} {choices}, not {getattr(config, name)!r}")
+
+
 class Layouts:
     """All layouts of one configuration.
 
     Parameters
     ----------
     config
-        Sizes of the engine.
+        Sizes of the engine; see :func:`check_supported`.
 
     Attributes
     ----------
@@ -83,6 +103,7 @@ class Layouts:
     """
 
     def __init__(self, config: EngineConfig):
+        check_supported(config)
         self.config = config
         rows = config.ou_rows
         self.address_bits = bits_for(config.activation_bytes)
@@ -156,7 +177,9 @@ class Layouts:
         )
         self.word = data.StructLayout({"slot": self.slot_bits, "shift": 4, "minus": 1})
         self.words = data.ArrayLayout(self.word, config.merge_lanes)
-        self.params = data.StructLayout({"bias": signed(config.acc_width), "multiplier": signed(16), "shift": 6})
+        self.params = data.StructLayout(
+            {"bias": signed(config.acc_width), "multiplier": signed(16), "shift": 6}
+        )
 
         # Streams between components.
         task = {"patterns": pattern_bits, "final": 1}
@@ -186,8 +209,12 @@ class Layouts:
                 "final": 1,
             }
         )
-        self.trace_psum = data.StructLayout({"slot": self.slot_bits, "sum": signed(config.psum_width)})
-        self.trace_acc = data.StructLayout({"output": self.output_bits, "acc": signed(config.acc_width)})
+        self.trace_psum = data.StructLayout(
+            {"slot": self.slot_bits, "sum": signed(config.psum_width)}
+        )
+        self.trace_acc = data.StructLayout(
+            {"output": self.output_bits, "acc": signed(config.acc_width)}
+        )
 
     @property
     def word_depth(self) -> int:

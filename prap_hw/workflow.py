@@ -61,6 +61,18 @@ def engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
         raise InputError(f"expected sizes that an engine can have, found {problem}") from None
 
 
+def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
+    """As :func:`engine`, but InputError also where the hardware does not have an option yet."""
+    from prap_hw.layouts import check_supported
+
+    config = engine(options)
+    try:
+        check_supported(config)
+    except ValueError as problem:
+        raise InputError(f"expected sizes that the RTL has, found {problem}") from None
+    return config
+
+
 def compress(
     network: Paths,
     calibration: Paths | Sequence[Paths],
@@ -301,7 +313,7 @@ def write_verilog(
     """
     from prap_hw.verilog import TOP, engine_verilog
 
-    fitted = engine(config)
+    fitted = rtl_engine(config)
     if program is not None:
         fitted = compiler.engine_config_for(load_program(program).layers, fitted)
     fitted = dataclasses.replace(fitted, trace=trace)
@@ -376,7 +388,7 @@ def cosim(
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {_names(images)}")
     codes = input_codes(program, x[:count], source=_names(images))
-    fitted = compiler.engine_config_for(program.layers, engine(config))
+    fitted = compiler.engine_config_for(program.layers, rtl_engine(config))
     predictions = predict(program, fitted, report=report)
     return simulate(program, codes, fitted, predictions, Path(build), report=report)
 

@@ -571,25 +571,18 @@ def serial_accumulators(
                 if config.offset:
                     inputs = part[rows[g, :used]].sum(0, dtype=np.int64)
                     psum[slot : slot + patterns[g]] -= config.offset * inputs
-                if device is not None:
-                    levels = _levels(
-                        device,
-                        lines,
-                        programmed,
-                        slice(first_ou[g], first_ou[g] + int(ous[g])),
-                        digits,
-                    )
+                here = slice(first_ou[g], first_ou[g] + int(ous[g]))
+                levels = device and _levels(device, lines, programmed, here, digits)
                 for p in range(0, patterns[g], block):
                     these = min(block, patterns[g] - p)
                     columns = slice(first + p * width, first + (p + these) * width)
-                    if device is None:
+                    if levels is None:
                         code = by_column[columns, :used].astype(np.float32) @ lines
+                        if not config.lossless:
+                            np.minimum(code, config.max_code, out=code)
                     else:
                         code = levels[p * width : (p + these) * width]
-                    if device is not None:
                         code = np.clip(np.rint(code), 0, config.max_code)
-                    elif not config.lossless:
-                        np.minimum(code, config.max_code, out=code)
                     code = code.astype(exact, copy=False).reshape(these, -1, count)
                     psum[slot + p : slot + p + these] += (weight @ code).astype(np.int64)
             gather += gathers
