@@ -30,6 +30,19 @@ class Accumulators(wiring.Component):
         The accumulator that was read.
     """
 
+    merge_en: Signal
+    merge_half: Signal
+    merge_block: Signal
+    write_half: Signal
+    write_block: Signal
+    write_en: Signal
+    write_first: Signal
+    contribution: list[Signal]
+    read_half: Signal
+    read_output: Signal
+    read_en: Signal
+    read_acc: Signal
+
     def __init__(self, config: EngineConfig):
         self.config = config
         self.layouts = layouts = Layouts(config)
@@ -80,9 +93,7 @@ class Accumulators(wiring.Component):
                     read.en.eq(merging | (reading & self.read_en)),
                     write.addr.eq(self.write_block),
                     write.en.eq(self.write_en[lane] & (self.write_half == half)),
-                    write.data.eq(
-                        self.contribution[lane] + Mux(self.write_first, 0, read.data)
-                    ),
+                    write.data.eq(self.contribution[lane] + Mux(self.write_first, 0, read.data)),
                 ]
                 old.append(read.data)
 

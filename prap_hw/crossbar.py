@@ -1,12 +1,14 @@
 """The crossbar port, and the emulated crossbar that can stand at its other end."""
 
+from typing import Any
+
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.layouts import Layouts
-from refmodel.config import EngineConfig
+from refmodel.config import EngineConfig, bits_for
 
 
 def crossbar_port(config: EngineConfig) -> wiring.Signature:
@@ -48,6 +50,8 @@ class EmulatedCrossbar(wiring.Component):
         The engine's port.
     """
 
+    port: Any
+
     def __init__(self, config: EngineConfig):
         self.config = config
         self.layouts = Layouts(config)
@@ -57,9 +61,8 @@ class EmulatedCrossbar(wiring.Component):
         m = Module()
         config, layouts = self.config, self.layouts
         request, response = self.port.request, self.port.response
-        place_bits = sum(
-            layouts.request[name].shape if isinstance(layouts.request[name].shape, int) else 0
-            for name in ("crossbar", "row_block", "col_block")
+        place_bits = (
+            bits_for(config.crossbars) + bits_for(config.row_blocks) + bits_for(config.col_blocks)
         )
 
         def place(payload):
@@ -99,10 +102,7 @@ class EmulatedCrossbar(wiring.Component):
         codes = []
         for j in range(config.adcs):
             columns = Array(
-                Cat(
-                    row[chunk * config.adcs + j] & (digits[r] != 0)
-                    for r, row in enumerate(rows)
-                )
+                Cat(row[chunk * config.adcs + j] & (digits[r] != 0) for r, row in enumerate(rows))
                 for chunk in range(layouts.chunks)
             )
             active = Signal(config.ou_rows, name=f"active_{j}")
@@ -118,9 +118,7 @@ class EmulatedCrossbar(wiring.Component):
         # The rest of the latency is a plain pipeline.
         for stage in range(config.crossbar_latency - 1):
             later_valid = Signal(name=f"valid_{stage}")
-            later = [
-                Signal(config.code_bits, name=f"code_{stage}_{j}") for j in range(config.adcs)
-            ]
+            later = [Signal(config.code_bits, name=f"code_{stage}_{j}") for j in range(config.adcs)]
             with m.If(move):
                 m.d.sync += later_valid.eq(valid)
                 m.d.sync += [new.eq(old) for new, old in zip(later, codes, strict=True)]

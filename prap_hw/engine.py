@@ -1,5 +1,7 @@
 """The engine: every block of ARCHITECTURE.md's picture, connected."""
 
+from typing import Any
+
 from amaranth import Module, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -70,7 +72,13 @@ class Engine(wiring.Component):
     i_load: stream.Interface
     i_cells: stream.Interface
     i_acts: stream.Interface
+    start: Signal
+    busy: Signal
     o: stream.Interface
+    counters: Any
+    trace_psum: Any
+    trace_acc: Any
+    crossbar: Any
 
     def __init__(self, config: EngineConfig):
         self.config = config
@@ -222,6 +230,18 @@ class EmulatedEngine(wiring.Component):
     trace_codes : ``Out(valid_only(response))``
         Each response when the engine takes it.
     """
+
+    i_load: stream.Interface
+    i_cells: stream.Interface
+    i_acts: stream.Interface
+    start: Signal
+    busy: Signal
+    o: stream.Interface
+    counters: Any
+    trace_psum: Any
+    trace_acc: Any
+    trace_request: Any
+    trace_codes: Any
 
     def __init__(self, config: EngineConfig):
         self.config = config

@@ -40,7 +40,13 @@ class IndexReader(wiring.Component):
         Whether the word at ``o`` is the last one.
     """
 
+    w_en: Signal
+    w_addr: Signal
+    w_data: Signal
+    start: Signal
+    last: Signal
     o: stream.Interface
+    o_last: Signal
 
     def __init__(self, shape: ShapeLike, depth: int):
         self.shape = shape

@@ -17,9 +17,8 @@ class InputGather(wiring.Component):
     ``o`` two cycles after its last byte was read. Throughput is one byte per cycle, without a dead
     cycle between segments or vectors. ``o.payload`` is held until accepted; its rows from
     ``count`` on are leftovers that the consumer must not drive. A buffer is free in the cycle
-    after ``o`` was accepted. No output depends combinationally on an input, but for
-    ``i_segments.ready`` on registers alone. Reset empties the buffers; the activation buffer keeps its
-    bytes.
+    after ``o`` was accepted. No output depends combinationally on an input. Reset empties the
+    buffers; the activation buffer keeps its bytes.
 
     Members
     -------
@@ -37,6 +36,7 @@ class InputGather(wiring.Component):
     i_acts: stream.Interface
     i_segments: stream.Interface
     o: stream.Interface
+    reading: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config

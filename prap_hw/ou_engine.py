@@ -41,8 +41,14 @@ class OUEngine(wiring.Component):
     """
 
     i: stream.Interface
+    last_descriptor: Signal
+    released: Signal
     o_request: stream.Interface
     o_pending: stream.Interface
+    ou_done: Signal
+    stall_gather: Signal
+    stall_slots: Signal
+    stall_port: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config

@@ -1,7 +1,7 @@
 """The pattern-index controller: walks the program and feeds gather and merge."""
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -44,9 +44,13 @@ class PatternController(wiring.Component):
     """
 
     i_load: stream.Interface
+    registers: data.View
+    start: Signal
     o_segments: stream.Interface
     o_headers: stream.Interface
+    o_headers_last: Signal
     o_words: stream.Interface
+    index_reads: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config
@@ -70,11 +74,10 @@ class PatternController(wiring.Component):
         load, registers = self.i_load.payload, self.registers
 
         # Layer registers: one load word each, in the order of the layout.
-        with m.If(self.i_load.valid & (load.space == Space.REGISTER)):
-            with m.Switch(load.addr):
-                for number, (name, field) in enumerate(layouts.registers):
-                    with m.Case(number):
-                        m.d.sync += registers[name].eq(load.data[: field.width])
+        with m.If(self.i_load.valid & (load.space == Space.REGISTER)), m.Switch(load.addr):
+            for number, (name, field) in enumerate(layouts.registers):
+                with m.Case(number):
+                    m.d.sync += registers[name].eq(load.data[: field.width])
 
         def reader(name: str, space: Space, shape, depth: int, last) -> IndexReader:
             m.submodules[name] = index = IndexReader(shape, depth)

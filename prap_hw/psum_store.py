@@ -1,5 +1,7 @@
 """The partial-sum store: a ring of slots, written by shift-and-add and read by the merge."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
@@ -35,6 +37,11 @@ class PartialSumStore(wiring.Component):
     """
 
     i: stream.Interface
+    o_slot: list[Signal]
+    o_data: list[Signal]
+    completed: Signal
+    taken: Signal
+    trace: Any
 
     def __init__(self, config: EngineConfig):
         self.config = config

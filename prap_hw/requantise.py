@@ -1,7 +1,9 @@
 """Requantise: accumulators become output codes."""
 
+from typing import Any
+
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -41,7 +43,15 @@ class Requantise(wiring.Component):
     """
 
     i_load: stream.Interface
+    registers: data.View
+    position_done: Signal
+    read_en: Signal
+    read_half: Signal
+    read_output: Signal
+    read_acc: Signal
+    half_read: Signal
     o: stream.Interface
+    trace: Any
 
     def __init__(self, config: EngineConfig):
         self.config = config

@@ -50,8 +50,26 @@ class ReuseMerge(wiring.Component):
         Reuse words (or identity takes) merged in this cycle.
     """
 
+    identity: Signal
+    last_term: Signal
     i_headers: stream.Interface
+    i_headers_last: Signal
     i_words: stream.Interface
+    completed: Signal
+    taken: Signal
+    o_slot: list[Signal]
+    psum: list[Signal]
+    half_read: Signal
+    read_valid: Signal
+    read_half: Signal
+    read_block: Signal
+    write_half: Signal
+    write_block: Signal
+    write_en: Signal
+    write_first: Signal
+    contribution: list[Signal]
+    position_done: Signal
+    merged: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config

@@ -77,7 +77,7 @@ class ShiftAdd(wiring.Component):
         part_as = Signal(layouts.pending)
         m.d.sync += [part.eq(weighted), part_valid.eq(arrived), part_as.eq(arrived_as)]
 
-        # Digits: the sum of one OU lies within 255 * (-128 .. 127) * max_code, as psum_width has it.
+        # Digits: an OU's sum is within 255 * (-128 .. 127) * max_code, as psum_width has it.
         sums = [
             Signal(signed(config.psum_width), name=f"sum_{q}")
             for q in range(config.patterns_per_ou)
