@@ -41,7 +41,7 @@ CHUNK_BYTES = 64 << 20
 """Golden values held at once, about."""
 
 
-class Hang(Exception):
+class HangError(Exception):
     """A run that did not end."""
 
 
@@ -97,7 +97,7 @@ class Bench:
                 serve(
                     dut,
                     self.model,
-                    latency=self.config.crossbar_latency,
+                    latency=self.config.crossbar_latency + (self.job["mutant"] == "slow"),
                     stall=self.stall,
                     wait=self.wait("crossbar"),
                     fault=self.fault,
@@ -231,7 +231,7 @@ class Bench:
             self.hang = (
                 f"still busy after {limit} cycles, with {', '.join(missing) or 'all values'}"
             )
-            raise Hang
+            raise HangError
         self.check_counters(index, layer, image, counters, end - start, predicted)
         outputs = records["outputs"] & np.uint64(0xFF)
         size = layer.positions * layer.out_shape[2]
@@ -494,7 +494,7 @@ async def run(dut: Any) -> None:
     await bench.start()
     try:
         await bench.run()
-    except Hang:
+    except HangError:
         pass
     finally:
         bench.save()

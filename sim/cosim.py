@@ -7,6 +7,7 @@ enters the simulation but what stands on the comparing side.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 import threading
@@ -196,7 +197,7 @@ def cosim(
         Is told of stages.
     mutant
         For tests: a bench that is wrong itself (``forget``: loses the last output of each image;
-        ``deaf``: never takes it).
+        ``deaf``: never takes it; ``slow``: the Python crossbar answers one cycle late).
 
     Raises
     ------
@@ -334,7 +335,7 @@ def build_engine(
     stage = "build the simulation" + (" with waveforms" if waves else "")
     tell(stage, 0, 1)
     model = verilator.build(
-        engine_verilog(config, open_port=open_port),
+        _verilog(config, open_port),
         TOP[open_port],
         widths={
             "LOAD": layouts.load.size,
@@ -352,6 +353,11 @@ def build_engine(
     )
     tell(stage, 1, 1)
     return model
+
+
+@functools.lru_cache(maxsize=4)
+def _verilog(config: EngineConfig, open_port: bool) -> str:
+    return engine_verilog(config, open_port=open_port)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -475,14 +481,15 @@ def _waveform(
     again.mkdir()
     only = {"layer": first["layer"], "image": first["image"]}
     _write_job(again, job | {"only": only}, program, loaded, np.load(failing), config)
-    model = build_engine(config, open_port=job["open"], waves=True, cache=cache, progress=tell)
-    path = folder / f"first_difference.{verilator.wave_suffix()}"
+    path = folder / "first_difference.vcd"
     path.unlink(missing_ok=True)
     stage = f"record a waveform of {first['name']}"
-    tell(stage, 0, 1)
+    # A difference is told even where its waveform cannot be had.
     with contextlib.suppress(RuntimeError):
+        model = build_engine(config, open_port=job["open"], waves=True, cache=cache, progress=tell)
+        tell(stage, 0, 1)
         _simulate(model, again, _silent, wave=path)
-    tell(stage, 1, 1)
+        tell(stage, 1, 1)
     return path if path.exists() else None
 
 
