@@ -243,9 +243,9 @@ class _Lists:
     def __init__(self, *, ou_rows: int, full_offsets: bool) -> None:
         self.ou_rows = ou_rows
         self.full_offsets = full_offsets
-        self.groups: list[tuple[int, int, int, bool, int]] = []
-        self.gathers: list[tuple[int, int, int, int, bool, bool]] = []
-        self.segments: list[tuple[int, int, int]] = []
+        self.groups: list[Sequence[int]] = []
+        self.gathers: list[Sequence[int]] = []
+        self.segments: list[Sequence[int]] = []
         self.words: list[np.ndarray] = []
         self.weights: list[np.ndarray] = []
 
@@ -270,6 +270,32 @@ class _Lists:
                 )
             )
         return len(pieces)
+
+    def short_series(
+        self, shapes: list[np.ndarray], channel: int, counts: np.ndarray, values: np.ndarray
+    ) -> int:
+        """Add shapes of at most R rows with full offsets, one gather each, all at once.
+
+        As :meth:`series` does for each shape with as many of the ``values`` [patterns, rows] as
+        ``counts`` says.
+        """
+        owner = np.repeat(np.arange(len(shapes)), [len(shape) for shape in shapes])
+        position, offset = np.concatenate(shapes).astype(np.int64).T
+        new = np.ones(len(owner), bool)
+        new[1:] = (np.diff(owner) > 0) | (np.diff(position) != 0) | (np.diff(offset) != 1)
+        first = np.flatnonzero(new)
+        length = np.diff(np.append(first, len(owner)))
+        self.segments.extend(np.stack([position[first], offset[first], length], axis=1).tolist())
+        gathers = np.zeros((len(shapes), 6), np.int64)
+        gathers[:, 0] = channel
+        gathers[:, 2] = np.bincount(owner[first])
+        gathers[:, 3] = counts
+        gathers[:, 5] = 1
+        self.gathers.extend(gathers.tolist())
+        cells = np.zeros((len(values), self.ou_rows), np.int8)
+        cells[:, : values.shape[1]] = values
+        self.weights.append(cells)
+        return len(shapes)
 
     def arrays(self) -> dict[str, Any]:
         """Return them under the names of LayerProgram."""
@@ -309,10 +335,15 @@ def _add_group(
     else:
         order = np.argsort(shape_of, kind="stable")
     edges = np.flatnonzero(np.diff(shape_of[order])) + 1
-    gathers = 0
-    for run in np.split(order, edges):
-        shape = np.asarray(group.shapes[shape_of[run[0]]])
-        gathers += lists.series(shape, group.channel, values[run])
+    first = np.concatenate([[0], edges])
+    shapes = [np.asarray(group.shapes[k]) for k in shape_of[order[first]].tolist()]
+    if lists.full_offsets and max(len(shape) for shape in shapes) <= lists.ou_rows:
+        counts = np.diff(np.append(first, kept))
+        gathers = lists.short_series(shapes, group.channel, counts, values[order])
+    else:
+        gathers = 0
+        for shape, run in zip(shapes, np.split(order, edges), strict=True):
+            gathers += lists.series(shape, group.channel, values[run])
     lists.groups.append((kept, group.first_output, group.outputs, write, gathers))
     if not mapping.identity:
         slot_of = np.empty(kept, np.int64)

@@ -57,7 +57,7 @@ _ABOVE_ROOT = 0x3504F4
 """Mantissa field of the least float32 above sqrt(2)."""
 
 
-def weight_scale(weight: NDArray[np.float32], levels: int) -> float:
+def weight_scale(weight: NDArray[np.float32] | NDArray[np.int8], levels: int) -> float:
     """Real value of one code: max(max W, -min W) / levels, not yet rounded to float32."""
     return max(float(weight.max()), -float(weight.min())) / levels
 
@@ -292,7 +292,7 @@ def _identical_group(
     one of its own block, which a few rounds over the block's own distances settle.
     """
     outputs = len(norm)
-    narrow = len(codes) * 2 * DENSE_LEVELS <= np.iinfo(np.int16).max
+    narrow = len(codes) * 2 * (DENSE_LEVELS + 1) <= np.iinfo(np.int16).max
     pattern = codes if narrow else codes.astype(np.int32)
     head = max(1, int(np.searchsorted(-norm, -limit, side="left")))
     source = np.full(outputs, -1, np.intp)
@@ -333,14 +333,14 @@ def _nearest(
     size = pattern.shape[1]
     best = np.empty(size, pattern.dtype)
     near = np.empty(size, np.intp)
-    step = max(1, _BLOCK // values.shape[1])
+    step = max(1, 2 * _BLOCK // values.shape[1])  # of 16 bits
     for start in range(0, size, step):
         block = slice(start, start + step)
         distance = _distances(pattern[:, block], values)
         if place is not None and other is not None:
             distance[other >= place[block, None]] = np.iinfo(distance.dtype).max
         near[block] = np.argmin(distance, axis=1)
-        best[block] = np.take_along_axis(distance, near[block, None], axis=1)[:, 0]
+        best[block] = distance[np.arange(len(distance)), near[block]]
     return best, near
 
 

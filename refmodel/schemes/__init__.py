@@ -9,9 +9,6 @@ scheme, is a :class:`LayerMapping` that :mod:`refmodel.compile` turns into a pro
 from importlib import import_module
 from pkgutil import iter_modules
 
-import numpy as np
-from numpy.typing import NDArray
-
 from refmodel.prune import OU_ROWS, check_weight
 from refmodel.schemes.base import (
     SCHEMES,
@@ -20,6 +17,7 @@ from refmodel.schemes.base import (
     LayerSize,
     PatternGroup,
     Scheme,
+    Weight,
     register,
 )
 from refmodel.schemes.settings import MappedLayer, default_setting, network_settings
@@ -32,6 +30,7 @@ __all__ = [
     "MappedLayer",
     "PatternGroup",
     "Scheme",
+    "Weight",
     "default_setting",
     "map_layer",
     "network_settings",
@@ -43,7 +42,7 @@ for _module in iter_modules(__path__):
 
 
 def map_layer(
-    weight: NDArray[np.float32],
+    weight: Weight,
     groups: int,
     scheme: str,
     setting: LayerSetting | None = None,

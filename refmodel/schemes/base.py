@@ -19,6 +19,9 @@ from refmodel.errors import InputError
 from refmodel.prune import check_share
 from refmodel.reuse import FRACTION, ReuseMap
 
+Weight = NDArray[np.float32] | NDArray[np.int8]
+"""Weights [out, in / groups, kh, kw]: real, or 8-bit integers that are not quantised again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSetting:
@@ -207,7 +210,7 @@ class LayerSize:
     ou_rows: int
 
 
-SchemeFunction = Callable[[NDArray[np.float32], int, LayerSetting, int], LayerMapping]
+SchemeFunction = Callable[[Weight, int, LayerSetting, int], LayerMapping]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +260,12 @@ def register(
     return enter
 
 
-def dense_ous(weight: NDArray[np.float32], ou_rows: int) -> int:
+def real(weight: Weight) -> NDArray[np.float32]:
+    """Weights as float32, which pruning ranks."""
+    return weight.astype(np.float32, copy=False)
+
+
+def dense_ous(weight: Weight, ou_rows: int) -> int:
     """Operation units of the dense mapping, one weight pattern in each."""
     return -(-weight[0].size // ou_rows) * weight.shape[0]
 
@@ -275,7 +283,7 @@ def eight_bit(codes: NDArray[np.int16]) -> NDArray[np.int8]:
 
 def reuse_mapping(
     scheme: str,
-    weight: NDArray[np.float32],
+    weight: Weight,
     steps: NDArray[np.int8],
     maps: list[ReuseMap],
     ou_rows: int,

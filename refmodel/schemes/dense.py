@@ -10,6 +10,7 @@ from refmodel.schemes.base import (
     LayerSetting,
     LayerSize,
     PatternGroup,
+    Weight,
     conv_groups,
     dense_ous,
     register,
@@ -23,9 +24,7 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 
 @register("dense", default_setting)
-def map_dense(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
-) -> LayerMapping:
+def map_dense(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
     """Cut the input rows into chunks of R: every output has its own pattern in each.
 
     Input rows are flattened over (kernel position, channel), the channel fastest.
@@ -37,7 +36,7 @@ def map_dense(
 
 def map_channels(
     scheme: str,
-    weight: NDArray[np.float32],
+    weight: Weight,
     channels: list[NDArray[np.intp]],
     mask: NDArray[np.uint8] | None,
     ou_rows: int,

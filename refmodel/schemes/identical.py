@@ -10,6 +10,7 @@ from refmodel.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    Weight,
     conv_groups,
     register,
     reuse_mapping,
@@ -29,9 +30,7 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 
 @register("identical", default_setting)
-def map_identical(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
-) -> LayerMapping:
+def map_identical(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
     """Apply rule 4: reused patterns have the values of their target, unscaled.
 
     Patterns have all rows of their group; those with more than R are cut when compiled. A group

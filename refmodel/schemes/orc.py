@@ -1,7 +1,6 @@
 """Scheme ``orc``: each output keeps its own largest weights (rule 2; SRE, ISCA 2019)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refmodel.config import FRACTION_BITS
 from refmodel.prune import orc_mask
@@ -11,8 +10,10 @@ from refmodel.schemes.base import (
     LayerSetting,
     LayerSize,
     PatternGroup,
+    Weight,
     conv_groups,
     dense_ous,
+    real,
     register,
 )
 
@@ -32,9 +33,7 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 
 @register("orc", default_setting)
-def map_orc(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
-) -> LayerMapping:
+def map_orc(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
     """Pack the kept weights of each output into operation units of its own.
 
     Kept positions are ordered by (kernel position, channel). A pattern group is a chunk: its
@@ -46,7 +45,7 @@ def map_orc(
     mask = np.empty(weight.shape, np.uint8)
     parts = []
     for group, part in enumerate(conv_groups(outputs, groups)):
-        mask[part] = orc_mask(weight[part], setting.keep)
+        mask[part] = orc_mask(real(weight[part]), setting.keep)
         count = part.stop - part.start
         flat = codes[part].transpose(0, 2, 3, 1).reshape(count, -1)
         # Every output keeps as many.

@@ -10,8 +10,10 @@ from refmodel.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    Weight,
     conv_groups,
     eight_bit,
+    real,
     register,
     reuse_mapping,
 )
@@ -28,9 +30,7 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 
 @register("prap", default_setting)
-def map_prap(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
-) -> LayerMapping:
+def map_prap(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
     """Apply shape masks (rule 3) and reuse maps (rule 7).
 
     Kept patterns of a group are numbered by shape, then by descending norm; shapes by the largest
@@ -46,7 +46,7 @@ def map_prap(
 
 
 def _choose_map(
-    weight: NDArray[np.float32], codes: NDArray[np.int16], setting: LayerSetting, ou_rows: int
+    weight: Weight, codes: NDArray[np.int16], setting: LayerSetting, ou_rows: int
 ) -> ReuseMap:
     """Reuse map of one group of a convolution."""
     if setting.recover:
@@ -55,6 +55,5 @@ def _choose_map(
         )
         if recovered is not None:
             return recovered
-    real = weight.astype(np.float32, copy=False)
-    mask = shape_mask(real, setting.channels, setting.positions, rows=ou_rows)
+    mask = shape_mask(real(weight), setting.channels, setting.positions, rows=ou_rows)
     return prap_map(codes, mask, setting.channels, setting.keep)

@@ -5,11 +5,10 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refmodel.errors import InputError
 from refmodel.prune import OU_ROWS
-from refmodel.schemes.base import SCHEMES, LayerSetting, LayerSize
+from refmodel.schemes.base import SCHEMES, LayerSetting, LayerSize, Weight
 
 FEWEST_OUTPUTS = 8
 """Layers with fewer outputs (to a group of a convolution) run dense: there is nobody to share with.
@@ -17,7 +16,7 @@ Depthwise convolutions are the case in point."""
 
 
 def default_setting(
-    weight: NDArray[np.float32] | Sequence[int],
+    weight: Weight | Sequence[int],
     *,
     groups: int = 1,
     scheme: str = "prap",
@@ -74,7 +73,7 @@ class MappedLayer(Protocol):
         ...
 
     @property
-    def weight(self) -> NDArray[np.float32]:
+    def weight(self) -> Weight:
         """Weights [out, in / groups, kh, kw]."""
         ...
 

@@ -9,7 +9,9 @@ from refmodel.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    Weight,
     conv_groups,
+    real,
     register,
     reuse_mapping,
 )
@@ -48,14 +50,12 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 
 @register("shape", default_setting)
-def map_shape(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
-) -> LayerMapping:
+def map_shape(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
     """Keep the patterns of all outputs on the shapes of rule 3; patterns of one share gathers."""
     codes = quantise(weight, DENSE_LEVELS)
     maps = [
         _all_kept(
-            shape_mask(weight[part], setting.channels, setting.positions, rows=ou_rows),
+            shape_mask(real(weight[part]), setting.channels, setting.positions, rows=ou_rows),
             setting.channels,
         )
         for part in conv_groups(len(weight), groups)

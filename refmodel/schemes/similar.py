@@ -9,6 +9,7 @@ from refmodel.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    Weight,
     conv_groups,
     eight_bit,
     register,
@@ -38,9 +39,7 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 
 @register("similar", default_setting)
-def map_similar(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
-) -> LayerMapping:
+def map_similar(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
     """Apply rule 6; patterns have all rows of their group.
 
     With ``setting.recover``, weights that lie on patterns keep those.

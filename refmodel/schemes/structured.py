@@ -1,10 +1,17 @@
 """Scheme ``structured``: whole input channels are left out (rule 1)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refmodel.prune import structure_mask
-from refmodel.schemes.base import LayerMapping, LayerSetting, LayerSize, conv_groups, register
+from refmodel.schemes.base import (
+    LayerMapping,
+    LayerSetting,
+    LayerSize,
+    Weight,
+    conv_groups,
+    real,
+    register,
+)
 from refmodel.schemes.dense import map_channels
 
 WIDE_CONNECTED = 512
@@ -33,7 +40,7 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
 @register("structured", default_setting)
 def map_structured(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
+    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
 ) -> LayerMapping:
     """Keep the most important input channels, and map them densely.
 
@@ -41,6 +48,6 @@ def map_structured(
     Each group of a grouped convolution keeps its own channels.
     """
     parts = conv_groups(len(weight), groups)
-    masks = [structure_mask(weight[part], setting.keep) for part in parts]
+    masks = [structure_mask(real(weight[part]), setting.keep) for part in parts]
     channels = [np.flatnonzero(mask[0, :, 0, 0]) for mask in masks]
     return map_channels("structured", weight, channels, np.concatenate(masks), ou_rows)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refmodel.prune import structure_mask
 from refmodel.reuse import DENSE_LEVELS, ReuseMap, identical_map, quantise
@@ -12,7 +11,9 @@ from refmodel.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    Weight,
     conv_groups,
+    real,
     register,
     reuse_mapping,
 )
@@ -38,7 +39,7 @@ def applies(setting: LayerSetting) -> bool:
 
 @register("structured+identical", default_setting, applies)
 def map_structured_identical(
-    weight: NDArray[np.float32], groups: int, setting: LayerSetting, ou_rows: int
+    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
 ) -> LayerMapping:
     """Apply rule 5: masked codes, and groups of one channel are skipped where it is all zero.
 
@@ -54,7 +55,7 @@ def map_structured_identical(
     codes = quantise(weight, DENSE_LEVELS)
     maps: list[ReuseMap] = []
     for part in conv_groups(len(weight), groups):
-        mask = structure_mask(weight[part], setting.structure_keep)
+        mask = structure_mask(real(weight[part]), setting.structure_keep)
         codes[part] *= mask
         found = identical_map(
             codes[part],
