@@ -1,0 +1,428 @@
+"""Mutants of the RTL that the checks must reject: one wrong bit or one dead cycle each.
+
+A mutant is a module with one line of its source replaced. It stands in for the real module in a
+simulation of a small layer; the same layer passes without it. What must notice is part of the
+mutant: the values (partial sums, accumulators, outputs), or the predicted cycles and nothing else.
+"""
+
+import importlib
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+import prap_hw.engine
+from refmodel import golden
+from refmodel.config import EngineConfig
+from refmodel.cycles import predict
+from refmodel.program import LayerProgram
+from tests import hardware, test_ou_engine
+from tests.builders import random_layer_program
+from tests.hand import TINY_ENGINE, hand_codes, hand_layer
+
+VALUES, CYCLES = "values", "cycles"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Replacements in one module of prap_hw, the layer that shows it, and what must notice."""
+
+    module: str
+    what: str
+    edits: tuple[tuple[str, str], ...]
+    layer: str
+    caught: str = VALUES
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.what} ({self.caught})"
+
+
+def load(mutant: Mutant) -> types.ModuleType:
+    """Make the mutated module."""
+    original = importlib.import_module(f"prap_hw.{mutant.module}")
+    source = inspect.getsource(original)
+    for old, new in mutant.edits:
+        assert source.count(old) == 1, f"{mutant}: {source.count(old)} times in the source: {old}"
+        source = source.replace(old, new)
+    module = types.ModuleType(f"{original.__name__}_mutant")
+    exec(compile(source, module.__name__, "exec"), module.__dict__)
+    return module
+
+
+def apply(monkeypatch: pytest.MonkeyPatch, mutant: Mutant) -> None:
+    """Let every module of the hardware and the tests use the mutant's classes."""
+    original = sys.modules[f"prap_hw.{mutant.module}"]
+    module = load(mutant)
+    users = [m for name, m in sys.modules.items() if name.startswith("prap_hw.")] + [hardware]
+    for user in users:
+        for name, value in list(vars(user).items()):
+            if getattr(value, "__module__", None) == original.__name__ and hasattr(module, name):
+                monkeypatch.setattr(user, name, getattr(module, name))
+
+
+def two_groups() -> tuple[LayerProgram, EngineConfig]:
+    """Two groups, the second with two gathers; two reuse words to an output, some none."""
+    layer = hand_layer(
+        [[(3, 2)], [(2, 1), (1, 2)]], outputs=3, positions=3, terms=2, none_share=0.2, seed=5
+    )
+    return layer, TINY_ENGINE
+
+
+def single_words() -> tuple[LayerProgram, EngineConfig]:
+    """Groups of one word behind one of 16: output 5 is merged into in consecutive cycles."""
+    layer = hand_layer(
+        [[(2, 1)], [(1, 1)], [(1, 1)], [(2, 1)]],
+        outputs=16,
+        spans=[(0, 16), (5, 1), (5, 1), (10, 2)],
+        positions=2,
+        seed=6,
+    )
+    return layer, TINY_ENGINE
+
+
+def series() -> tuple[LayerProgram, EngineConfig]:
+    """Patterns of two OUs, whose sums add into one slot."""
+    return hand_layer([[(8, 2), (3, 2)]], outputs=2, positions=2, series=True), TINY_ENGINE
+
+
+def four_adcs() -> tuple[LayerProgram, EngineConfig]:
+    """Two requests to a pattern and digit, so that a pattern has a low and a high half."""
+    return hand_layer([[(4, 2)]], outputs=2, positions=2), replace(TINY_ENGINE, adcs=4)
+
+
+def full_ring() -> tuple[LayerProgram, EngineConfig]:
+    """Groups that fill the ring of slots, in an engine with no more than they need."""
+    layer = hand_layer([[(1, 8)], [(2, 7)]], outputs=3, positions=2, terms=4)
+    return layer, replace(TINY_ENGINE, slots=8)
+
+
+def gathers() -> tuple[LayerProgram, EngineConfig]:
+    """OUs of 16 rows, two full gathers with a pattern each: every byte read counts."""
+    layer = hand_layer([[(16, 1), (16, 1)]], outputs=1, positions=2, ou_rows=16)
+    return layer, replace(TINY_ENGINE, ou_rows=16)
+
+
+def merges() -> tuple[LayerProgram, EngineConfig]:
+    """Two groups with more merge steps than requests: every step counts."""
+    return hand_layer([[(1, 1)], [(1, 1)]], outputs=8, positions=2, terms=4), TINY_ENGINE
+
+
+def outputs() -> tuple[LayerProgram, EngineConfig]:
+    """More outputs than requests or merge steps: every output counts."""
+    layer = hand_layer([[(1, 1)]], outputs=16, positions=3)
+    return layer, replace(TINY_ENGINE, merge_lanes=4)
+
+
+def kernel() -> tuple[LayerProgram, EngineConfig]:
+    """Kernels of 2x2 over two rows and columns of outputs, with several segments to a gather."""
+    layer = random_layer_program(
+        np.random.default_rng(3),
+        identity=False,
+        long_patterns=False,
+        groups=1,
+        in_shape=(3, 3, 2),
+        outputs=3,
+        kernel=(2, 2),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pads=(0, 0, 0, 0),
+        max_kept=3,
+    )
+    return layer, replace(TINY_ENGINE, max_positions=4)
+
+
+LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
+    function.__name__: function
+    for function in (
+        two_groups,
+        single_words,
+        series,
+        four_adcs,
+        full_ring,
+        gathers,
+        merges,
+        outputs,
+        kernel,
+    )
+}
+
+
+@cache
+def expected(name: str):
+    layer, config = LAYERS[name]()
+    images = hand_codes(layer)
+    trace = golden.run_layer_serial(layer, images, config)
+    wanted = [trace.psums, trace.accumulators, trace.outputs]
+    return layer, config, images, [array.ravel().tolist() for array in wanted]
+
+
+def differences(name: str) -> list[str]:
+    """Run a layer; which checks fail."""
+    layer, config, images, values = expected(name)
+    (run,) = hardware.run_engine(layer, images, config)
+    result = []
+    if [run.psums, run.accumulators, run.outputs] != values:
+        result.append(VALUES)
+    if run.cycles != predict(layer, config).cycles:
+        result.append(CYCLES)
+    return result
+
+
+MUTANTS = [
+    # Shifts and signs.
+    Mutant(
+        "shift_add",
+        "one column shifted one too far",
+        (("codes[j] << j for j", "codes[j] << (j + (j == 1)) for j"),),
+        "two_groups",
+    ),
+    Mutant(
+        "shift_add",
+        "digits shifted one too far",
+        (("part << part_as.scale", "part << (part_as.scale + 1)"),),
+        "two_groups",
+    ),
+    Mutant(
+        "shift_add",
+        "top column counts +128",
+        (("Mux(arrived_as.top, -codes[adcs - 1], codes[adcs - 1])", "codes[adcs - 1]"),),
+        "two_groups",
+    ),
+    Mutant(
+        "shift_add",
+        "sums begin with what was there",
+        (("Mux(part_as.first, 0, total)", "total"),),
+        "two_groups",
+    ),
+    Mutant(
+        "reuse_merge",
+        "k + 1",
+        (("self.psum[lane] << word.shift", "self.psum[lane] << (word.shift + 1)"),),
+        "two_groups",
+    ),
+    Mutant(
+        "reuse_merge",
+        "minus ignored",
+        (("Mux(word.minus, -shifted, shifted)", "shifted"),),
+        "two_groups",
+    ),
+    Mutant(
+        "reuse_merge",
+        "sum of terms not cleared",
+        (("Mux(shift_first_term, 0, self.contribution[lane])", "self.contribution[lane]"),),
+        "two_groups",
+    ),
+    Mutant(
+        "reuse_merge",
+        "a word that says none adds",
+        (("word.shift == SHIFT_NONE", "0"),),
+        "two_groups",
+    ),
+    Mutant(
+        "reuse_merge",
+        "first group adds to what was there",
+        (("shift_write.eq(header.write)", "shift_write.eq(0)"),),
+        "two_groups",
+    ),
+    # Index widths, one bit too narrow.
+    Mutant(
+        "layouts",
+        "slot number",
+        (
+            (
+                "self.slot_bits = bits_for(config.slots)",
+                "self.slot_bits = bits_for(config.slots) - 1",
+            ),
+        ),
+        "full_ring",
+    ),
+    Mutant(
+        "layouts",
+        "slot of a reuse word",
+        (('"slot": self.slot_bits, "shift": 4', '"slot": self.slot_bits - 1, "shift": 4'),),
+        "full_ring",
+    ),
+    Mutant(
+        "layouts",
+        "kernel position",
+        (("bits_for(config.max_positions)", "bits_for(config.max_positions) - 1"),),
+        "kernel",
+    ),
+    Mutant(
+        "layouts",
+        "first output of a header",
+        (('"first_output": self.output_bits', '"first_output": self.output_bits - 1'),),
+        "single_words",
+    ),
+    Mutant(
+        "layouts",
+        "row count",
+        (("bits_for(rows + 1)", "bits_for(rows)"),),
+        "series",
+    ),
+    Mutant("layouts", "scale of an answer", (('"scale": 4', '"scale": 3'),), "four_adcs"),
+    Mutant(
+        "layouts",
+        "requantisation multiplier",
+        (('"multiplier": signed(16)', '"multiplier": signed(15)'),),
+        "two_groups",
+    ),
+    # Other wrong values.
+    Mutant(
+        "ou_engine",
+        "high digits first",
+        ((".word_select(digit,", ".word_select((config.digits - 1 - digit)[:3],"),),
+        "two_groups",
+    ),
+    Mutant(
+        "ou_engine",
+        "OU number goes on at the next position",
+        (("with m.If(gather == self.last_descriptor)", "with m.If(0)"),),
+        "two_groups",
+    ),
+    Mutant(
+        "input_gather",
+        "every byte of a segment is its first",
+        (("address.eq(address + 1)", "address.eq(address)"),),
+        "two_groups",
+    ),
+    Mutant(
+        "pattern_controller",
+        "the next row of outputs begins where this one did",
+        (("position_base.eq(row_base + registers.row_step)", "position_base.eq(row_base)"),),
+        "kernel",
+    ),
+    Mutant(
+        "psum_store",
+        "accumulate ignored",
+        (("Mux(stored.accumulate, before, 0)", "0"),),
+        "series",
+    ),
+    Mutant(
+        "accumulators",
+        "no forwarding",
+        ((", transparent_for=(write,)", ""),),
+        "single_words",
+    ),
+    Mutant(
+        "requantise",
+        "rounds down",
+        (("half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))", "half_unit.eq(0)"),),
+        "outputs",
+    ),
+    Mutant(
+        "requantise",
+        "zero point lost",
+        (("rounded + registers.zero_out", "rounded"),),
+        "two_groups",
+    ),
+    # Dead cycles: every value is right, and only the prediction notices.
+    Mutant(
+        "input_gather",
+        "a dead cycle between gathers",
+        (("~active | last_byte)", "~active)"),),
+        "gathers",
+        CYCLES,
+    ),
+    Mutant(
+        "ou_engine",
+        "a dead cycle between OUs",
+        (
+            (
+                "slots_ok = Signal()",
+                "slots_ok = Signal(); dead = Signal(); m.d.sync += dead.eq(self.ou_done)",
+            ),
+            ("slots_ok.eq(", "slots_ok.eq(~dead & "),
+            (
+                "~first_request | accumulate | (free >= per_ou)",
+                "(~first_request | accumulate | (free >= per_ou))",
+            ),
+        ),
+        "two_groups",
+        CYCLES,
+    ),
+    Mutant(
+        "reuse_merge",
+        "a dead cycle between groups",
+        (
+            (
+                "issue = Signal()",
+                "issue = Signal(); dead = Signal(); m.d.sync += dead.eq(self.i_headers.ready)",
+            ),
+            ("ready.eq(begun | (", "ready.eq(begun | (~dead & "),
+        ),
+        "merges",
+        CYCLES,
+    ),
+    Mutant(
+        "index_reader",
+        "a dead cycle from the last word to the first",
+        (
+            (
+                "running = Signal()",
+                (
+                    "running = Signal(); dead = Signal(); "
+                    "m.d.sync += dead.eq(read.en & (pointer == self.last))"
+                ),
+            ),
+            ("read.en.eq(running &", "read.en.eq(running & ~dead &"),
+            (
+                "with m.If(read.en):",
+                (
+                    "with m.If(self.o.ready):\n            m.d.sync += self.o.valid.eq(0)\n"
+                    "        with m.If(read.en):"
+                ),
+            ),
+        ),
+        "merges",
+        CYCLES,
+    ),
+    Mutant(
+        "requantise",
+        "outputs begin a cycle late",
+        (
+            (
+                "m.d.sync += waiting.eq(waiting + self.position_done",
+                (
+                    "late = Signal(); m.d.sync += late.eq(self.position_done)\n"
+                    "        m.d.sync += waiting.eq(waiting + late"
+                ),
+            ),
+        ),
+        "outputs",
+        CYCLES,
+    ),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_rtl_as_it_is_passes(layer):
+    assert differences(layer) == []
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_mutant_is_caught(monkeypatch, mutant):
+    apply(monkeypatch, mutant)
+    found = differences(mutant.layer)
+    if mutant.caught == CYCLES:
+        assert found == [CYCLES], f"{mutant}: a dead cycle must change the cycles and no value"
+    else:
+        assert VALUES in found
+
+
+def test_wordlines_that_no_row_uses_and_that_are_not_masked_are_caught(monkeypatch):
+    """Their cells are 0, so no code shows it: the requests do, in tests/test_ou_engine.py."""
+    what = "wordlines beyond the count not masked"
+    mutant = Mutant("ou_engine", what, (("r < vector.count", "1"),), "two_groups")
+    check = test_ou_engine.test_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle
+    check(8, 8)
+    apply(monkeypatch, mutant)
+    assert differences("two_groups") == []
+    monkeypatch.setattr(test_ou_engine, "OUEngine", prap_hw.engine.OUEngine)
+    with pytest.raises(AssertionError):
+        check(8, 8)
