@@ -22,11 +22,11 @@ FIRST_READ = 4
 segment's address and the segment register."""
 
 GATHER_LATENCY = 2
-"""Cycles from a vector's last byte read to its first request: the byte, then the vector's buffer."""
+"""Cycles from a vector's last byte read to its first request: the byte, the vector's buffer."""
 
 CONVERT_LATENCY = 6
-"""Cycles from a pattern's last request to its slot complete, the crossbar's latency not counted: one
-for the request register, three of shift-and-add, two of the store."""
+"""Cycles from a pattern's last request to its slot complete, the crossbar's latency not counted:
+one for the request register, three of shift-and-add, two of the store."""
 
 MERGE_LATENCY = 3
 """Cycles from a position's last merge step to its first accumulator read: shift, add, hand over."""
@@ -217,32 +217,34 @@ class _Walk:
         # A buffer is free in the cycle after its vector's last request.
         self.read_end = max(self.read_end, self.vectors[0]) + rows
         time = max(self.issue_end + 1, self.read_end + GATHER_LATENCY)
-        if accumulates:
-            time += requests
-        elif self.freed - self.reserved >= patterns + self.config.patterns_per_ou - 1:
-            # Every OU finds its slots free: no need to look at each.
-            self.reserved += patterns
-            time += requests
-        else:
-            time = self._ous(patterns, time)
-        self.issue_end = time - 1
+        if not accumulates:
+            time += self._wait_for_slots(patterns, time)
+        self.issue_end = time + requests - 1
         self.vectors.append(self.issue_end)
 
-    def _ous(self, patterns: int, time: int) -> int:
-        """Issue the requests of OUs that may have to wait for slots; returns the next free cycle.
+    def _wait_for_slots(self, patterns: int, time: int) -> int:
+        """Reserve the slots of a vector's patterns; returns how long its OUs wait, from ``time``.
 
         An OU in which patterns begin waits until as many slots are free as ever begin in one.
         """
         config = self.config
-        columns, width = patterns * config.columns_per_weight, config.columns_per_weight
+        most, width = config.patterns_per_ou, config.columns_per_weight
+        columns, opened, waited = patterns * width, 0, 0
         for first in range(0, columns, config.ou_cols):
+            while self.releases and self.releases[0][0] <= time:
+                self.freed += self.releases.popleft()[1]
+            if self.freed - self.reserved >= patterns - opened + most - 1:
+                break  # All OUs that are left find their slots free.
             end = min(first + config.ou_cols, columns)
-            opened = -(-end // width) - -(-first // width)
-            if opened:
-                while self.freed - self.reserved < config.patterns_per_ou:
+            opens = -(-end // width) - opened
+            if opens:
+                while self.freed - self.reserved < most:
                     at, slots = self.releases.popleft()
+                    waited += max(0, at - time)
                     time = max(time, at)
                     self.freed += slots
-                self.reserved += opened
+                self.reserved += opens
+                opened += opens
             time += -(-(end - first) // config.adcs) * config.digits
-        return time
+        self.reserved += patterns - opened
+        return waited
