@@ -427,6 +427,7 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
         stride=layer.stride,
         dilation=layer.dilation,
         pads=layer.pads,
+        conv_groups=layer.groups,
         zero_in=layer.in_zero,
         zero_out=layer.out_zero,
         clip_lo=layer.clip[0],

@@ -69,6 +69,8 @@ class LayerProgram:
         (vertical, horizontal), in pixels.
     pads
         (top, left, bottom, right), in pixels; the border holds ``zero_in``.
+    conv_groups
+        Groups of the convolution: an output has weights for channels / conv_groups inputs.
     zero_in, zero_out, clip_lo, clip_hi
         Codes 0 to 255: zero points of input and output, limits of the output.
     terms
@@ -118,6 +120,7 @@ class LayerProgram:
     stride: tuple[int, int]
     dilation: tuple[int, int]
     pads: tuple[int, int, int, int]
+    conv_groups: int = 1
     zero_in: int
     zero_out: int
     clip_lo: int
@@ -172,6 +175,12 @@ class LayerProgram:
         need(min(*self.in_shape, *self.out_shape, *self.kernel) >= 1, "a size is below 1")
         need(min(*self.stride, *self.dilation) >= 1, "stride and dilation must be at least 1")
         need(min(self.pads) >= 0, "pads must not be negative")
+        need(
+            self.conv_groups >= 1
+            and channels % self.conv_groups == 0
+            and outputs % self.conv_groups == 0,
+            f"conv_groups must divide channels and outputs, not {self.conv_groups!r}",
+        )
         for axis, (size, before, after) in enumerate(
             ((height, self.pads[0], self.pads[2]), (width, self.pads[1], self.pads[3]))
         ):
@@ -282,6 +291,12 @@ class LayerProgram:
         """Rows in use of each gather, int64 [gathers]."""
         starts = np.cumsum(self.gather_segments) - self.gather_segments
         return np.add.reduceat(self.segment_length.astype(np.int64), starts)
+
+    @property
+    def weight_count(self) -> int:
+        """Weights of the layer before any scheme: outputs * kernel positions * inputs of each."""
+        inputs = self.in_shape[2] // self.conv_groups
+        return self.out_shape[2] * self.kernel[0] * self.kernel[1] * inputs
 
     @property
     def positions(self) -> int:

@@ -270,6 +270,7 @@ def random_layer_program(
         "stride": stride,
         "dilation": dilation,
         "pads": pads,
+        "conv_groups": groups,
         "zero_in": zero_in,
         "zero_out": draw(0, 255),
         "clip_lo": (0, draw(0, 100))[draw(0, 1)],

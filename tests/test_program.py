@@ -292,6 +292,8 @@ CHECKS = [
     (edit("multiplier", 0, -32768), "a multiplier does not fit signed 16 bit"),
     (edit("shift", 0, 48), "a shift is not in 0 to 47"),
     (edit("shift", 0, -1), "a shift is not in 0 to 47"),
+    (lambda _: {"conv_groups": 0}, "conv_groups must divide channels and outputs, not 0"),
+    (lambda _: {"conv_groups": 4}, "conv_groups must divide channels and outputs, not 4"),
 ]  # fmt: skip
 
 
