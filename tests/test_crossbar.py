@@ -1,6 +1,7 @@
 """The emulated crossbar at its port."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ class Bench:
     def __init__(self, cfg: EngineConfig, seed: int, count: int, full: bool = False):
         self.cfg = cfg
         self.dut = EmulatedCrossbar(cfg)
-        self.layouts = self.dut.layouts
+        self.layouts: Any = self.dut.layouts
         draw = random.Random(seed)
         self.cells = {
             place: [
@@ -39,7 +40,8 @@ class Bench:
             place = draw.choice(PLACES)
             select = draw.randrange(cfg.ou_cols // cfg.adcs)
             digits = [1 if full else draw.randint(0, 1) for _ in range(cfg.ou_rows)]
-            fields = dict(zip(("crossbar", "row_block", "col_block"), place, strict=True))
+            names = "crossbar", "row_block", "col_block"
+            fields: dict[Any, Any] = dict(zip(names, place, strict=True))
             fields |= {"select": select, "digits": digits}
             self.requests.append(self.layouts.request.const(fields).as_bits())
             self.codes.append(

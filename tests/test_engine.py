@@ -132,7 +132,7 @@ def case(name: str) -> tuple[LayerProgram, EngineConfig, np.ndarray]:
     seed, sizes, options = CASES[name]
     rng = np.random.default_rng(seed)
     layer = random_layer_program(rng, **options)
-    base = {"crossbar_size": 32, "ou_rows": layer.ou_rows} | sizes
+    base: dict[str, Any] = {"crossbar_size": 32, "ou_rows": layer.ou_rows} | sizes
     config = engine_config_for([layer], EngineConfig(**base))
     return layer, config, random_codes(rng, layer, 2)
 
@@ -214,7 +214,7 @@ class Host:
     """Sources and sink of an engine that is driven cycle by cycle."""
 
     def __init__(self, layer, config, codes, engine=None):
-        self.dut = EmulatedEngine(config) if engine is None else engine
+        self.dut: Any = EmulatedEngine(config) if engine is None else engine
         self.image = layer_image(layer, config)
         data = padded_input(layer, codes).tolist()
         self.acts = [byte | (i == len(data) - 1) << 8 for i, byte in enumerate(data)]

@@ -1,6 +1,7 @@
 """Requantise: accumulators into output codes."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from refmodel.config import EngineConfig
 from tests.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
 
 
-def code(acc, bias, multiplier, shift, zero, low, high) -> int:
+def code(*values: int) -> int:
     """The formula, in Python's integers: halves towards plus infinity."""
+    acc, bias, multiplier, shift, zero, low, high = values
     rounded = (2 * (acc + bias) * multiplier + (1 << shift)) >> (shift + 1)
     return min(max(rounded + zero, low), high)
 
@@ -51,7 +53,7 @@ def run(cases, *, width=40, zero=0, low=0, high=255, gap=1, **options):
     layouts = dut.layouts
     words = []
     for number, (_, bias, multiplier, shift) in enumerate(cases[0]):
-        params = {"bias": bias, "multiplier": multiplier, "shift": shift}
+        params: dict[Any, int] = {"bias": bias, "multiplier": multiplier, "shift": shift}
         bits = layouts.params.const(params).as_bits()
         words.append({"space": Space.OUTPUT, "addr": number, "data": bits})
         # Words for other spaces are ignored.

@@ -2,23 +2,24 @@
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 
 from prap_hw.shift_add import ShiftAdd
 from refmodel.config import EngineConfig
-from tests.bench import Source, Watch, simulate
+from tests.bench import Agent, Source, Watch, simulate
 
-FIXED = {"slot": 0, "accumulate": 0, "final": 1, "lane": 0}
+FIXED: dict[Any, int] = {"slot": 0, "accumulate": 0, "final": 1, "lane": 0}
 
 
-class Output(Watch):
+class Output(Agent):
     """Sums of a stream without ready: (cycle, slot, sum, accumulate, final)."""
 
     def __init__(self, dut: ShiftAdd):
         self.layout = dut.layouts.psum
         self.signals = (dut.o.valid, dut.o.payload.as_value())
-        self.values = []
+        self.values: list[tuple[int, ...]] = []
 
     def see(self, cycle, *values):
         if values[0]:
@@ -172,7 +173,7 @@ def test_answers_and_meanings_meet_whatever_their_pauses(seed):
 
 def test_ready_follows_the_other_sides_valid():
     dut = ShiftAdd(EngineConfig(slots=16))
-    meaning = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
+    meaning: dict[Any, int] = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
     response = Source(dut.i_response, [dut.layouts.response.const([1] * 8).as_bits()], begin=3)
     pending = Source(dut.i_pending, [dut.layouts.pending.const(meaning).as_bits()], begin=6)
     ready = Watch(dut.i_response.ready), Watch(dut.i_pending.ready)
@@ -183,7 +184,7 @@ def test_ready_follows_the_other_sides_valid():
 
 def test_reset_empties_the_pipeline():
     dut = ShiftAdd(EngineConfig(slots=16))
-    meaning = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
+    meaning: dict[Any, int] = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
     response = Source(dut.i_response, [dut.layouts.response.const([1] * 8).as_bits()] * 6)
     pending = Source(dut.i_pending, [dut.layouts.pending.const(meaning).as_bits()] * 6)
     output = Output(dut)

@@ -47,6 +47,7 @@ def test_the_open_port_is_a_port_of_the_top_and_the_closed_one_is_not():
     for open_port in (False, True):
         text = engine_verilog(TINY_ENGINE, open_port=open_port)
         header = re.search(rf"^module {TOP[open_port]}\((.*?)\);", text, re.MULTILINE | re.DOTALL)
+        assert header
         ports = {port.strip() for port in header.group(1).split(",")}
         assert {"clk", "rst", "start", "busy", "i_load__payload", "o__valid"} <= ports
         assert ("crossbar__request__payload" in ports) == open_port
