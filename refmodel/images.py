@@ -4,11 +4,7 @@ Two kinds of file are read: ``.npz`` with the arrays ``x`` (images) and ``y`` (l
 format of MNIST, plain or gzipped, where images and labels are two files.
 """
 
-import gzip
-import io
 import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, prod
@@ -18,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refmodel.archive import Archive, DamagedError, gunzip
 from refmodel.errors import InputError
 
 LAYOUTS = ("auto", "nf", "nhw", "nhwc", "nchw")
@@ -257,21 +254,21 @@ def _read(path: Path) -> bytes:
     if content[:2] != b"\x1f\x8b":
         return content
     try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error, struct.error) as error:
+        return gunzip(content)
+    except DamagedError as error:
         raise InputError(f"expected a whole gzip file, found: {error}, in {path}") from error
 
 
 def _npz(content: bytes, path: Path) -> tuple[NDArray, NDArray | None]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            if "x" not in arrays:
-                found = ", ".join(arrays) or "none"
-                raise InputError(f"expected the array x, found {found}, in {path}")
-            return arrays["x"], arrays.get("y")
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        found = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"expected an .npz of plain arrays, found: {found}, in {path}") from error
+        archive = Archive(content)
+        if "x.npy" not in archive.names:
+            found = ", ".join(name.removesuffix(".npy") for name in archive.names) or "none"
+            raise InputError(f"expected the array x, found {found[:200]!s}, in {path}")
+        x = archive.array("x.npy")
+        return x, archive.array("y.npy") if "y.npy" in archive.names else None
+    except DamagedError as error:
+        raise InputError(f"expected an .npz of plain arrays, found: {error}, in {path}") from error
 
 
 def _idx(content: bytes, path: Path) -> NDArray:

@@ -9,17 +9,20 @@ them by ``prap_hw.load``, so a program depends on the OU's rows and on nothing e
 import hashlib
 import io
 import json
+import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from refmodel.archive import Archive, DamagedError
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE
 from refmodel.errors import InputError
+from refmodel.program_check import MOST_CODES, check_program, layer_fields
 
 FORMAT = "prap-program"
 VERSION = 1
@@ -87,7 +90,7 @@ class LayerProgram:
     group_kept, group_first_output, group_outputs
         Per group: slots that it fills; outputs that it touches.
     group_write
-        Per group: 1 where it is the first to touch its outputs, so that it writes instead of adding.
+        Per group: 1 where it is the first to touch its outputs: it writes instead of adding.
     group_gathers
         Per group: number of gathers.
     gather_base
@@ -173,6 +176,11 @@ class LayerProgram:
         outputs = self.out_shape[2]
         positions = self.kernel[0] * self.kernel[1]
         need(min(*self.in_shape, *self.out_shape, *self.kernel) >= 1, "a size is below 1")
+        padded = (height + self.pads[0] + self.pads[2], width + self.pads[1] + self.pads[3])
+        for sizes in (self.in_shape, self.out_shape, (*padded, channels)):
+            need(prod(sizes) <= MOST_CODES, f"a tensor has more than {MOST_CODES} codes")
+        for name in ("bias", "multiplier", "shift"):
+            need(getattr(self, name).shape == (outputs,), f"{name} must have {outputs} entries")
         need(min(*self.stride, *self.dilation) >= 1, "stride and dilation must be at least 1")
         need(min(self.pads) >= 0, "pads must not be negative")
         need(
@@ -222,7 +230,7 @@ class LayerProgram:
         )
         need(int(self.segment_length.min()) >= 1, "a segment is empty")
         owner = np.repeat(np.arange(gathers), self.gather_segments)
-        first = self.gather_base[owner] + self.segment_channel
+        first = self.gather_base[owner].astype(np.int64) + self.segment_channel
         need(
             int(first.min()) >= 0 and int((first + self.segment_length).max()) <= channels,
             "a segment reads channels that the input does not have",
@@ -231,7 +239,8 @@ class LayerProgram:
         need(int(rows.max()) <= self.ou_rows, "a gather has more rows than the OU")
         need(
             int(self.group_first_output.min()) >= 0
-            and int((self.group_first_output + self.group_outputs).max()) <= outputs
+            and int((self.group_first_output.astype(np.int64) + self.group_outputs).max())
+            <= outputs
             and int(self.group_outputs.min()) >= 1,
             "a group touches outputs that the layer does not have",
         )
@@ -278,8 +287,6 @@ class LayerProgram:
             else:
                 need(bool((written[block] == 1).all()), f"group {g} adds to unwritten outputs")
         need(bool((written == 1).all()), "an output is not written exactly once")
-        for name in ("bias", "multiplier", "shift"):
-            need(getattr(self, name).shape == (outputs,), f"{name} must have {outputs} entries")
         need(
             bool((np.abs(self.multiplier.astype(np.int64)) <= 32767).all()),
             "a multiplier does not fit signed 16 bit",
@@ -490,26 +497,22 @@ class Program:
         """
         path = Path(path)
         try:
-            with zipfile.ZipFile(path) as archive:
-                header = json.loads(archive.read("header.json"))
-                arrays = {
-                    name.removesuffix(".npy"): np.lib.format.read_array(
-                        io.BytesIO(archive.read(name)), allow_pickle=False
-                    )
-                    for name in archive.namelist()
-                    if name.endswith(".npy")
-                }
+            content = path.read_bytes()
         except FileNotFoundError:
             raise InputError(f"expected a program file, found nothing at {path}") from None
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            KeyError,
-            ValueError,
-            OSError,
-            EOFError,
-            RuntimeError,
-        ):
+        except OSError as error:
+            raise InputError(
+                f"expected a readable program file, found: {error.strerror}, at {path}"
+            ) from None
+        try:
+            archive = Archive(content)
+            header = _json(archive.read("header.json"))
+            arrays = {
+                name.removesuffix(".npy"): archive.array(name)
+                for name in archive.names
+                if name.endswith(".npy")
+            }
+        except (DamagedError, ValueError):
             raise InputError(
                 f"expected a whole program file, found a damaged one: {path}"
             ) from None
@@ -527,14 +530,27 @@ class Program:
                 f"{path} was altered"
             )
         try:
-            return cls._from_body(body, arrays)
+            program = cls._from_body(body, arrays)
+            check_program(program)
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise InputError(f"expected a well-formed program, found {error!r} in {path}") from None
+            found = repr(error)[:200]
+            raise InputError(f"expected a well-formed program, found {found} in {path}") from None
+        except InputError as error:
+            raise InputError(f"expected a well-formed program, found {error}, in {path}") from None
+        return program
 
     @classmethod
     def _from_body(cls, body: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
         layers = []
         for i, entry in enumerate(body["layers"]):
+            layer_fields(LayerProgram, entry, f"layer {i}")
+            for name, dtype in _LAYER_ARRAYS.items():
+                found, axes = arrays[f"layer{i}.{name}"], 2 if name == "weights" else 1
+                if found.dtype != dtype or found.ndim != axes:
+                    raise InputError(
+                        f"layer {i}: expected {name} as {np.dtype(dtype)} with {axes} axes, "
+                        f"found {found.dtype} with {found.ndim}"
+                    )
             values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()
             }
@@ -544,7 +560,7 @@ class Program:
         for entry in body["steps"]:
             params = {
                 key: arrays[value["array"]]
-                if isinstance(value, dict) and "array" in value
+                if isinstance(value, dict) and isinstance(value.get("array"), str)
                 else value
                 for key, value in entry["params"].items()
             }
@@ -565,6 +581,17 @@ class Program:
             preprocess=body["preprocess"],
             about=body["about"],
         )
+
+
+def _json(text: bytes) -> Any:
+    """Read JSON that is not nested deeper than a header is; ValueError otherwise."""
+    depth = deepest = 0
+    for byte in re.findall(rb"[\[{\]}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > 50:
+        raise ValueError("nested too deep")
+    return json.loads(text)
 
 
 def _digest(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
