@@ -216,7 +216,7 @@ def check(model: World, groups, of_position) -> None:
     assert model.merged == sum(len(group.words) * len(group.words[0]) for group in groups)
 
 
-def random_groups(draw, count, *, terms, identity=False, outputs=16, positions=1, kept=6):
+def random_groups(draw, count, *, terms, identity=False, outputs=16, positions=1, kept=12):
     """Groups of one position whose first one writes all outputs; the others touch some."""
     groups = []
     for _ in range(positions):
