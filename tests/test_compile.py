@@ -176,14 +176,32 @@ SIZES = [
 @pytest.mark.parametrize("ou_rows", [4, 8, 9, 16])
 @pytest.mark.parametrize(
     ("scheme", "channels", "positions"),
-    [("dense", 1, 1), ("prap", 1, 8), ("prap", 2, 4), ("prap", 4, 2), ("prap", 12, 3)],
+    [
+        ("dense", 1, 1),
+        ("structured", 1, 1),
+        ("orc", 1, 1),
+        ("shape", 1, 8),
+        ("shape", 4, 2),
+        ("identical", 1, 1),
+        ("identical", 8, 1),
+        ("structured+identical", 1, 1),
+        ("structured+identical", 8, 1),
+        ("similar", 1, 1),
+        ("similar", 2, 1),
+        ("prap", 1, 8),
+        ("prap", 2, 4),
+        ("prap", 4, 2),
+        ("prap", 12, 3),
+    ],
 )
 @pytest.mark.parametrize(("size", "groups", "changes"), SIZES)
 def test_program_is_its_mapping(size, groups, changes, scheme, channels, positions, ou_rows):
     rng = np.random.default_rng([*size, groups, channels, ou_rows])
     weight = rng.normal(0, 1, size).astype(np.float32)
     layer = matrix_layer(rng, weight=weight, groups=groups, **changes)
-    setting = LayerSetting(scheme=scheme, channels=channels, positions=positions, keep=0.4)
+    setting = LayerSetting(
+        scheme=scheme, channels=channels, positions=positions, keep=0.4, structure_keep=0.7
+    )
     mapping = map_layer(weight, groups, scheme, setting, ou_rows)
     program = compile_layer(layer, mapping, ou_rows)
     assert (program.effective_weights() == spread(layer, mapping.weight_q8)).all()

@@ -108,6 +108,85 @@ def test_a_worked_map_is_reproduced(tmp_path):
     assert report.failures == (("fc", reason),)
 
 
+SIMILAR = golden_cases.similar_map
+IDENTICAL = golden_cases.identical_map
+
+
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [
+        ("similar_map", lambda codes, c, keep: MAP(codes, np.ones_like(codes, np.uint8), c, keep)),
+        ("similar_map", lambda codes, c, keep: SIMILAR(codes, c, keep * 0.9)),
+        ("identical_map", lambda codes, c, t, **skip: IDENTICAL(codes, c, t)),
+        ("identical_map", lambda codes, c, t, **skip: IDENTICAL(codes, c, t / 2, **skip)),
+        ("structure_mask", lambda weight, keep: golden_cases.orc_mask(weight, keep)),
+        ("orc_mask", lambda weight, keep: golden_cases.structure_mask(weight, keep)),
+    ],
+    ids=["walk", "similar-keep", "zero-channels", "threshold", "structure", "orc"],
+)
+def test_other_mutants_fail_published_cases(monkeypatch, name, mutant):
+    original = getattr(golden_cases, name)
+    monkeypatch.setattr(golden_cases, name, mutant)
+    assert check_folder(FEW).failures
+    monkeypatch.setattr(golden_cases, name, original)
+    assert not check_folder(FEW).failures
+
+
+# One group of two channels: [127, 42] is 85 from the kept [127, 127], at most T = 169; zero is
+# dropped.
+IDENTICAL_WEIGHTS = np.array([[127, 127], [127, 42], [0, 0]], np.float32)[:, :, None, None]
+IDENTICAL_TABLE = np.array([[[1, 0], [2, -1], [-1, 0]]] * 2, np.int16)
+IDENTICAL_CASE = {
+    "function": "pattern_value_identical_translate",
+    "args": {"channel_number": 2, "threshold": 0.34},
+    "outputs": ["map_table", "derived_map_table_fixed_target", "reuse_ratio"],
+}
+
+
+@pytest.mark.parametrize("published", [0, 7], ids=["zeros", "wrong"])
+@pytest.mark.parametrize("first_only", [False, True], ids=["all", "first"])
+def test_a_derived_map_is_the_rule_and_may_be_of_first_channels_only(
+    tmp_path, published, first_only
+):
+    table = IDENTICAL_TABLE.copy()
+    if first_only:
+        table[1, :2] = 0
+    arrays = {
+        "weights": IDENTICAL_WEIGHTS,
+        "map_table": table * 0 + published,
+        "derived_map_table_fixed_target": table,
+        "reuse_ratio": np.array(2 / 3),
+    }
+    folder = write(tmp_path, case("a", **IDENTICAL_CASE), **arrays)
+    assert check_folder(folder).lines() == ["1 of 1 cases reproduced"]
+    table[0, 0, 1] = 2
+    folder = write(tmp_path, case("a", **IDENTICAL_CASE), **arrays)
+    assert check_folder(folder).reproduced == 0
+
+
+def test_a_map_that_is_blank_beyond_its_first_channels_has_its_end_mark(tmp_path):
+    table = IDENTICAL_TABLE.copy()
+    table[1] = 0
+    entry = case("a", **IDENTICAL_CASE | {"outputs": ["derived_map_table_fixed_target"]})
+    arrays = {"weights": IDENTICAL_WEIGHTS, "derived_map_table_fixed_target": table}
+    assert check_folder(write(tmp_path, entry, **arrays)).reproduced == 0
+
+
+def test_a_derived_mask_is_the_rule(tmp_path):
+    weights = np.array([[4, 1, 2, 3], [1, 2, 3, 4]], np.float32)
+    rule = np.array([[1, 0, 0, 1], [0, 0, 1, 1]], np.uint8)
+    entry = case(
+        "a",
+        function="get_ORC_mask",
+        args={"keep_ratio": 0.5},
+        outputs=["derived_mask_rowwise_topk", "mask"],
+    )
+    arrays = {"weights": weights, "mask": rule * 0, "derived_mask_rowwise_topk": rule}
+    assert check_folder(write(tmp_path, entry, **arrays)).reproduced == 1
+    arrays["derived_mask_rowwise_topk"] = rule[::-1]
+    assert check_folder(write(tmp_path, entry, **arrays)).reproduced == 0
+
+
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [

@@ -1,4 +1,4 @@
-"""Rule 3: shape masks."""
+"""Rules 1 to 3: masks."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from refmodel import prune
-from refmodel.prune import shape_mask
+from refmodel.prune import orc_mask, shape_mask, structure_mask
 
 SEEDS = range(12)
 
@@ -263,3 +263,114 @@ def test_mutant_eight_of_nine_ordered_like_the_others_is_found(monkeypatch):
 def test_bad_arguments_are_refused(error, message, weight, arguments):
     with pytest.raises(error, match=message):
         shape_mask(weight, **({"channels": 1, "positions": 8} | arguments))
+
+
+# Rules 1 and 2
+
+
+def slow_structure(weight, keep):
+    """Rule 1 from its text, in exact fractions of the grid of 2^-60."""
+    outputs, inputs, height, width = weight.shape
+    places = [(o, h, w) for o in range(outputs) for h in range(height) for w in range(width)]
+    importance = [
+        sum(abs(int(float(weight[o, i, h, w]) * 2.0**60)) for o, h, w in places)
+        for i in range(inputs)
+    ]
+    ranked = sorted(range(inputs), key=lambda i: (-importance[i], i))
+    mask = np.zeros(weight.shape, np.uint8)
+    for i in ranked[: int(inputs * keep)]:
+        mask[:, i] = 1
+    return mask
+
+
+def slow_orc(weight, keep):
+    """Rule 2 from its text."""
+    mask = np.zeros(weight.shape, np.uint8)
+    for output in range(len(weight)):
+        flat = [abs(value) for value in weight[output].reshape(-1).tolist()]
+        ranked = sorted(range(len(flat)), key=lambda i: (-flat[i], i))
+        mask[output].reshape(-1)[ranked[: int(len(flat) * keep)]] = 1
+    return mask
+
+
+SHAPES = [(9, 7, 3, 3), (5, 20, 1, 1), (4, 3, 5, 5), (3, 2, 2, 7), (6, 1, 3, 3)]
+KEEPS = [0.0, 0.05, 0.2, 0.65, 0.75, 1.0]
+RULES = [(structure_mask, slow_structure), (orc_mask, slow_orc)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("rule", RULES, ids=["structure", "orc"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_channels_and_weights_are_kept_as_the_text_says(rule, shape, seed):
+    weight = random_weight(seed, shape)
+    for keep in KEEPS:
+        found = rule[0](weight, keep)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, rule[1](weight, keep))
+
+
+def test_of_equal_channels_the_lower_is_kept():
+    weight = np.array([[3, -5, 3], [0, 0, 0]], np.float32)[:, :, None, None]
+    # int(3 * 0.7) = 2 channels: sum 5, and of two sums of 3 the first.
+    assert structure_mask(weight, 0.7)[:, :, 0, 0].tolist() == [[1, 1, 0]] * 2
+
+
+def test_of_equal_weights_the_first_are_kept():
+    weight = np.array([[1, -2, 2, 1], [5, 5, 5, 5]], np.float32)[:, :, None, None]
+    # int(4 * 0.8) = 3 weights of each output.
+    assert orc_mask(weight, 0.8)[:, :, 0, 0].tolist() == [[1, 1, 1, 0], [1, 1, 1, 0]]
+
+
+def test_every_output_of_a_fully_connected_layer_keeps_its_own_largest():
+    # The published program sorts the second row wrongly.
+    weight = np.array([[4, 1, 2, 3], [1, 2, 3, 4]], np.float32)[:, :, None, None]
+    assert orc_mask(weight, 0.5)[:, :, 0, 0].tolist() == [[1, 0, 0, 1], [0, 0, 1, 1]]
+
+
+def test_blocks_of_outputs_do_not_matter(monkeypatch):
+    weight = random_weight(1, (20, 9, 3, 3))
+    whole = orc_mask(weight, 0.3)
+    monkeypatch.setattr(prune, "_BLOCK", 1)
+    assert np.array_equal(orc_mask(weight, 0.3), whole)
+
+
+def rule_differs(rule) -> bool:
+    return not all(
+        np.array_equal(rule[0](random_weight(seed, shape), 0.4),
+                       rule[1](random_weight(seed, shape), 0.4))
+        for shape in SHAPES
+        for seed in SEEDS
+    )  # fmt: skip
+
+
+class LastFilled:
+    """Numpy with a running sum that starts from the end: the last of equal weights are kept."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    @staticmethod
+    def cumsum(values, axis, dtype):
+        return np.flip(np.cumsum(np.flip(values, axis), axis, dtype), axis)
+
+
+@pytest.mark.parametrize(
+    ("rule", "mutant"),
+    [(RULES[0], LastSorted), (RULES[1], LastFilled)],
+    ids=["structure", "orc"],
+)
+def test_mutant_ties_taken_from_the_end_are_found(monkeypatch, rule, mutant):
+    assert not rule_differs(rule)
+    monkeypatch.setattr(prune, "np", mutant())
+    assert rule_differs(rule)
+
+
+@pytest.mark.parametrize("rule", [structure_mask, orc_mask], ids=["structure", "orc"])
+def test_bad_shares_are_refused(rule):
+    weight = kernels([0] * 9)
+    with pytest.raises(ValueError, match=r"keep must be 0 to 1, not 1\.5"):
+        rule(weight, 1.5)
+    with pytest.raises(TypeError, match="keep must be a number, not '1'"):
+        rule(weight, "1")
+    with pytest.raises(TypeError, match="weight must be a float32 array, not 'float64'"):
+        rule(weight.astype(float), 0.5)

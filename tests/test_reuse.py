@@ -1,4 +1,4 @@
-"""Quantisation and rule 7."""
+"""Quantisation and rules 4 to 7."""
 
 import math
 
@@ -11,9 +11,11 @@ from refmodel.reuse import (
     DENSE_LEVELS,
     SIMILAR_LEVELS,
     ReuseMap,
+    identical_map,
     nearest_exponent,
     prap_map,
     quantise,
+    similar_map,
     weight_scale,
 )
 
@@ -30,11 +32,12 @@ def ones(codes: np.ndarray) -> np.ndarray:
     return np.ones(codes.shape, np.uint8)
 
 
-def slow_map(codes, mask, channels, keep, *, shaped=True):
+def slow_map(codes, mask, channels, keep, *, shaped=True, in_place=False):
     """Rule 7 from its text, one pattern and one candidate at a time, in Python integers.
 
-    With ``shaped`` off the pattern is compared as its own mask leaves it, which is the mistake that
-    the text warns of.
+    With ``in_place`` the walk rounds patterns where they lie, as published rule 6 seems to do. With
+    ``shaped`` off the pattern is compared as its own mask leaves it, which is the mistake that the
+    text warns of.
     """
     outputs, inputs = codes.shape[:2]
     target, exponent, kept_count, orders = [], [], [], []
@@ -48,6 +51,8 @@ def slow_map(codes, mask, channels, keep, *, shaped=True):
         for o in order[: int(outputs * keep)]:
             y = [round(v / 256) * 256 for v in own[o]]
             if not any(y):
+                if in_place:
+                    norm[o] = 0
                 break
             kept.append((o, y))
         to = {o: (o, 0) for o, _ in kept}
@@ -262,6 +267,170 @@ def test_exponents_are_the_rounded_logarithm():
     assert nearest_exponent(np.zeros(1, np.float32)).tolist() == [-8]
 
 
+# Rule 6
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_similar_patterns_are_those_of_rule_7_with_nothing_masked(case, seed):
+    codes, _ = random_layer(seed, case)
+    found = similar_map(codes, case[1], case[3])
+    assert same(found, slow_map(codes, ones(codes), case[1], case[3], in_place=True))
+
+
+def test_similar_drops_the_pattern_that_ends_the_walk():
+    # 128 / 256 rounds to 0 and ends the walk; [100] is reused, times 2^-1, as rule 7 does [128].
+    codes = layer([300], [128], [100])
+    found = similar_map(codes, 1, 1.0)
+    assert found.target.tolist() == [[0, -1, 0]]
+    assert prap_map(codes, ones(codes), 1, 1.0).target.tolist() == [[0, 0, 0]]
+
+
+def test_mutant_similar_that_keeps_comparing_it_is_found():
+    layers = [(random_layer(seed, case)[0], case) for case in CASES for seed in SEEDS]
+    assert not all(
+        same(prap_map(codes, ones(codes), case[1], case[3]),
+             slow_map(codes, ones(codes), case[1], case[3], in_place=True))
+        for codes, case in layers
+    )  # fmt: skip
+
+
+# Rules 4 and 5
+
+
+def slow_identical(codes, channels, threshold, *, skip=False):
+    """Rule 4 from its text, one pattern and one candidate at a time, in Python integers."""
+    outputs, inputs = codes.shape[:2]
+    target, kept_count, orders = [], [], []
+    for start in range(0, inputs, channels):
+        q = [codes[o, start : start + channels].reshape(-1).tolist() for o in range(outputs)]
+        norm = [sum(map(abs, q[o])) for o in range(outputs)]
+        order = sorted(range(outputs), key=lambda o: (-norm[o], o))
+        if skip and not any(norm):
+            orders.append(order)
+            kept_count.append(0)
+            target.append([-1] * outputs)
+            continue
+        limit = norm[order[int(outputs * threshold)]]
+        kept, to = [order[0]], {order[0]: order[0]}
+        for o in order[1:]:
+            distance = [sum(abs(a - b) for a, b in zip(q[o], q[j], strict=True)) for j in kept]
+            distance.append(norm[o])
+            nearest = distance.index(min(distance))
+            if distance[nearest] > limit:
+                kept.append(o)
+                to[o] = o
+            else:
+                to[o] = kept[nearest] if nearest < len(kept) else -1
+        orders.append(kept + [o for o in order if o not in kept])
+        kept_count.append(len(kept))
+        target.append([to[o] for o in range(outputs)])
+    return orders, kept_count, target, np.zeros((len(target), outputs)).tolist()
+
+
+IDENTICAL_CASES = [
+    ((12, 4, 3, 3), 1, 0.75),
+    ((40, 3, 3, 3), 1, 0.5),
+    ((16, 5, 3, 3), 2, 0.25),
+    ((9, 2, 5, 5), 1, 0.6),
+    ((30, 20, 1, 1), 8, 0.75),
+    ((30, 3, 1, 1), 1, 0.5),
+    ((6, 4, 3, 3), 4, 0.0),
+    ((1, 4, 3, 3), 1, 0.9),
+]
+
+
+def random_codes(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw 8-bit codes: by seed modulo 3 plain, coarse, or with channels of zeros and copies."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(-127, 128, shape)
+    if seed % 3 == 1:
+        codes = rng.integers(-2, 3, shape)
+    if seed % 3 == 2:
+        codes = codes[rng.integers(0, shape[0], shape[0])]
+        codes[:, rng.random(shape[1]) < 0.5] = 0
+    return codes.astype(np.int16)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("skip", [False, True], ids=["all", "skip"])
+@pytest.mark.parametrize("case", IDENTICAL_CASES, ids=str)
+def test_every_pattern_is_matched_as_the_text_says(case, skip, seed):
+    shape, channels, threshold = case
+    codes = random_codes(seed, shape)
+    found = identical_map(codes, channels, threshold, skip_zero_groups=skip)
+    assert same(found, slow_identical(codes, channels, threshold, skip=skip))
+    assert found.kept + found.reused + found.dropped == found.patterns
+
+
+@pytest.mark.parametrize("head", [1, 2, 7])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_blocks_of_patterns_do_not_matter(monkeypatch, head, seed):
+    codes = random_codes(seed, (60, 3, 1, 1))
+    monkeypatch.setattr(reuse, "_HEAD", head)
+    monkeypatch.setattr(reuse, "_BLOCK", 1)
+    assert same(identical_map(codes, 3, 0.75), slow_identical(codes, 3, 0.75))
+
+
+def test_long_patterns_are_compared_exactly():
+    # 300 rows of 254 are beyond 16 bits.
+    rng = np.random.default_rng(2)
+    codes = rng.choice([-127, 127], (12, 300, 1, 1)).astype(np.int16)
+    codes[rng.random(codes.shape) < 0.5] = 0
+    assert same(identical_map(codes, 300, 0.6), slow_identical(codes, 300, 0.6))
+
+
+def test_a_worked_identical_group():
+    # The example of the docstring, in another order: T = 5.
+    found = identical_map(layer([1], [8], [9], [5]), 1, 0.5)
+    assert found.order.tolist() == [[2, 1, 3, 0]]
+    assert found.target.tolist() == [[-1, 2, 2, 2]]
+    assert (found.kept, found.reused, found.dropped) == (1, 2, 1)
+    assert found.map_table().tolist() == [[[1, 2], [3, 2], [0, -1], [-1, 0]]]
+
+
+def test_ties_of_rule_4():
+    # As far from the kept [4, 4] as from zero: the kept one comes first, and 4 is at most T = 4.
+    assert identical_map(layer([4, 4], [4, 0]), 2, 0.5).target.tolist() == [[0, 0]]
+    # T = 6: [0, 6] is 12 from [6, 0] and 6 from zero; [3, 3] is 6 from either.
+    codes = layer([6, 0], [0, 6], [3, 3], [6, 0])
+    assert identical_map(codes, 2, 0.5).target.tolist() == [[0, -1, 0, 0]]
+    # T = 5: [6, 1] and [1, 6] are 10 apart and both kept; [3, 3] is 5 from either.
+    codes = layer([6, 1], [1, 6], [3, 3], [5, 0])
+    assert identical_map(codes, 2, 0.75).target.tolist() == [[0, 1, 0, 0]]
+
+
+def test_a_group_of_zeros_keeps_its_first_or_is_skipped():
+    codes = layer([0, 3], [0, 3], [0, 0])
+    found = identical_map(codes, 1, 0.5)
+    assert found.target.tolist() == [[0, 0, 0], [0, 0, -1]]
+    assert found.reuse_ratio == 4 / 6
+    skipped = identical_map(codes, 1, 0.5, skip_zero_groups=True)
+    assert skipped.target.tolist() == [[-1, -1, -1], [0, 0, -1]]
+    assert (skipped.patterns, skipped.kept, skipped.reused, skipped.dropped) == (3, 1, 1, 1)
+    assert skipped.reuse_ratio == 2 / 3
+    assert skipped.map_table()[0].tolist() == [[-1, 0], [0, 0], [0, 0]]
+    assert not skipped.mask[:, 0].any()
+
+
+def identical_differs() -> bool:
+    return not all(
+        same(identical_map(codes, case[1], case[2]), slow_identical(codes, case[1], case[2]))
+        for case in IDENTICAL_CASES
+        for codes in (random_codes(seed, case[0]) for seed in SEEDS)
+    )
+
+
+def test_identical_refuses_bad_arguments():
+    codes = layer([1], [2])
+    with pytest.raises(ValueError, match="threshold must be below 1, not 1"):
+        identical_map(codes, 1, 1.0)
+    with pytest.raises(ValueError, match=r"threshold must be 0 to 1, not -0\.5"):
+        identical_map(codes, 1, -0.5)
+    with pytest.raises(ValueError, match="channels must be at least 1, not 0"):
+        identical_map(codes, 0, 0.5)
+
+
 def differs_somewhere(**options) -> bool:
     """Whether the map, as it is patched, differs from the (changed) text on some layer."""
     return not all(
@@ -370,3 +539,14 @@ def test_bad_arguments_are_refused():
         prap_map(codes, ones(codes), 0, 0.5)
     with pytest.raises(ValueError, match=r"keep must be 0 to 1, not 1\.5"):
         prap_map(codes, ones(codes), 1, 1.5)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [{"argsort": last_sorted}, {"argmin": last_least}, {"tril": lambda a, k: np.triu(a, -k)}],
+    ids=["unstable-sort", "last-of-equal-distances", "kept-from-the-end"],
+)
+def test_mutant_identical_ties_taken_otherwise_are_found(monkeypatch, functions):
+    assert not identical_differs()
+    monkeypatch.setattr(reuse, "np", Numpy(**functions))
+    assert identical_differs()

@@ -64,7 +64,7 @@ def map_channels(
     for group, part in enumerate(conv_groups(outputs, len(channels))):
         kept = channels[group]
         rows = height * width * len(kept)
-        flat = codes[part].transpose(0, 2, 3, 1)[..., kept].reshape(-1, rows).astype(np.int8)
+        flat = codes[part].transpose(0, 2, 3, 1)[..., kept].reshape(part.stop - part.start, rows)
         position, place = np.divmod(np.arange(rows), max(1, len(kept)))
         offsets = np.stack([position, kept[place]], axis=1).astype(np.int32)
         parts.extend(
@@ -75,7 +75,7 @@ def map_channels(
                 outputs=part.stop - part.start,
                 shapes=(offsets[start : start + ou_rows],),
                 shape_of=np.zeros(part.stop - part.start, np.int32),
-                values=flat[:, start : start + ou_rows],
+                values=flat[:, start : start + ou_rows].astype(np.int8),
             )
             for start in range(0, rows, ou_rows)
         )
