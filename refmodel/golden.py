@@ -155,6 +155,13 @@ def _blocks(layer: LayerProgram) -> list[_Block]:
     return _decoded[layer]
 
 
+def nonzero_weights(layer: LayerProgram) -> int:
+    """Count the effective weights that are not 0."""
+    # Not kept: a large network's decoded weights are worth their memory only for inference.
+    blocks = _decoded.get(layer) or _decode(layer)
+    return sum(int(np.count_nonzero(block.weights)) for block in blocks)
+
+
 def _decode(layer: LayerProgram) -> list[_Block]:
     columns = gather_columns(layer)
     gather = np.repeat(np.arange(len(columns)), layer.gather_patterns)
