@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from refmodel.errors import InputError
-from refmodel.prune import shape_mask
-from refmodel.reuse import DENSE_LEVELS, SIMILAR_LEVELS, prap_map, quantise
+from refmodel.prune import orc_mask, shape_mask, structure_mask
+from refmodel.reuse import (
+    DENSE_LEVELS,
+    SIMILAR_LEVELS,
+    identical_map,
+    prap_map,
+    quantise,
+    similar_map,
+)
 from refmodel.schemes import (
     SCHEMES,
     LayerMapping,
@@ -120,6 +127,276 @@ def test_prap_weights_are_those_of_rules_3_and_7(case, seed):
     assert mapping.patterns == -(-shape[1] // setting.channels) * shape[0]
     assert mapping.reuse_ratio == (counts[1] + counts[2]) / mapping.patterns
     assert mapping.scheme == "prap"
+
+
+# Every scheme on every kind of layer
+
+SIZES = [
+    ((16, 5, 3, 3), 1),
+    ((24, 3, 3, 3), 3),
+    ((8, 1, 3, 3), 8),
+    ((9, 2, 5, 5), 1),
+    ((10, 3, 4, 4), 2),
+    ((6, 2, 7, 7), 1),
+    ((8, 3, 1, 3), 1),
+    ((12, 21, 1, 1), 1),
+]
+
+
+def settings_of(scheme: str) -> list[LayerSetting]:
+    """Settings that apply a scheme: group sizes that do and do not divide the channels."""
+    return [
+        LayerSetting(
+            scheme=scheme,
+            channels=channels,
+            positions=positions,
+            keep=keep,
+            structure_keep=0.7,
+            recover=False,
+        )
+        for channels, positions, keep in [(1, 8, 0.6), (2, 4, 0.3), (8, 2, 0.45)]
+    ]
+
+
+@pytest.mark.parametrize("rows", [4, 8, 9])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_patterns_of_every_scheme_decode_to_its_effective_weights(size, scheme, rows):
+    shape, groups = size
+    for seed in SEEDS:
+        weight = random_weight(seed, shape)
+        for setting in settings_of(scheme):
+            mapping = map_layer(weight, groups, scheme, setting, rows)
+            assert mapping.scheme == scheme
+            assert np.array_equal(decode(mapping, shape, groups), mapping.weight_q8)
+            assert mapping.mask is not None
+            assert not mapping.weight_q8[mapping.mask == 0].any()
+            assert sum(group.kept for group in mapping.groups) == mapping.kept
+            assert mapping.kept + mapping.reused + mapping.dropped == mapping.patterns
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_scheme_that_is_not_applied_is_dense(size, scheme):
+    weight = random_weight(0, size[0])
+    found = map_layer(weight, size[1], scheme, LayerSetting(scheme=scheme, keep=1.0))
+    assert found.scheme == "dense"
+    dense = map_layer(weight, size[1], "dense")
+    assert np.array_equal(found.weight_q8, dense.weight_q8)
+    assert np.array_equal(dense.weight_q8, quantise(weight, DENSE_LEVELS).astype(np.int64) * 256)
+
+
+def expected_weights(scheme, weight, setting, rows):
+    """Effective weights straight from masks and maps, and kept, reused, dropped."""
+    codes = quantise(weight, DENSE_LEVELS).astype(np.int64)
+    inputs = weight.shape[1]
+    of_group = np.arange(inputs) // setting.channels
+    fine = np.rint(quantise(weight, SIMILAR_LEVELS) / 256).astype(np.int64)
+    chunks = -(-np.count_nonzero(orc_mask(weight, setting.keep)[0]) // rows) * len(weight)
+    if scheme == "orc":
+        return codes * orc_mask(weight, setting.keep) * 256, (chunks, 0, 0)
+    if scheme == "structured":
+        mask = structure_mask(weight, setting.keep)
+        return codes * mask * 256, (-(-np.count_nonzero(mask[0]) // rows) * len(weight), 0, 0)
+    if scheme == "shape":
+        mask = shape_mask(weight, setting.channels, setting.positions, rows=rows)
+        return codes * mask * 256, ((of_group[-1] + 1) * len(weight), 0, 0)
+    if scheme == "similar":
+        found = similar_map(quantise(weight, SIMILAR_LEVELS), setting.channels, setting.keep)
+        values = fine
+    else:
+        if scheme == "structured+identical":
+            codes *= structure_mask(weight, setting.structure_keep)
+        found = identical_map(
+            codes.astype(np.int16),
+            setting.channels,
+            setting.keep,
+            skip_zero_groups=scheme != "identical" and setting.channels == 1,
+        )
+        values = codes
+    result = np.zeros(weight.shape, np.int64)
+    for channel in range(inputs):
+        for output, target in enumerate(found.target[of_group[channel]]):
+            if target >= 0:
+                k = float(found.exponent[of_group[channel], output])
+                result[output, channel] = values[target, channel] * 256 * 2.0**k
+    # Groups of zeros that the rule does not skip are dropped, where it would program zeros once.
+    zero = [group for group in range(len(found.target)) if not codes[:, of_group == group].any()]
+    zeros = sum(found.kept_count[group] > 0 for group in zero)
+    size = len(weight)
+    return result, (
+        found.kept - zeros,
+        found.reused - zeros * (size - 1),
+        found.dropped + zeros * size,
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "scheme", ["structured", "orc", "shape", "identical", "structured+identical", "similar"]
+)
+def test_every_scheme_does_what_its_rule_says(scheme, seed):
+    for shape in [(20, 5, 3, 3), (20, 21, 1, 1)]:
+        weight = random_weight(seed, shape)
+        for setting in settings_of(scheme):
+            mapping = map_layer(weight, 1, scheme, setting, 8)
+            weight_q8, counts = expected_weights(scheme, weight, setting, 8)
+            assert np.array_equal(mapping.weight_q8, weight_q8)
+            assert (mapping.kept, mapping.reused, mapping.dropped) == counts
+
+
+def permuted(scheme: str, weight: np.ndarray, setting: LayerSetting, order: np.ndarray) -> bool:
+    """Whether permuting the outputs permutes the effective weights."""
+    plain = map_layer(weight, 1, scheme, setting).weight_q8
+    return np.array_equal(map_layer(weight[order], 1, scheme, setting).weight_q8, plain[order])
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_permuting_outputs_permutes_results(scheme, seed):
+    # Codes of different norms in every group: there are no ties that the order would break.
+    rng = np.random.default_rng(seed)
+    weight = (rng.standard_normal((10, 4, 3, 3)) * 0.2).astype(np.float32)
+    weight *= 1.3 ** np.arange(10, dtype=np.float32)[:, None, None, None]
+    order = rng.permutation(10)
+    for setting in settings_of(scheme)[:2]:
+        assert permuted(scheme, weight, setting, order)
+
+
+def test_mutant_a_rule_that_depends_on_the_order_is_found(monkeypatch):
+    def first_outputs(weight, keep):
+        mask = np.zeros(weight.shape, np.uint8)
+        mask[: int(len(weight) * keep)] = 1
+        return mask
+
+    monkeypatch.setattr("refmodel.schemes.structured.structure_mask", first_outputs)
+    weight = random_weight(0, (10, 4, 3, 3))
+    setting = LayerSetting(scheme="structured", keep=0.5)
+    assert not permuted("structured", weight, setting, np.arange(10)[::-1])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_weights_of_8_bits_are_not_quantised_again(scheme):
+    rng = np.random.default_rng(1)
+    weight = rng.integers(-128, 60, (12, 6, 3, 3)).astype(np.int8)
+    for setting in settings_of(scheme):
+        mapping = map_layer(weight, 1, scheme, setting)
+        assert np.array_equal(decode(mapping, weight.shape, 1), mapping.weight_q8)
+        if scheme in ("dense", "structured", "orc", "shape"):
+            assert np.array_equal(mapping.weight_q8, weight.astype(int) * 256 * mapping.mask)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_equal_patterns_and_zeros_survive_every_scheme(scheme):
+    for weight in (np.full((9, 4, 3, 3), 0.5, np.float32), np.zeros((9, 4, 3, 3), np.float32)):
+        for setting in settings_of(scheme):
+            mapping = map_layer(weight, 1, scheme, setting)
+            assert np.array_equal(decode(mapping, weight.shape, 1), mapping.weight_q8)
+            assert set(np.unique(mapping.weight_q8)) <= {0, 127 * 256}
+
+
+def test_an_orc_layer_by_hand():
+    # Outputs keep int(2 * 2 * 0.75) = 3 weights; rows by position, then channel, in chunks of 2.
+    weight = np.array([[[1, 4], [3, 2]], [[-4, -2], [1, 3]]], np.float32)[:, :, None, :]
+    mapping = map_layer(weight, 1, "orc", LayerSetting(scheme="orc", keep=0.75), 2)
+    assert [[shape.tolist() for shape in group.shapes] for group in mapping.groups] == [
+        [[[0, 1], [1, 0]], [[0, 0], [1, 0]]],
+        [[[1, 1]], [[1, 1]]],
+    ]
+    # rint(w * 127 / 4): 3 -> 95, 4 -> 127, 2 -> 64 (63.5 to even).
+    assert [group.values.tolist() for group in mapping.groups] == [
+        [[95, 127], [-127, -64]],
+        [[64], [95]],
+    ]
+    assert mapping.identity
+    assert mapping.groups[0].shape_of.tolist() == [0, 1]
+    assert (mapping.kept, mapping.reused, mapping.dropped, mapping.ous_dense) == (4, 0, 0, 4)
+
+
+def test_a_structured_layer_by_hand():
+    # Channel sums 1 + 2, 3 + 4, 2 + 2: channels 1 and 2 stay, and fill one OU of 4 rows.
+    weight = np.array([[[1, 2], [3, 4], [2, 2]]], np.float32)[:, :, None, :]
+    mapping = map_layer(weight, 1, "structured", LayerSetting(scheme="structured", keep=0.7), 4)
+    (group,) = mapping.groups
+    assert group.shapes[0].tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    assert group.values.tolist() == [[95, 64, 127, 64]]
+    assert (mapping.kept, mapping.ous_dense) == (1, 2)
+
+
+def test_an_identical_layer_by_hand():
+    weight = np.array([[127, 127], [127, 42], [0, 0]], np.float32)[:, :, None, None]
+    setting = LayerSetting(scheme="identical", channels=2, keep=0.34)
+    mapping = map_layer(weight, 1, "identical", setting)
+    (group,) = mapping.groups
+    slot, shift, sign = words_of(group)
+    assert group.values.tolist() == [[127, 127]]
+    assert slot.tolist() == [[0], [0], [-1]]
+    assert not shift.any()
+    assert sign.tolist() == [[1]] * 3
+    assert mapping.weight_q8[1].reshape(-1).tolist() == [127 * 256] * 2
+
+
+def test_patterns_without_shapes_have_all_rows_of_their_group():
+    weight = random_weight(0, (8, 4, 3, 3))
+    for scheme in ("identical", "similar"):
+        setting = LayerSetting(scheme=scheme, channels=2, keep=0.5)
+        mapping = map_layer(weight, 1, scheme, setting)
+        assert {len(shape) for group in mapping.groups for shape in group.shapes} == {18}
+        assert not mapping.full_offsets
+
+
+def test_pruned_channels_are_on_no_shape():
+    weight = random_weight(0, (8, 8, 1, 1))
+    weight[:, [2, 5, 6]] *= 0.001
+    setting = LayerSetting(
+        scheme="structured+identical", channels=8, keep=0.5, structure_keep=0.625
+    )
+    (group,) = map_layer(weight, 1, "structured+identical", setting).groups
+    assert group.shapes[0][:, 1].tolist() == [0, 1, 3, 4, 7]
+
+
+def test_skipped_channels_are_not_counted():
+    weight = random_weight(0, (8, 4, 3, 3))
+    setting = LayerSetting(scheme="structured+identical", keep=0.5, structure_keep=0.5)
+    mapping = map_layer(weight, 1, "structured+identical", setting)
+    assert mapping.patterns == 2 * 8
+    assert len(mapping.groups) == 2
+    # The same without skipping: a group of zeros is dropped, not programmed.
+    weight[:, 1] = 0
+    mapping = map_layer(weight, 1, "identical", LayerSetting(scheme="identical", keep=0.5))
+    assert mapping.patterns == 4 * 8
+    assert [group.channel for group in mapping.groups] == [0, 2, 3]
+    assert mapping.dropped >= 8
+
+
+def test_either_part_of_structured_identical_may_be_left_out():
+    weight = random_weight(0, (16, 4, 3, 3))
+    name = "structured+identical"
+    only = map_layer(weight, 1, name, LayerSetting(scheme=name, structure_keep=0.5))
+    structured = map_layer(weight, 1, "structured", LayerSetting(scheme="structured", keep=0.5))
+    assert only.scheme == "structured"
+    assert np.array_equal(only.weight_q8, structured.weight_q8)
+    only = map_layer(weight, 1, name, LayerSetting(scheme=name, keep=0.5))
+    identical = map_layer(weight, 1, "identical", LayerSetting(scheme="identical", keep=0.5))
+    assert np.array_equal(only.weight_q8, identical.weight_q8)
+
+
+def test_fine_tuned_similar_weights_keep_their_patterns():
+    weight = np.array([[127, -64], [127, -64], [3, 100], [1.5, 50]], np.float32)[:, :, None, None]
+    setting = LayerSetting(scheme="similar", channels=2, keep=0.5)
+    assert np.array_equal(map_layer(weight, 1, "similar", setting).weight_q8, weight * 256)
+
+
+def test_a_ninth_scheme_is_one_function(monkeypatch):
+    monkeypatch.setattr(base, "_schemes", dict(base._schemes))
+    monkeypatch.setattr(base, "SCHEMES", base._schemes)
+
+    @base.register("ninth", lambda layer: LayerSetting())
+    def map_ninth(weight, groups, setting, ou_rows):
+        return base.SCHEMES["dense"].map(weight, groups, setting, ou_rows)
+
+    assert base.SCHEMES["ninth"].map is map_ninth
+    assert set(base.SCHEMES) == {*SCHEMES, "ninth"}
 
 
 @pytest.mark.parametrize("case", CASES[:11], ids=lambda case: f"{case[0]}-{case[1]}-{case[2].keep}")
@@ -330,6 +607,49 @@ def test_default_settings_elsewhere(shape, options, expected):
     assert default_setting(np.zeros(shape, np.float32), **options) == expected
 
 
+@pytest.mark.parametrize(
+    ("scheme", "shape", "connected", "fields"),
+    [
+        # published/networks.json: (out, in, kernel) of VGG16 and, for 1x1 convolutions, ResNet50.
+        ("structured", (64, 64, 3), False, {"keep": 0.65}),
+        ("structured", (512, 512, 3), False, {"keep": 0.65}),
+        ("structured", (4096, 512, 1), True, {"keep": 0.25}),
+        ("structured", (256, 64, 1), False, {"keep": 0.75}),
+        ("orc", (64, 64, 3), False, {"keep": 0.2}),
+        ("orc", (4096, 4096, 1), True, {"keep": 0.05}),
+        ("orc", (256, 64, 1), False, {"keep": 0.2}),
+        ("shape", (64, 64, 3), False, {"channels": 1, "positions": 8, "keep": 8 / 9}),
+        ("shape", (256, 128, 3), False, {"channels": 2, "positions": 4, "keep": 4 / 9}),
+        ("shape", (512, 512, 3), False, {"channels": 4, "positions": 2, "keep": 2 / 9}),
+        ("shape", (4096, 4096, 1), True, {"channels": 32, "positions": 1, "keep": 0.25}),
+        ("shape", (512, 1024, 1), False, {"channels": 16, "positions": 1, "keep": 0.5}),
+        ("shape", (256, 64, 1), False, {"channels": 8, "positions": 1, "keep": 1.0}),
+        ("identical", (64, 64, 3), False, {"channels": 1, "keep": 0.75}),
+        ("identical", (256, 256, 3), False, {"channels": 1, "keep": 0.75}),
+        ("identical", (512, 256, 3), False, {"channels": 1, "keep": 0.5}),
+        ("identical", (4096, 512, 1), True, {"channels": 8, "keep": 0.75}),
+        ("structured+identical", (128, 64, 3), False,
+         {"channels": 1, "keep": 0.75, "structure_keep": 0.65}),
+        ("structured+identical", (4096, 512, 1), True,
+         {"channels": 8, "keep": 0.75, "structure_keep": 0.25}),
+        ("similar", (64, 64, 3), False, {"channels": 1, "keep": 0.75}),
+        ("similar", (512, 512, 3), False, {"channels": 1, "keep": 0.125}),
+        ("similar", (4096, 4096, 1), True, {"channels": 8, "keep": 0.03125}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_default_settings_of_every_scheme_are_published_ones(scheme, shape, connected, fields):
+    found = default_setting((*shape, shape[2]), scheme=scheme, fully_connected=connected)
+    assert found == LayerSetting(scheme=scheme, **fields)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_first_and_last_layers_are_dense_under_every_scheme(scheme):
+    found = network_settings(NETWORK, scheme)
+    assert [found[name] for name in ("conv1", "fc")] == [LayerSetting(), LayerSetting()]
+    assert {found[name].scheme for name in ("block/conv2", "block/conv3", "hidden")} == {scheme}
+
+
 @dataclass
 class Layer:
     """A layer as network_settings sees it."""
@@ -386,6 +706,7 @@ def test_a_name_pattern_that_matches_nothing_is_refused():
         (ValueError, "keep must be 0 to 1, not nan", {"keep": float("nan")}),
         (ValueError, "keep must be 0 to 1, not -0.5", {"keep": -0.5}),
         (TypeError, "keep must be a number, not '1'", {"keep": "1"}),
+        (ValueError, "structure_keep must be 0 to 1, not 2", {"structure_keep": 2}),
         (TypeError, "recover must be a bool, not 1", {"recover": 1}),
     ],
     ids=str,
@@ -417,6 +738,11 @@ def test_a_setting_of_another_scheme_is_refused(monkeypatch):
     message = "setting must be for the scheme 'other', not 'prap'"
     with pytest.raises(ValueError, match=message):
         map_layer(np.ones((8, 4, 3, 3), np.float32), 1, "other", prap(1, 8, 0.5))
+
+
+def test_default_setting_wants_a_scheme_that_there_is():
+    with pytest.raises(ValueError, match=r"scheme must be one of dense, .*, not 'org'"):
+        default_setting((8, 4, 3, 3), scheme="org")
 
 
 def test_default_setting_wants_four_dimensions():
