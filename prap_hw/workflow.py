@@ -30,7 +30,9 @@ from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork
 from refmodel.images import Preprocess, load_images
+from refmodel.metrics import network_metrics
 from refmodel.program import LayerProgram, Program
+from refmodel.quantize import Activations, Weights
 from refmodel.schemes import LayerSetting
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ def compress(
     scale: float | None = None,
     layout: str = "auto",
     limit: int = 256,
+    activations: Activations = "minmax",
+    percentile: float = 99.99,
+    weights: Weights = "layer",
     replace: bool = False,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
@@ -107,6 +112,9 @@ def compress(
         How pixels become network inputs; see :class:`refmodel.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
+    activations, percentile, weights
+        How ranges of activations are chosen, and what has a weight scale of its own; see
+        :func:`refmodel.quantize.quantize`.
     replace
         Whether a folder that this function wrote before is replaced.
     config
@@ -117,7 +125,8 @@ def compress(
     Returns
     -------
     dict
-        ``network``, ``scheme``, ``layers`` (see :func:`layer_figures`), ``engine``.
+        ``network``, ``scheme``, ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics``
+        (``layers`` and ``total``, see :class:`refmodel.metrics.Metrics`).
     """
     from refmodel.onnx_import import load_onnx
 
@@ -136,6 +145,9 @@ def compress(
         settings=settings,
         source=_names(calibration),
         report=report,
+        activations=activations,
+        percentile=percentile,
+        weights=weights,
     )
     fitted = compiler.engine_config_for(program.layers, base)
     predictions = predict(program, fitted, report=report)
@@ -143,13 +155,20 @@ def compress(
         "network": network.name,
         "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
         "scheme": scheme,
-        "calibration": {"file": _names(calibration), "images": min(limit, len(images))},
+        "calibration": {
+            "file": _names(calibration),
+            "images": min(limit, len(images)),
+            "activations": activations,
+            "weights": weights,
+        }
+        | ({"percentile": percentile} if activations == "percentile" else {}),
         "versions": versions(),
         "engine": dataclasses.asdict(fitted),
         "layers": [
             layer_figures(layer, fitted, prediction)
             for layer, prediction in zip(program.layers, predictions, strict=True)
         ],
+        "metrics": network_metrics(program, fitted, predictions).to_dict(),
     }
     with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
         program.save(draft / PROGRAM_FILE)
@@ -218,6 +237,33 @@ def layer_figures(
             "output": prediction.output * positions,
         },
     }
+
+
+def inspect(
+    folder: Paths,
+    *,
+    config: EngineOptions | EngineConfig | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Count what a compiled network holds, and does for one image.
+
+    Parameters
+    ----------
+    folder
+        What :func:`compress` wrote.
+    config
+        The engine; it is sized to the network.
+
+    Returns
+    -------
+    dict
+        ``engine``; ``layers`` and ``total``, see :class:`refmodel.metrics.Metrics`.
+    """
+    program = load_program(folder)
+    fitted = compiler.engine_config_for(program.layers, engine(config))
+    predictions = predict(program, fitted, report=report)
+    found = network_metrics(program, fitted, predictions)
+    return {"engine": dataclasses.asdict(fitted), **found.to_dict()}
 
 
 def evaluate(

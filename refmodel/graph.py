@@ -226,7 +226,9 @@ class AveragePool(Node):
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
         view = windows(inputs[0], self.kernel, self.stride, self.pads, (1, 1), 0.0)
-        return _reduce(np.add, view) / self.counts.astype(np.float32)
+        result: Floats = _reduce(np.add, view)
+        result /= self.counts.astype(np.float32)
+        return result
 
     def work(self) -> int:
         """Values of the largest array that ``apply`` makes for one image."""
@@ -282,8 +284,9 @@ class FakeQuant(Node):
 
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
-        codes = np.clip(np.rint(inputs[0] / np.float32(self.scale)) + self.zero, 0, 255)
-        return (codes - np.float32(self.zero)) * np.float32(self.scale)
+        scale, zero = np.float32(self.scale), np.float32(self.zero)
+        codes: Floats = np.clip(np.rint(inputs[0] / scale) + zero, np.float32(0), np.float32(255))
+        return (codes - zero) * scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -398,6 +398,9 @@ class _Importer:
 
     def _fold(self, node: NodeProto) -> None:
         names = [name for name in node.input if name]
+        if node.op_type in QUANTISERS and self._fold_quantiser(node):
+            self.origin[node.output[0]] = self.origin[names[0]]
+            return
         values = {name: self.constants[name] for name in names}
         infos = [
             helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in values
@@ -412,30 +415,41 @@ class _Importer:
             raise ValueError(_one_line(error)) from error
         self.constants[node.output[0]] = np.asarray(result)
         self.origin[node.output[0]] = self.origin[names[0]] if names else node.output[0]
-        if node.op_type in ("DequantizeLinear", "Identity", "Transpose"):
-            self._fold_codes(node)
-
-    def _fold_codes(self, node: NodeProto) -> None:
-        """Remember which integers a constant in floating point stands for."""
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type == "DequantizeLinear":
-            stored, scale, *zeros = (self.constants[name] for name in node.input if name)
-            if attributes.get("block_size", 0) or stored.dtype.kind not in "iu":
-                return
-            codes = stored.astype(np.int64)
-            if scale.size > 1:
-                axes = [1] * codes.ndim
-                axes[int(attributes.get("axis", 1))] = scale.size
-                scale, zeros = scale.reshape(axes), [zero.reshape(axes) for zero in zeros]
-            codes = codes - zeros[0].astype(np.int64) if zeros else codes
-            scale = np.broadcast_to(scale.astype(np.float64), codes.shape)
-        elif node.input[0] in self.codes:
+        if node.op_type in ("Identity", "Transpose") and node.input[0] in self.codes:
             codes, scale = self.codes[node.input[0]]
             if node.op_type == "Transpose":
-                codes, scale = (each.transpose(attributes.get("perm")) for each in (codes, scale))
+                (order,) = [list(a.ints) for a in node.attribute] or [None]
+                codes, scale = codes.transpose(order), scale.transpose(order)
+            self.codes[node.output[0]] = codes, scale
+
+    def _fold_quantiser(self, node: NodeProto) -> bool:
+        """Quantise or dequantise a constant, which onnx's evaluator does from opset 19 on alone.
+
+        Remembers which integers a constant in floating point stands for. False where the scale is
+        given in blocks or the codes are no integers.
+        """
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        values, scale, *zeros = (self.constants[name] for name in node.input if name)
+        zero = zeros[0] if zeros else np.zeros((), np.uint8)
+        stored = values if node.op_type == "DequantizeLinear" else zero
+        if attributes.get("block_size", 0) or attributes.get("output_dtype", 0):
+            return False
+        if stored.dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
+            return False
+        shape = [1] * values.ndim
+        if scale.size > 1:
+            shape[int(attributes.get("axis", 1))] = scale.size
+        scale = scale.astype(np.float64).reshape(shape)
+        zero = zero.astype(np.int64).reshape(shape if zero.size > 1 else [1] * values.ndim)
+        if node.op_type == "DequantizeLinear":
+            codes = values.astype(np.int64) - zero
+            self.codes[node.output[0]] = codes, np.broadcast_to(scale, codes.shape)
+            self.constants[node.output[0]] = (codes * scale).astype(np.float32)
         else:
-            return
-        self.codes[node.output[0]] = codes, scale
+            codes = np.rint(values / scale.astype(np.float32)).astype(np.int64) + zero
+            limits = np.iinfo(stored.dtype)
+            self.constants[node.output[0]] = codes.clip(limits.min, limits.max).astype(stored.dtype)
+        return True
 
     def _shape(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         shape = (BATCH, *self.shapes[self._resolve(node.input[0])])
@@ -518,12 +532,6 @@ class _Importer:
         if not fits or scale.min() <= 0:
             return weight, ones, False
         return codes.astype(np.float32), scale[:, 0].copy(), True
-
-    def _absorb(self, before: Matrix, node: NodeProto, **changes: Any) -> None:
-        del self.nodes[before.output]
-        merged = replace(before, output=node.output[0], **changes)
-        self.nodes[merged.output] = merged
-        self.shapes[merged.output] = merged.shape
 
     # Operators
 
@@ -768,261 +776,6 @@ class _Importer:
         self._append(Matrix(**inner, **matrix))
         self._rearrange(node, inner["output"], np.argsort(index.reshape(-1)).reshape(shape))
 
-    def _absorb(self, before: Matrix, node: NodeProto, **changes: Any) -> None:
-        del self.nodes[before.output]
-        merged = replace(before, output=node.output[0], **changes)
-        self.nodes[merged.output] = merged
-        self.shapes[merged.output] = merged.shape
-
-    # Operators
-
-    def _conv(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        name, (channels, height, width) = self._image(node)
-        weight, gain, exact = self._weights(node)
-        groups = int(attributes.get("group", 1))
-        if weight.ndim != 4 or 0 in weight.shape:
-            self._fail("with weights (out, in, kh, kw)", f"{weight.shape}", node)
-        outputs, inputs, *kernel = weight.shape
-        if groups < 1 or inputs * groups != channels or outputs % groups:
-            found = f"weights {weight.shape} in {groups} groups on {channels} channels"
-            self._fail("with weights (out, channels / groups, kh, kw)", found, node)
-        if list(attributes.get("kernel_shape", kernel)) != kernel:
-            self._fail(f"with kernel_shape {kernel}", f"{attributes['kernel_shape']}", node)
-        stride, dilation, pads, _ = self._geometry(node, attributes, (height, width), kernel)
-        out = self._window(node, (height, width), kernel, stride, pads, dilation)
-        if name in self.bordered:
-            name, border = self.bordered[name]
-            top, left, bottom, right = (a + b for a, b in zip(pads, border, strict=True))
-            pads = top, left, bottom, right
-        self._append(
-            Matrix(
-                **self._common(node, (name,), (outputs, *out)),
-                weight=np.ascontiguousarray(weight),
-                gain=gain,
-                exact=exact,
-                bias=self._bias(node, 2, outputs),
-                stride=stride,
-                pads=pads,
-                dilation=dilation,
-                groups=groups,
-            )
-        )
-
-    def _bias(self, node: NodeProto, at: int, outputs: int) -> NDArray[np.float64]:
-        if len(node.input) <= at or not node.input[at]:
-            return np.zeros(outputs)
-        bias = self._numbers(node.input[at], node, "bias")
-        if bias.size not in (1, outputs) or bias.size != max((1, *bias.shape)):
-            self._fail(f"with a bias of {outputs} values", f"{bias.shape}", node)
-        return np.broadcast_to(bias.reshape(-1), outputs).astype(np.float64)
-
-    def _pair(self, node: NodeProto, attributes: dict[str, Any], key: str) -> tuple[int, int]:
-        pair = [int(value) for value in attributes.get(key, (1, 1))]
-        if len(pair) != 2 or min(pair) < 1:
-            self._fail(f"with two {key} of at least 1", f"{pair}", node)
-        return pair[0], pair[1]
-
-    def _geometry(self, node: NodeProto, attributes: dict[str, Any], size, kernel):
-        """Stride, dilation, padding, and the part of the padding that ceil_mode adds."""
-        stride = self._pair(node, attributes, "strides")
-        dilation = self._pair(node, attributes, "dilations")
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        auto = attributes.get("auto_pad", "NOTSET")
-        if auto == "NOTSET":
-            pads = [int(value) for value in attributes.get("pads", (0, 0, 0, 0))]
-            if len(pads) != 4 or min(pads) < 0:
-                self._fail("with four pads of at least 0", f"{pads}", node)
-        elif auto in ("SAME_UPPER", "SAME_LOWER"):
-            pads = [0, 0, 0, 0]
-            for axis in (0, 1):
-                reached = (-(-size[axis] // stride[axis]) - 1) * stride[axis] + reach[axis]
-                total = max(0, reached - size[axis])
-                small, large = total // 2, total - total // 2
-                upper = auto == "SAME_UPPER"
-                pads[axis], pads[axis + 2] = (small, large) if upper else (large, small)
-        elif auto == "VALID":
-            pads = [0, 0, 0, 0]
-        else:
-            self._fail("with a known auto_pad", repr(auto), node)
-        extra = [0, 0]
-        if attributes.get("ceil_mode", 0) and auto == "NOTSET":
-            for axis in (0, 1):
-                padded = size[axis] + pads[axis] + pads[axis + 2]
-                count = -(-(padded - reach[axis]) // stride[axis]) + 1
-                # A window that would start in the padding behind the input is left out.
-                if (count - 1) * stride[axis] >= size[axis] + pads[axis]:
-                    count -= 1
-                extra[axis] = max(0, (count - 1) * stride[axis] + reach[axis] - padded)
-                pads[axis + 2] += extra[axis]
-        top, left, bottom, right = pads
-        return stride, dilation, (top, left, bottom, right), (extra[0], extra[1])
-
-    def _window(self, node, size, kernel, stride, pads: Pads, dilation) -> tuple[int, int]:
-        """Size of the output of a window; refuses an empty one."""
-        out = [
-            output_size(
-                size[axis],
-                (kernel[axis] - 1) * dilation[axis] + 1,
-                stride[axis],
-                pads[axis],
-                pads[axis + 2],
-            )
-            for axis in (0, 1)
-        ]
-        if min(out) < 1:
-            found = f"{tuple(size)} with pads {pads}"
-            self._fail(f"with an input as large as its kernel {tuple(kernel)}", found, node)
-        return out[0], out[1]
-
-    def _fully_connected(self, node: NodeProto, name: str, weights, alpha: float, bias) -> None:
-        """``weights`` as :meth:`_weights` gives them, [out, in]; the last axis is multiplied."""
-        weight, gain, exact = weights
-        shape = self.shapes[name]
-        several = node.op_type == "MatMul" and len(shape) == 2
-        fits = weight.ndim == 2 and 0 not in weight.shape and shape[-1] == weight.shape[1]
-        if not fits or (len(shape) != 1 and not several):
-            found = f"input {self._text(shape)} and weights of shape {weight.shape[::-1]}"
-            self._fail("of an input (N, in) and weights (in, out)", found, node)
-        outputs = len(weight)
-        values = {
-            "weight": np.ascontiguousarray(weight)[:, :, None, None],
-            "gain": gain * alpha,
-            "bias": bias,
-            "exact": exact,
-        }
-        if not several:
-            self._append(Matrix(**self._common(node, (name,), (outputs,)), **values))
-            return
-        # Rows are multiplied like the pixels of an image of `in` channels.
-        name = self._moved(node, name, self._numbers_of(shape).T[:, None])
-        inner = self._inner(node, (name,), (outputs, 1, shape[0]))
-        self._append(Matrix(**inner, **values))
-        index = self._numbers_of((outputs, shape[0])).T
-        self._rearrange(node, inner["output"], index)
-
-    def _gemm(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        if attributes.get("transA", 0):
-            self._fail("with transA = 0, the batch being its rows", "transA = 1", node)
-        name, _ = self._activation(node.input[0], node)
-        weights = self._weights(node, transpose=not attributes.get("transB", 0))
-        bias = self._bias(node, 2, len(weights[0])) * float(attributes.get("beta", 1.0))
-        self._fully_connected(node, name, weights, float(attributes.get("alpha", 1.0)), bias)
-
-    def _matmul(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        if node.input[0] in self.constants:
-            self._fail("with the weights on the right", "constants on the left", node)
-        name, _ = self._activation(node.input[0], node)
-        weights = self._weights(node, transpose=True)
-        bias = np.zeros(len(np.atleast_1d(weights[0])))
-        self._fully_connected(node, name, weights, 1.0, bias)
-
-    def _arithmetic(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        """Add of two tensors; Add, Sub, Mul and Div with a constant."""
-        constant = [name in self.constants for name in node.input]
-        if not any(constant):
-            (a, first), (b, second) = (self._activation(name, node) for name in node.input)
-            if node.op_type != "Add":
-                self._fail("with a constant", f"two tensors, {a!r} and {b!r}", node)
-            if first != second:
-                found = f"{self._text(first)} and {self._text(second)}"
-                self._fail("of two tensors of the same shape", found, node)
-            self._append(Add(**self._common(node, (a, b), first)))
-            return
-        name, shape = self._activation(node.input[constant.index(False)], node)
-        what = "bias" if node.op_type in ("Add", "Sub") else "factors"
-        values = self._numbers(node.input[constant.index(True)], node, what).astype(np.float64)
-        if "axis" in attributes:  # before opset 7 the constant was aligned with an axis
-            values = values.reshape(
-                values.shape + (1,) * (1 + len(shape) - attributes["axis"] - values.ndim)
-            )
-        gain, bias = np.ones(()), np.zeros(())
-        match node.op_type, constant[0]:
-            case "Add", _:
-                bias = values
-            case "Sub", False:
-                bias = -values
-            case "Sub", True:
-                gain, bias = -np.ones(()), values
-            case "Mul", _:
-                gain = values
-            case "Div", False if values.all():
-                gain = 1 / values
-            case _:
-                self._fail("by constants other than 0", "a zero or a computed divisor", node)
-        self._affine(node, name, gain, bias)
-
-    def _batch_normalization(self, node: NodeProto, attributes: dict[str, Any]) -> None:
-        name, shape = self._activation(node.input[0], node)
-        if attributes.get("training_mode", 0):
-            self._fail("for inference", "training_mode = 1", node)
-        whats = ("scale", "bias", "mean", "variance")
-        values = [
-            self._numbers(each, node, what).astype(np.float64)
-            for each, what in zip(node.input[1:5], whats, strict=True)
-        ]
-        if any(each.shape != shape[:1] for each in values):
-            found = f"{[each.shape for each in values]}"
-            self._fail(f"with four times {shape[0]} values", found, node)
-        scale, bias, mean, variance = values
-        variance = variance + float(attributes.get("epsilon", 1e-5))
-        if variance.min() <= 0:
-            self._fail("with variance + epsilon above 0", f"{variance.min():g}", node)
-        gain = scale / np.sqrt(variance)
-        axes = (-1,) + (1,) * (len(shape) - 1)
-        self._affine(node, name, gain.reshape(axes), (bias - mean * gain).reshape(axes))
-
-    def _affine(self, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> None:
-        """``gain * x + bias``, with constants that differ along one axis at most."""
-        shape = self.shapes[name]
-        try:
-            full = [np.broadcast_to(each, (1, *shape))[0] for each in (gain, bias)]
-        except ValueError:
-            found = f"{max(gain.shape, bias.shape, key=len)} on {self._text(shape)}"
-            self._fail("of one constant to a channel", found, node)
-        if self._absorb(node, name, *full):
-            return
-        index = self._numbers_of(shape)
-        folded = [np.moveaxis(index, axis, 0) for axis in range(len(shape))]
-        if len(shape) == 2:  # (H, W) has one channel; otherwise either axis becomes the channels
-            folded = [index[None], index[:, None], index.T[:, None]]
-        for each in folded:
-            values = self._by_channel(full, each)
-            if values is not None:
-                self._apart(node, name, values, each)
-                return
-        found = f"{max(gain.shape, bias.shape, key=len)} on {self._text(shape)}"
-        self._fail("of one constant to a channel", found, node)
-
-    @staticmethod
-    def _by_channel(full: list[NDArray], index: NDArray) -> list[NDArray] | None:
-        """The constants of each channel of the tensor that has value ``index`` at each place."""
-        flat = [each.reshape(-1)[index.reshape(len(index), -1)] for each in full]
-        same = all((each == each[:, :1]).all() for each in flat)
-        return [each[:, 0].copy() for each in flat] if same else None
-
-    def _apart(self, node: NodeProto, name: str, full, index: NDArray, folded: NDArray) -> None:
-        """Make a convolution of arithmetic, on the tensor rearranged so that it is by channel."""
-        values = self._by_channel(full, folded)
-        if values is None:
-            found = f"constants {full[1].shape} on {self._text(index.shape)}"
-            self._fail("of one constant to a channel", found, node)
-        channels = 1 if folded.ndim == 2 else len(folded)
-        gain, bias = (each[:1] if folded.ndim == 2 else each for each in values)
-        matrix = {
-            "weight": np.ones((channels, 1, 1, 1), np.float32),
-            "gain": gain,
-            "bias": bias,
-            "groups": channels,
-        }
-        if (index.reshape(-1) == folded.reshape(-1)).all() and index.shape == folded.shape:
-            self._append(Matrix(**self._common(node, (name,), index.shape), **matrix))
-            return
-        name = self._moved(node, name, folded)
-        inner = self._inner(node, (name,), folded.shape)
-        self._append(Matrix(**inner, **matrix))
-        back = np.argsort(folded.reshape(-1)).reshape(index.shape)
-        self._rearrange(node, inner["output"], back)
-
     def _absorb(self, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> bool:
         """Take arithmetic into the layer that computes ``name`` for ``node`` alone, if it can."""
         before, index = self.nodes.get(name), self._numbers_of(self.shapes[name])
@@ -1032,7 +785,8 @@ class _Importer:
         if moved:
             # Seen from the layer, if the rearrangement before this keeps every value once.
             index = np.argsort(before.index)
-            if (before.index[index] != np.arange(prod(self.shapes[before.inputs[0]]))).any():
+            every = np.arange(prod(self.shapes[before.inputs[0]]))
+            if not np.array_equal(before.index[index], every):
                 return False
             before = self.nodes.get(before.inputs[0])
         if not isinstance(before, Matrix) or (moved and self.uses[before.output] > 1):

@@ -16,6 +16,7 @@ from refmodel.quantize import (
     decode,
     encode,
     fixed_point,
+    least_error_scale,
     memory_shape,
     quantize,
 )
@@ -535,24 +536,30 @@ def test_a_percentile_leaves_out_the_largest_values(quantised):
     images = np.arange(1000, dtype=np.float32).reshape(10, 1, 10, 10)
     constants = {"w": np.ones((1, 1, 1, 1), np.float32)}
     nodes = [node("Conv", "x w", "c"), node("Relu", "c", "y")]
-    _, quant = quantised(nodes, constants, images, percentile=99.0)
+    _, quant = quantised(nodes, constants, images, activations="percentile", percentile=99.0)
     assert quant.tensors["x"].scale == 999 / 255
     assert quant.tensors[quant.output].scale * 255 == pytest.approx(990, abs=1)
-    _, quant = quantised(nodes, constants, images, percentile=100.0)
+    _, quant = quantised(nodes, constants, images, activations="percentile", percentile=100.0)
     assert quant.tensors[quant.output].scale == 999 / 255
 
 
 def test_a_percentile_counts_from_both_ends(quantised):
     images = np.arange(-1000, 500, dtype=np.float32).reshape(15, 1, 10, 10)
     constants = {"w": np.ones((1, 1, 1, 1), np.float32)}
-    _, quant = quantised([node("Conv", "x w", "y")], constants, images, percentile=98.0)
+    _, quant = quantised(
+        [node("Conv", "x w", "y")], constants, images, activations="percentile", percentile=98.0
+    )
     assert quant.tensors[quant.output].scale * 127 == pytest.approx(970, abs=1)
 
 
 def test_a_percentile_of_what_does_not_vary_is_that_value(quantised):
     constants = {"w": np.zeros((1, 1, 1, 1), np.float32), "b": f32([2])}
     _, quant = quantised(
-        [node("Conv", "x w b", "y")], constants, np.ones((3, 1, 1, 1), np.float32), percentile=99.0
+        [node("Conv", "x w b", "y")],
+        constants,
+        np.ones((3, 1, 1, 1), np.float32),
+        activations="percentile",
+        percentile=99.0,
     )
     assert quant.tensors[quant.output].scale == 2 / 127
 
@@ -562,6 +569,87 @@ def test_a_percentile_outside_50_to_100_is_refused(percentile, quantised):
     message = f"percentile must be above 50 and at most 100, not {percentile!r}"
     with pytest.raises(ValueError, match=message):
         quantised([FIRST, node("Relu", "c", "y")], percentile=percentile)
+
+
+@pytest.mark.parametrize("option", ["activations", "weights"])
+def test_an_unknown_choice_is_refused(option, quantised):
+    names = {"activations": "minmax, percentile, mse", "weights": "layer, channel"}[option]
+    message = f"{option} must be one of {names}, not 'best'"
+    with pytest.raises(ValueError, match=message):
+        quantised([FIRST, node("Relu", "c", "y")], **{option: "best"})
+
+
+def test_the_scale_of_least_error_by_hand():
+    # 100 values 10 and one 256 with scale 256/127: 10 is code 5 = 10.08; 128ths make the scale
+    # finer until 256 saturates. At k = 126, scale 1.9843, 10 is 5 codes less 0.078, 256 is cut to
+    # 252: worse. Without the outlier's weight, the finer one wins.
+    values, scale = np.array([10.0, 256.0]), 256 / 127
+    for counts in ([100, 1], [1000000, 1]):
+        errors = {}
+        for k in range(16, 129):
+            tried = scale * k / 128
+            codes = np.clip(np.floor(values / tried + 0.5), -128, 127)
+            errors[k] = float(np.array(counts) @ (codes * tried - values) ** 2)
+        best = min(errors.values())
+        k = max(k for k, error in errors.items() if error == best)
+        found = least_error_scale(values, np.array(counts), scale, 128)
+        assert found == scale * k / 128
+    assert found < scale
+
+
+def test_the_scale_of_least_error_saturates_few_large_values(quantised):
+    # 4,000 values in -1..1 and one of 30: min-max has 30/127 to a code.
+    images = np.linspace(-1, 1, 4000, dtype=np.float32).reshape(10, 1, 20, 20)
+    images[3, 0, 4, 5] = 30
+    constants = {"w": np.ones((1, 1, 1, 1), np.float32)}
+    errors = {}
+    for activations in ("minmax", "mse"):
+        _, quant = quantised([node("Conv", "x w", "y")], constants, images, activations=activations)
+        info = quant.tensors[quant.output]
+        values = images.astype(np.float64)
+        errors[activations] = np.square(
+            decode(encode(values, info), info)[..., 0] - values[:, 0]
+        ).mean()
+        assert quant.tensors["x"].scale == 31 / 255
+    assert errors["mse"] < errors["minmax"]
+    assert info.scale < 30 / 127
+
+
+def test_a_least_error_behind_a_relu_looks_at_what_it_leaves(quantised):
+    # Behind the ReLU the large negative values are 0, so that the range stays that of the others.
+    images = np.linspace(-1000, 10, 4000, dtype=np.float32).reshape(10, 1, 20, 20)
+    constants = {"w": np.ones((1, 1, 1, 1), np.float32)}
+    nodes = [node("Conv", "x w", "c"), node("Relu", "c", "y")]
+    _, quant = quantised(nodes, constants, images, activations="mse")
+    info = quant.tensors[quant.output]
+    assert info.zero == 0
+    assert 0.7 * 10 / 255 < info.scale <= 10 / 255
+
+
+def test_weights_to_a_channel_are_on_its_own_scale(quantised):
+    weight = CONV["w"] * f32([1, 100, 0.01, 0]).reshape(4, 1, 1, 1)
+    loaded, quant = quantised([FIRST, node("Relu", "c", "y")], CONV | {"w": weight})
+    _, channels = quantised(
+        [FIRST, node("Relu", "c", "y")], CONV | {"w": weight}, weights="channel"
+    )
+    (layer,), (other,) = quant.layers, channels.layers
+    largest = np.abs(weight).max(axis=(1, 2, 3))
+    np.testing.assert_array_equal(layer.weight, weight)
+    np.testing.assert_array_equal(layer.gain, 1)
+    np.testing.assert_array_equal(other.gain, [*largest[:3], 1])
+    np.testing.assert_array_equal(np.abs(other.weight).max(axis=(1, 2, 3)), [1, 1, 1, 0])
+    np.testing.assert_allclose(
+        other.weight * other.gain[:, None, None, None], weight, rtol=1e-6, atol=1e-12
+    )
+    # Output 2, 10,000 times smaller than output 1, is lost on a common scale.
+    expected = loaded.forward(X)
+    for each, near in ((quant, False), (channels, True)):
+        codes = integers(each, encode(X, each.tensors["x"]))[each.output]
+        values = decode(codes, each.tensors[each.output])[..., 2]
+        step = each.tensors[each.output].scale
+        assert (np.abs(values - expected[:, 2]).max() <= 1.5 * step) or not near
+    assert not np.rint(weight[2] / (largest.max() / 127)).any()
+    assert np.rint(other.weight[2] * 127).any()
 
 
 def test_no_images_are_refused(quantised):
