@@ -144,6 +144,34 @@ KINDS = {"codes": "ADC codes", "partial_sums": "partial sums"}
 """Kinds of compared values in words, where the name is not one."""
 
 
+METRIC_COLUMNS = {
+    "name": "layer",
+    "sparsity": "zero\nweights",
+    "ous": "OUs",
+    "crossbars": "cross-\nbars",
+    "occupancy": "cells\nused",
+    "index_bits": "index\nbits",
+    "index_share": "of bits\nsaved",
+    "ou_activations": "OU acti-\nvations",
+    "conversions": "conver-\nsions",
+    "merges": "merges",
+    "cycles": "cycles",
+}
+"""Columns of the table of metrics: name in :class:`refmodel.metrics.Metrics`, heading."""
+
+
+def metrics_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
+    """Make the table of metrics; large numbers in millions, so that it fits the width."""
+
+    def short(value: object) -> object:
+        large = isinstance(value, int) and value >= 10_000_000
+        return f"{value / 1e6:,.1f} M" if large else value
+
+    listed = (*layers, total) if len(layers) > 1 else layers
+    rows = [[short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]
+    return table("Metrics (events of one image)", list(METRIC_COLUMNS.values()), rows)
+
+
 def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
     """Make the table of compared values: kind, expected, compared, different."""
     return table(

@@ -50,8 +50,9 @@ class Engine(wiring.Component):
 
     ``start`` is accepted in a cycle in which ``busy`` is low; it clears the counters. The loading
     streams are ready while ``busy`` is low. ``busy`` falls in the cycle after the last output was
-    accepted. ``i_cells`` passes combinationally to ``crossbar.program``. Reset ends a run; the
-    memories keep what was loaded. A program whose addresses leave the memories is excluded.
+    accepted. ``i_cells`` passes combinationally to ``crossbar.program``. Reset ends a run and
+    clears the layer registers; the memories keep what was loaded. A program whose addresses leave
+    the memories is excluded.
 
     Members
     -------

@@ -23,7 +23,8 @@ class PatternController(wiring.Component):
     throughput is one item per cycle on each stream, without a dead cycle between gathers, groups
     or positions. ``o_segments`` ends after the last position; the reuse stream starts over at
     every position and does not end (``start`` rewinds it). No output depends combinationally on an
-    input. Reset empties the streams and keeps the memories.
+    input. Reset empties the streams and clears the layer registers; the memories keep what was
+    loaded.
 
     Members
     -------

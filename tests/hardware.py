@@ -10,6 +10,7 @@ from prap_hw.engine import EmulatedEngine
 from prap_hw.layouts import COUNTERS
 from prap_hw.load import layer_image, padded_input
 from refmodel.config import EngineConfig
+from refmodel.cycles import predict
 from refmodel.program import LayerProgram
 
 
@@ -56,9 +57,7 @@ def run_engine(
         await send(ctx, dut.i_cells, image.beats)
         for codes in images:
             data = padded_input(layer, codes).tolist()
-            await send(
-                ctx, dut.i_acts, [b | (i == len(data) - 1) << 8 for i, b in enumerate(data)]
-            )
+            await send(ctx, dut.i_acts, [b | (i == len(data) - 1) << 8 for i, b in enumerate(data)])
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
@@ -66,6 +65,7 @@ def run_engine(
             runs.append(run)
             expected = layer.positions * layer.out_shape[2]
             cycle = 0
+            limit = 20 * predict(layer, config).cycles + 1000
             while len(run.outputs) < expected:
                 ctx.set(dut.o.ready, not (stall and wait.random() < stall))
                 cycle += 1
@@ -84,7 +84,7 @@ def run_engine(
                     run.accumulators.append(ap.acc)
                 if valid and ready:
                     run.outputs.append(payload.code)
-                assert cycle < 200_000, f"hung after {len(run.outputs)} of {expected} outputs"
+                assert cycle < limit, f"hung after {len(run.outputs)} of {expected} outputs"
             run.cycles = cycle
             assert not ctx.get(dut.busy)
             run.counters = {name: ctx.get(getattr(dut.counters, name)) for name in COUNTERS}
