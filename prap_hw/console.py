@@ -164,8 +164,9 @@ def metrics_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any])
     """Make the table of metrics; large numbers in millions, so that it fits the width."""
 
     def short(value: object) -> object:
-        large = isinstance(value, int) and value >= 10_000_000
-        return f"{value / 1e6:,.1f} M" if large else value
+        if isinstance(value, int) and value >= 10_000_000:
+            return f"{value / 1e6:,.1f} M"
+        return value
 
     listed = (*layers, total) if len(layers) > 1 else layers
     rows = [[short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]

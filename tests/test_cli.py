@@ -18,7 +18,7 @@ from refmodel.errors import InputError
 from tests.onnx_nets import f32, network, node, save, small_cnn
 
 SEED = 11
-VERBS = ("demo", "compress", "evaluate", "cosim", "verilog", "golden")
+VERBS = ("demo", "compress", "inspect", "evaluate", "cosim", "verilog", "golden")
 
 Prap = Callable[..., tuple[int, str, str]]
 
@@ -269,6 +269,34 @@ def test_compress_writes_a_whole_folder(prap: Prap, given: Path, tmp_path: Path)
     assert "\x1b" not in text
     assert all(len(line) <= 100 for line in text.splitlines())
     assert str(tmp_path) not in (out / "summary.json").read_text()
+
+
+def test_inspect_counts_what_compress_wrote(prap: Prap, given: Path, tmp_path: Path) -> None:
+    code, text, err = prap("inspect", given / "done", "--json", tmp_path / "metrics.json")
+    assert (code, err) == (0, "")
+    assert all(len(line) <= 100 for line in text.splitlines())
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    summary = json.loads((given / "done" / "summary.json").read_text())
+    engine = found.pop("engine")
+    assert (engine, found) == (summary["engine"], summary["metrics"])
+    for layer, figures in zip(found["layers"], summary["layers"], strict=True):
+        assert layer["cycles"] == figures["cycles_predicted"]
+        assert layer["ous"] == figures["ous"]
+    assert found["total"]["kept"] == sum(layer["kept"] for layer in found["layers"])
+    code, _, err = prap("inspect", given / "done", "--adcs", "64")
+    assert code == 2
+    assert "adcs must be 1 to 32, not 64" in one_line(err)
+
+
+def test_large_metrics_are_short(given: Path) -> None:
+    total = json.loads((given / "done" / "summary.json").read_text())["metrics"]["total"]
+    wide = total | {"name": "a" * 20, "conversions": 10**12, "cycles": 123_456_789, "merges": 10**9}
+    screen = console.console()
+    with screen.capture() as printed:
+        screen.print(console.metrics_table([wide, wide], wide))
+    text = printed.get()
+    assert "123.5 M" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
 
 
 def test_compress_twice_gives_the_same_bytes(given: Path, tmp_path: Path) -> None:
