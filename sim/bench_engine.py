@@ -5,10 +5,11 @@ every image goes through it; a layer's input is what the hardware made of the la
 through the host's steps.
 
 What is compared is recorded in Verilog (``sim/bench.sv`` writes every handshake and trace word to a
-file) and read once an image is through. Against a coroutine that samples the ports at every edge
-that is some thirty times faster (measured: see :data:`SPEED`), and as complete: no cycle is missed,
-since the record is made in the same clocked process for all ports. Python drives the streams, and
-sleeps while the engine runs, unless there are stalls or an open crossbar port.
+file) and read once an image is through. No cycle is missed, since all ports are recorded in one
+clocked process, and Python drives the streams and sleeps while the engine runs, unless there are
+stalls or an open crossbar port. Measured on the demo, golden model and start included: 143,000
+cycles a second, against 42,000 with a single coroutine that wakes at every edge to serve the
+crossbar port alone.
 """
 
 import json
@@ -157,7 +158,7 @@ class Bench:
         layer: LayerProgram,
         image: int,
         codes: np.ndarray,
-        predicted: dict[str, int],
+        predicted: dict[str, Any],
         entry: dict[str, Any],
     ) -> np.ndarray:
         """Run one image through the loaded layer and compare; returns the outputs."""
@@ -244,7 +245,7 @@ class Bench:
         image: int,
         counters: dict[str, int],
         cycles: int,
-        predicted: dict[str, int],
+        predicted: dict[str, Any],
     ) -> None:
         """Compare cycles and the engine's counters with the prediction."""
 

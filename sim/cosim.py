@@ -541,7 +541,9 @@ def _changes(layer: LayerProgram, plant: str, rng: np.random.Generator):
         array[at] = value
         return dataclasses.replace(layer, **{name: array})
 
-    words = np.flatnonzero(layer.word_shift != SHIFT_NONE) if not layer.identity else np.zeros(0)
+    words = (
+        np.flatnonzero(layer.word_shift != SHIFT_NONE) if not layer.identity else np.zeros(0, int)
+    )
     if plant == "shift":
         for word in rng.permutation(words).tolist()[:64]:
             before = int(layer.word_shift[word])
@@ -565,9 +567,10 @@ def _changes(layer: LayerProgram, plant: str, rng: np.random.Generator):
             "channel": "segment_channel",
         }[kind]
         before = int(getattr(layer, name)[at])
-        count = {"slot": int(kept[at]) if kind == "slot" else 0, "position": positions}.get(
-            kind, layer.in_shape[2]
-        )
+        if kind == "slot":
+            count = int(kept[at])
+        else:
+            count = positions if kind == "position" else layer.in_shape[2]
         after = (before + 1 + int(rng.integers(max(1, count - 1)))) % count
         if after == before:
             continue

@@ -60,6 +60,9 @@ MAKE = (
 )
 """Variables of the compilation."""
 
+MAKE_WAVES = ("OPT_FAST=-O0", "OPT_GLOBAL=-O0")
+"""The same for simulations with waveforms, which run one image of one layer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verilator:
@@ -199,13 +202,14 @@ def build(
     tools.require()
     verilator = find()
     defines = {"PRAP_TOP": top} | ({"PRAP_OPEN": 1} if open_port else {})
+    make = MAKE_WAVES if waves else MAKE
     sources = [WAIVERS, HERE / "public.vlt", HERE / "bench.sv"]
     digest = hashlib.sha256(
         json.dumps(
             [
                 [path.read_text(encoding="utf-8") for path in sources],
                 verilog,
-                [FLAGS, MAKE, waves],
+                [FLAGS, make, waves],
                 defines,
                 dict(widths),
                 verilator.version,
@@ -235,7 +239,7 @@ def build(
             environment["PATH"] = os.pathsep.join(
                 [str(work / "bin"), str(verilator.program.parent), os.environ.get("PATH", "")]
             )
-            environment["MAKEFLAGS"] = " ".join(MAKE)
+            environment["MAKEFLAGS"] = " ".join(make)
             if "OBJCACHE" not in os.environ and shutil.which("ccache"):
                 environment["OBJCACHE"] = "ccache"
             _run_build(work, top, sources, defines, widths, waves, environment)
