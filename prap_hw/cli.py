@@ -47,6 +47,8 @@ def _show_version(value: bool) -> None:
 
 Scheme = Literal["dense", "prap"]
 Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
+Activations = Literal["minmax", "percentile", "mse"]
+Weights = Literal["layer", "channel"]
 Plant = Literal["code", "shift", "index"]
 
 Debug = Annotated[
@@ -169,6 +171,19 @@ def compress(
     limit: Annotated[
         int, typer.Option("--limit", help="Calibration images used at most.", min=1)
     ] = 256,
+    activations: Annotated[
+        Activations,
+        typer.Option("--activations", help="Ranges of activations: all, most, or of least error."),
+    ] = "minmax",
+    percentile: Annotated[
+        float,
+        typer.Option(
+            "--percentile", help="Which, for --activations percentile.", min=50.01, max=100
+        ),
+    ] = 99.99,
+    weights: Annotated[
+        Weights, typer.Option("--weights", help="One weight scale to a layer, or to each output.")
+    ] = "layer",
     force: Annotated[
         bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
     ] = False,
@@ -193,6 +208,9 @@ def compress(
             scale=scale,
             layout=layout,
             limit=limit,
+            activations=activations,
+            percentile=percentile,
+            weights=weights,
             replace=force,
             config=_engine(adcs, merge_lanes, latency),
             report=report,

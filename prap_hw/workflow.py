@@ -32,6 +32,7 @@ from refmodel.graph import FloatNetwork
 from refmodel.images import Preprocess, load_images
 from refmodel.metrics import network_metrics
 from refmodel.program import LayerProgram, Program
+from refmodel.quantize import Activations, Weights
 from refmodel.schemes import LayerSetting
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def compress(
     scale: float | None = None,
     layout: str = "auto",
     limit: int = 256,
+    activations: Activations = "minmax",
+    percentile: float = 99.99,
+    weights: Weights = "layer",
     replace: bool = False,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
@@ -108,6 +112,9 @@ def compress(
         How pixels become network inputs; see :class:`refmodel.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
+    activations, percentile, weights
+        How ranges of activations are chosen, and what has a weight scale of its own; see
+        :func:`refmodel.quantize.quantize`.
     replace
         Whether a folder that this function wrote before is replaced.
     config
@@ -138,6 +145,9 @@ def compress(
         settings=settings,
         source=_names(calibration),
         report=report,
+        activations=activations,
+        percentile=percentile,
+        weights=weights,
     )
     fitted = compiler.engine_config_for(program.layers, base)
     predictions = predict(program, fitted, report=report)
@@ -145,7 +155,13 @@ def compress(
         "network": network.name,
         "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
         "scheme": scheme,
-        "calibration": {"file": _names(calibration), "images": min(limit, len(images))},
+        "calibration": {
+            "file": _names(calibration),
+            "images": min(limit, len(images)),
+            "activations": activations,
+            "weights": weights,
+        }
+        | ({"percentile": percentile} if activations == "percentile" else {}),
         "versions": versions(),
         "engine": dataclasses.asdict(fitted),
         "layers": [
