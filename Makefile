@@ -6,15 +6,19 @@ VENV := .venv
 STAMP := $(VENV)/.prap-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
+FUZZ_SECONDS ?= 300
+DOCS_STAMP := $(VENV)/.prap-docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo test lint clean
+.PHONY: help check setup demo test lint docs fuzz clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
 	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
 	@echo 'make test    setup, then all tests, with line coverage'
 	@echo 'make lint    setup, then ruff and basedpyright'
+	@echo 'make docs    setup, then the documentation: build/docs/index.html'
+	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
 
@@ -49,6 +53,19 @@ lint: setup
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/basedpyright
+
+docs: setup $(DOCS_STAMP)
+	@DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=true $(VENV)/bin/python -m mkdocs \
+	  --quiet build --strict --clean -f docs/site/mkdocs.yml
+	@echo 'documentation: build/docs/index.html'
+
+# What builds the documentation comes with the first `make docs`, not with everybody's `make setup`.
+$(DOCS_STAMP): $(STAMP)
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[docs]'
+	@touch $@
+
+fuzz: setup
+	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --workers $(WORKERS) $(FUZZ_ARGS)
 
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -36,7 +36,7 @@ def crossbar_port(config: EngineConfig) -> wiring.Signature:
 class EmulatedCrossbar(wiring.Component):
     """Crossbars of ideal cells: block RAM, AND, population count, clip to the ADC's range.
 
-    code[j] = min(sum over rows r of cell[r][column j] * digit[r], 2**code_bits - 1), where the
+    code[j] = min(sum over rows r of cell[r, column j] * digit[r], 2**code_bits - 1), where the
     columns are ``select * adcs`` to ``select * adcs + adcs - 1`` of the OU.
 
     A response follows its request by ``crossbar_latency`` cycles; throughput is one request per

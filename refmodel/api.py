@@ -6,7 +6,8 @@
     x, y = refmodel.load_images("train.npz")
     program = refmodel.compress(network, x[:256], scheme="prap")
     print(program.table())
-    print(network.evaluate(*refmodel.load_images("test.npz")), program.evaluate(x, y))
+    x, y = refmodel.load_images("test.npz")
+    print(network.evaluate(x, y), program.evaluate(x, y))
     program.save("net.prap")
     program = refmodel.Program.load("net.prap")
 

@@ -17,7 +17,7 @@ from sim.streams import Fields
 class CrossbarModel:
     """Crossbars of ideal 1-bit cells behind lossless or clipping converters.
 
-    code[j] = min(sum over rows r of cell[r][column j] * digit[r], max_code), columns ``select *
+    code[j] = min(sum over rows r of cell[r, column j] * digit[r], max_code), columns ``select *
     adcs`` and following.
 
     Attributes
