@@ -58,6 +58,9 @@ LAST = ("Softmax", "LogSoftmax")
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
+TURNABLE = ("Add", "Clip", "Div", "Mul", "Relu", "Sub")
+"""Operators that a tensor with its batch last may go through."""
+
 UNTIL_THE_END = 1 << 30
 """Exporters write 2^31 - 1 or 2^63 - 1 for the end of an axis whose size they do not know."""
 
@@ -94,6 +97,18 @@ FOLDED = frozenset(
 
 BATCH = 0
 """The batch in the result of Shape: in Reshape, 0 copies the size of the input."""
+
+MOST_VALUES = 1 << 24
+"""Values of the largest tensor of one image, borders included, and of a constant that is computed.
+
+A file of a few hundred bytes can ask for any size; no engine holds a larger tensor.
+"""
+
+MOST_MOVED = 1 << 26
+"""Values that all rearrangements of a network move together."""
+
+MOST_NODES = 10_000
+"""Nodes of a network: the deepest that are published have a few thousand."""
 
 FLOATING = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 
@@ -165,6 +180,35 @@ def _check(model: onnx.ModelProto, source: str) -> None:
         ) from error
 
 
+def _type_name(number: int) -> str:
+    known = TensorProto.DataType.values()
+    return TensorProto.DataType.Name(number) if number in known else f"type {number}"
+
+
+def _folded_size(node: NodeProto, values: list[NDArray]) -> int:
+    """Values that come of constants, about and never too few, where they can be many."""
+    first = values[0] if values else np.zeros(())
+    match node.op_type:
+        case "ConstantOfShape":
+            return prod(max(0, int(size)) for size in first.reshape(-1))
+        case "Expand" if len(values) > 1:
+            return max(first.size, 1) * prod(max(1, int(size)) for size in values[1].reshape(-1))
+        case "Range" if len(values) == 3:
+            start, limit, delta = (float(value.item()) for value in values)
+            return 0 if delta == 0 else max(0, int(min((limit - start) / delta, 1e18)))
+        case "Gather" if len(values) > 1:
+            return values[1].size * first.size
+        case "MatMul" if len(values) > 1 and first.ndim and values[1].ndim:
+            rows = first.size // max(1, first.shape[-1])
+            return rows * (values[1].size // max(1, values[1].shape[-2:][0]))
+        case "Add" | "Sub" | "Mul" | "Div" if len(values) > 1:
+            return prod(np.broadcast_shapes(*(value.shape for value in values)))
+        case "Concat":
+            return sum(value.size for value in values)
+        case _:
+            return 0
+
+
 class _Importer:
     """Turns one ONNX graph into nodes of :mod:`refmodel.graph`."""
 
@@ -177,12 +221,18 @@ class _Importer:
         """Which initialiser or Constant a constant was made from."""
         self.codes: dict[str, tuple[NDArray, NDArray]] = {}
         """Constants that were integers: those less their zero point, and the scale of each."""
+        self.turned: dict[str, str] = {}
+        """Tensors (F, N), and the (N, F) that each is the transpose of."""
         self.bordered: dict[str, tuple[str, Pads]] = {}
         """Tensors that are others with a border of zeros."""
         self.alias: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
         self.nodes: dict[str, Node] = {}
         """By output, in order."""
+        self.names: dict[str, int] = {}
+        """Names of nodes, and how often each was given."""
+        self.moved = 0
+        """Values that the rearrangements so far move."""
         self.opset = max((o.version for o in model.opset_import if not o.domain), default=1)
         self.batch = 0
         self.skipped: set[str] = set()
@@ -231,6 +281,11 @@ class _Importer:
 
     def refuse_unknown_operators(self) -> None:
         """Name the first operator that cannot be imported, before the checker sees the file."""
+        if len(self.graph.node) > MOST_NODES:
+            raise InputError(
+                f"expected a network of at most {MOST_NODES} nodes, found "
+                f"{len(self.graph.node)}, in {self.source}"
+            )
         constant = {tensor.name for tensor in self.graph.initializer} | {""}
         supported = {*self.handlers, *DROPPED, *LAST, "Shape"}
         for node in self.live:
@@ -258,6 +313,11 @@ class _Importer:
         for node in self.live:
             self._import(node)
         output = self._resolve(output)
+        if output in self.turned:
+            raise InputError(
+                f"expected an output with the batch first, found it last in {output!r}, "
+                f"in {self.source}"
+            )
         if output not in self.nodes:
             raise InputError(
                 f"expected a network that computes its output from its input, "
@@ -305,7 +365,7 @@ class _Importer:
         if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
             raise InputError(f"expected an input with a shape, found none, {place}")
         if tensor.elem_type not in FLOATING:
-            found = TensorProto.DataType.Name(tensor.elem_type)
+            found = _type_name(tensor.elem_type)
             raise InputError(f"expected an input of floating point, found {found}, {place}")
         dims = [
             d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
@@ -318,6 +378,10 @@ class _Importer:
         if not all(isinstance(d, int) and d >= 1 for d in dims[1:]):
             raise InputError(
                 f"expected an input with fixed sizes behind the batch, found {text}, {place}"
+            )
+        if prod(int(d) for d in dims[1:]) > MOST_VALUES:
+            raise InputError(
+                f"expected an input of at most {MOST_VALUES} values, found {text}, {place}"
             )
         self.batch = dims[0] if isinstance(dims[0], int) else 0
         return value.name, tuple(int(d) for d in dims[1:])
@@ -358,9 +422,12 @@ class _Importer:
         return uses
 
     def _resolve(self, name: str) -> str:
-        while name in self.alias:
-            name = self.alias[name]
-        return name
+        last = name
+        while last in self.alias:
+            last = self.alias[last]
+        while name in self.alias:  # so that long chains are walked once
+            self.alias[name], name = last, self.alias[name]
+        return last
 
     def _import(self, node: NodeProto) -> None:
         try:
@@ -378,6 +445,9 @@ class _Importer:
             elif node.op_type in LAST:
                 if self._resolve(node.input[0]) != self._resolve(self.ending):
                     self._fail("at the end of the network alone", "one before other nodes", node)
+            elif node.op_type in TURNABLE and any(map(self._turned, inputs)):
+                inner = self._turn(node, inputs)
+                self.handlers[node.op_type](inner, attributes)
             else:
                 self.handlers[node.op_type](node, attributes)
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
@@ -402,6 +472,9 @@ class _Importer:
             self.origin[node.output[0]] = self.origin[names[0]]
             return
         values = {name: self.constants[name] for name in names}
+        size = _folded_size(node, [self.constants[name] for name in names])
+        if size > max(MOST_VALUES, *(value.size for value in values.values()), 0):
+            self._fail(f"to a constant of at most {MOST_VALUES} values", f"{size}", node)
         infos = [
             helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in values
         ]
@@ -489,6 +562,8 @@ class _Importer:
 
     def _activation(self, name: str, node: NodeProto) -> tuple[str, Shape]:
         resolved = self._resolve(name)
+        if resolved in self.turned:
+            self._fail("of a tensor with the batch first", f"{name!r}, its batch last", node)
         if resolved not in self.shapes:
             self._fail("of a tensor that depends on the input", f"{name!r}", node)
         return resolved, self.shapes[resolved]
@@ -504,11 +579,19 @@ class _Importer:
         return f"(N, {', '.join(map(str, shape))})"
 
     def _append(self, node: Node) -> None:
-        names = {other.name for other in self.nodes.values()}
-        name, count = node.name, 1
-        while name in names:
-            count += 1
-            name = f"{node.name}_{count}"
+        if isinstance(node, Rearrange):
+            self.moved += node.index.size
+        if prod(node.shape) > MOST_VALUES or self.moved > MOST_MOVED:
+            raise InputError(
+                f"expected tensors of at most {MOST_VALUES} values, and at most {MOST_MOVED} "
+                f"moved, found {self._text(node.shape)} and {self.moved}, in node {node.name!r} "
+                f"of {self.source}"
+            )
+        name = node.name
+        while name in self.names:
+            self.names[node.name] += 1
+            name = f"{node.name}_{self.names[node.name]}"
+        self.names[name] = 1
         self.nodes[node.output] = replace(node, name=name)
         self.shapes[node.output] = node.shape
 
@@ -517,10 +600,10 @@ class _Importer:
         return {"name": node.name or output, "inputs": inputs, "output": output, "shape": shape}
 
     def _weights(
-        self, node: NodeProto, transpose: bool = False
+        self, node: NodeProto, transpose: bool = False, at: int = 1
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], bool]:
         """Weights, outputs first, the gain that they come with, and whether they are integers."""
-        name = node.input[1]
+        name = node.input[at]
         weight = self._numbers(name, node, "weights")
         weight = weight.T if transpose else weight
         ones = np.ones(len(np.atleast_1d(weight)))
@@ -614,6 +697,9 @@ class _Importer:
                 extra[axis] = max(0, (count - 1) * stride[axis] + reach[axis] - padded)
                 pads[axis + 2] += extra[axis]
         top, left, bottom, right = pads
+        padded = (size[0] + top + bottom, size[1] + left + right)
+        if prod(padded) > MOST_VALUES:
+            self._fail(f"of at most {MOST_VALUES} values with its pads", f"{padded}", node)
         return stride, dilation, (top, left, bottom, right), (extra[0], extra[1])
 
     def _window(self, node, size, kernel, stride, pads: Pads, dilation) -> tuple[int, int]:
@@ -659,17 +745,66 @@ class _Importer:
         index = self._numbers_of((outputs, shape[0])).T
         self._rearrange(node, inner["output"], index)
 
+    def _turned(self, name: str) -> str | None:
+        """The tensor (N, F) that ``name`` is the transpose of, if it is one."""
+        return self.turned.get(self._resolve(name))
+
+    def _turn(self, node: NodeProto, inputs: list[str] | tuple[str, ...] = ()) -> NodeProto:
+        """Make a node that computes the transpose of what ``node`` does, from those of ``inputs``.
+
+        Constants among them must be one to a row.
+        """
+        inner = NodeProto()
+        inner.CopyFrom(node)
+        inner.output[0] = f"{node.output[0]}'"
+        for at, name in enumerate(inner.input):
+            if name not in inputs:
+                continue
+            if (source := self._turned(name)) is not None:
+                inner.input[at] = source
+            elif name not in self.constants:
+                self._fail("of tensors with their batches in one place", repr(name), node)
+            elif self.constants[name].size > 1:
+                if self.constants[name].ndim != 2 or self.constants[name].shape[1] != 1:
+                    found = f"{self.constants[name].shape} on (F, N)"
+                    self._fail("of one constant to a row", found, node)
+                inner.input[at] = f"{name}'"
+                self.constants[inner.input[at]] = self.constants[name].T
+                self.origin[inner.input[at]] = self.origin[name]
+        self.turned[node.output[0]] = inner.output[0]
+        self.uses[inner.output[0]] = self.uses[node.output[0]]
+        return inner
+
     def _gemm(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        if node.input[0] in self.constants:
+            self._weights_first(node, attributes)
+            return
         if attributes.get("transA", 0):
-            self._fail("with transA = 0, the batch being its rows", "transA = 1", node)
-        name, _ = self._activation(node.input[0], node)
+            name = self._turned(node.input[0])
+            if name is None:
+                self._fail("with transA = 0, the batch being its rows", "transA = 1", node)
+        else:
+            name, _ = self._activation(node.input[0], node)
         weights = self._weights(node, transpose=not attributes.get("transB", 0))
         bias = self._bias(node, 2, len(weights[0])) * float(attributes.get("beta", 1.0))
         self._fully_connected(node, name, weights, float(attributes.get("alpha", 1.0)), bias)
 
+    def _weights_first(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        """Weights (out, in) times a tensor (in, N): the batch stays last."""
+        name = self._turned(node.input[1])
+        if attributes.get("transB", 0):
+            name, _ = self._activation(node.input[1], node)
+        if name is None:
+            self._fail("with the weights on the right", "constants on the left", node)
+        weights = self._weights(node, transpose=bool(attributes.get("transA", 0)), at=0)
+        inner = self._turn(node, node.input[2:])
+        bias = self._bias(inner, 2, len(weights[0])) * float(attributes.get("beta", 1.0))
+        self._fully_connected(inner, name, weights, float(attributes.get("alpha", 1.0)), bias)
+
     def _matmul(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         if node.input[0] in self.constants:
-            self._fail("with the weights on the right", "constants on the left", node)
+            self._weights_first(node, {})
+            return
         name, _ = self._activation(node.input[0], node)
         weights = self._weights(node, transpose=True)
         bias = np.zeros(len(np.atleast_1d(weights[0])))
@@ -813,7 +948,7 @@ class _Importer:
     def _cast(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         name, _ = self._activation(node.input[0], node)
         if attributes["to"] not in FLOATING:
-            found = TensorProto.DataType.Name(attributes["to"])
+            found = _type_name(attributes["to"])
             self._fail("to floating point", found, node)
         self._pass(node, name)
 
@@ -866,7 +1001,7 @@ class _Importer:
         name, shape = self._activation(node.input[0], node)
         kinds = (0, TensorProto.UINT8, TensorProto.INT8)
         if attributes.get("output_dtype", 0) not in kinds:
-            found = TensorProto.DataType.Name(attributes["output_dtype"])
+            found = _type_name(attributes["output_dtype"])
             self._fail("to 8 bits", found, node)
         scale, zero = self._scale_and_zero(node)
         absent = len(node.input) < 3 or not node.input[2]
@@ -1061,6 +1196,9 @@ class _Importer:
             self._fail("of mode constant, edge, reflect or wrap", repr(mode), node)
         if max(max(pair) for pair in around) > UNTIL_THE_END >> 14:
             self._fail("of at most 65536", f"{around[1:]}", node)
+        padded = [size + sum(pair) for size, pair in zip(index.shape, around[1:], strict=True)]
+        if prod(max(0, size) for size in padded) > MOST_VALUES:
+            self._fail(f"to at most {MOST_VALUES} values", f"{padded}", node)
         # Negative pads cut off; ONNX does so first.
         cut = tuple(
             slice(max(0, -before), size - max(0, -after))
@@ -1107,6 +1245,15 @@ class _Importer:
         self._rearrange(node, name, index.reshape(inner))
 
     def _transpose(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        source = self._turned(node.input[0])
+        if source is not None and list(attributes.get("perm", (1, 0))) == [1, 0]:
+            self._pass(node, source)
+            return
+        name, shape = self._activation(node.input[0], node)
+        if len(shape) == 1 and list(attributes.get("perm", (1, 0))) == [1, 0]:
+            self.turned[node.output[0]] = name
+            self.uses[name] += self.uses[node.output[0]] - 1
+            return
         name, index = self._numbered(node)
         order = [int(axis) for axis in attributes.get("perm", range(index.ndim, -1, -1))]
         if sorted(order) != list(range(index.ndim + 1)) or order[0] != 0:

@@ -214,6 +214,22 @@ BAD = {
         flat(node("MatMul", "w2 f", "y"), w2=floats(7, 3, 5)),
         "expected MatMul with the weights on the right, found constants on the left",
     ),
+    "batch-last-at-the-end": (
+        flat(node("Transpose", "f", "y")),
+        "expected an output with the batch first, found it last in 'y'",
+    ),
+    "batch-last-in-a-product": (
+        flat(node("Transpose", "f", "t"), node("MatMul", "t w2", "y"), w2=floats(7, 36, 5)),
+        "expected MatMul of a tensor with the batch first, found 't', its batch last",
+    ),
+    "batch-last-with-a-row": (
+        flat(node("Transpose", "f", "t"), node("Add", "t k", "y"), k=floats(7, 36)),
+        "expected Add of one constant to a row, found (36,) on (F, N), in node 'y_node'",
+    ),
+    "batch-last-and-first": (
+        flat(node("Transpose", "f", "t"), node("Add", "t f", "y")),
+        "expected Add of tensors with their batches in one place, found 'f'",
+    ),
     "add-shapes": (
         flat(node("Add", "f c", "y")),
         "expected Add of two tensors of the same shape, found (N, 36) and (N, 4, 3, 3)",

@@ -24,6 +24,7 @@ from refmodel.graph import (
     MaxPool,
     Rearrange,
 )
+from refmodel.images import Preprocess, load_images
 from refmodel.onnx_import import load_onnx
 from refmodel.quantize import encode, quantize
 from tests.onnx_nets import f32, floats, network, node, reference, save
@@ -189,6 +190,30 @@ CASES = {
         node("Add", "m d", "y"),
         v=floats(SEED, 36, 3),
         d=floats(SEED, 3),
+    ),
+    "gemm-of-a-transpose": flat(
+        node("Transpose", "f", "t", perm=[1, 0]),
+        node("Gemm", "t v d", "y", transA=1, alpha=2.0),
+        v=floats(SEED, 144, 3),
+        d=floats(SEED, 3),
+    ),
+    "weights-on-the-left": flat(
+        node("Transpose", "f", "t"),
+        node("MatMul", "v t", "m"),
+        node("Add", "m d", "a"),
+        node("Relu", "a", "r"),
+        node("Gemm", "u r e", "g", transA=1, beta=0.5),
+        node("Transpose", "g", "y", perm=[1, 0]),
+        v=floats(SEED, 7, 144) / 9,
+        d=floats(SEED, 7, 1),
+        u=floats(SEED, 7, 3),
+        e=floats(SEED, 3, 1),
+    ),
+    "weights-on-the-left-of-a-transpose": flat(
+        node("Gemm", "v f e", "g", transB=1),
+        node("Transpose", "g", "y", perm=[1, 0]),
+        v=floats(SEED, 3, 144),
+        e=f32(2),
     ),
     # Moving values
     "slice-steps": after(
@@ -785,3 +810,50 @@ def test_light_squeezenet_has_the_shapes_and_outputs_of_the_runtime(shared, tmp_
     assert [step.op for step in quant.steps].count("concat") == 8
     program = compiler.compile_network(quant, scheme="prap")
     assert len(program.layers) == 26
+
+
+def test_light_vgg19_has_the_shapes_and_outputs_of_the_runtime(shared):
+    folder = shared / "data/onnx/light"
+    loaded = load_onnx(folder / "light_vgg19.onnx")
+    layers = [each for each in loaded.nodes if isinstance(each, Matrix)]
+    assert [each.weight.shape for each in layers[-4:]] == [
+        (512, 512, 3, 3),
+        (4096, 25088, 1, 1),
+        (4096, 4096, 1, 1),
+        (1000, 4096, 1, 1),
+    ]
+    assert len(layers) == 19
+    logits = loaded.forward(np.ones((1, 3, 224, 224), np.float32)).astype(np.float64)
+    shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    tensor = onnx.TensorProto()
+    tensor.ParseFromString((folder / "light_vgg19_output_0.pb").read_bytes())
+    np.testing.assert_allclose(shares, numpy_helper.to_array(tensor), rtol=1e-4)
+
+
+DENSE = {
+    # Preprocessing, images evaluated.
+    "cifar_base_kw.onnx": (
+        Preprocess(mean=(0.485, 0.456, 0.406), std=(0.225,), scale=1 / 255),
+        "cifar10_test_A_5000.npz",
+        "cifar10_train_10000.npz",
+    ),
+    "mnist/model.onnx": (
+        Preprocess(),
+        "t10k-images-idx3-ubyte.gz",
+        "mnist_train_10000.npz",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_8_bits_are_within_half_a_point_of_float(name, shared):
+    pre, test, train = DENSE[name]
+    loaded = load_onnx(shared / "data/onnx" / name)
+    x, y = load_images(shared / "data/images" / test)
+    calibration, _ = load_images(shared / "data/images" / train)
+    assert y is not None
+    inputs = pre.apply(x[:2000], loaded.input_shape)
+    quant = quantize(loaded, pre.apply(calibration[:128], loaded.input_shape))
+    program = compiler.compile_network(quant, scheme="dense")
+    expected = (loaded.forward(inputs).argmax(axis=1) == y[:2000]).mean()
+    assert abs(golden.accuracy(program, inputs, y[:2000]) - expected) <= 0.005
