@@ -187,7 +187,7 @@ def _type_name(number: int) -> str:
 
 def _folded_size(node: NodeProto, values: list[NDArray]) -> int:
     """Values that come of constants, about and never too few, where they can be many."""
-    first = values[0] if values else np.zeros(())
+    first: NDArray = values[0] if values else np.zeros(())
     match node.op_type:
         case "ConstantOfShape":
             return prod(max(0, int(size)) for size in first.reshape(-1))
