@@ -88,8 +88,8 @@ def shape_mask(
 def structure_mask(weight: NDArray[np.float32], keep: float) -> NDArray[np.uint8]:
     """Mask of rule 1: the int(in * keep) most important input channels, whole.
 
-    The importance of a channel is the sum of its |W| over outputs and positions, added in float64,
-    in which sums of float32 weights that are equal on paper are equal here. Equal ones: the lower
+    The importance of a channel is the sum of its |W| over outputs and positions, added in float64
+    (the rule does not say how; the published program adds in float32). Equal ones: the lower
     channel. Worked: sums [3, 5, 3] with keep 0.7 keep int(2.1) = 2 channels, 1 and 0.
 
     Parameters
