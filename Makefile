@@ -10,11 +10,12 @@ FUZZ_SECONDS ?= 300
 DOCS_STAMP := $(VENV)/.prap-docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo test lint docs fuzz clean
+.PHONY: help check setup demo bench test lint docs fuzz clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
 	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
+	@echo 'make bench   setup, then speed and memory of the golden model, beside the targets'
 	@echo 'make test    setup, then all tests, with line coverage'
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
@@ -44,6 +45,9 @@ $(STAMP): pyproject.toml constraints.txt | check
 
 demo: setup
 	@$(VENV)/bin/prap demo
+
+bench: setup
+	@$(VENV)/bin/python benchmarks/bench.py $(JOBS)
 
 test: setup
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal \

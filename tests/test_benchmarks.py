@@ -1,0 +1,57 @@
+"""`make bench`: every job runs in its own process and its line says what it found. No times."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def bench(root: Path) -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("bench", root / "benchmarks" / "bench.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_job_runs_and_is_printed_beside_its_target(bench, capsys, tmp_path):
+    assert bench.main(["map", "--json", str(tmp_path / "figures.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "0.4 s, 200 MB" in printed
+    found = bench.json.loads((tmp_path / "figures.json").read_text())["map"]
+    assert set(found) == {"value", "unit", "seconds", "cpu", "note", "gflops", "megabytes"}
+    assert 20 < found["megabytes"] < 1000
+    assert f"{found['value']:.2f} s" in printed
+
+
+def test_every_target_of_the_issue_has_a_job(bench):
+    targets = [target for _, target, _ in bench.JOBS.values() if target]
+    for target in ("0.4 s, 200 MB", "6 s, 500 MB", "100 images/s", "2 images/s", "10 s"):
+        assert target in targets
+
+
+def test_a_job_that_fails_is_said(bench, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "__file__", "/nowhere/bench.py")
+    assert bench.main(["map"]) == 1
+    assert "failed: " in capsys.readouterr().out
+
+
+def test_unknown_jobs_are_refused(bench, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["nothing"])
+    assert "expected jobs of map, " in capsys.readouterr().err
+
+
+def test_without_given_data_networks_are_random(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "SHARED", tmp_path / "none")
+    path, note = bench.resnet20(tmp_path)
+    assert note == "random parameters"
+    assert path.stat().st_size > 1_000_000
+    assert bench.images("any.npz", 3).shape == (3, 32, 32, 3)
+    assert "not run" in bench.map_vgg16()["note"]
+    program, note = bench.compiled("dense")
+    assert len(program.layers) == 20
