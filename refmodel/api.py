@@ -32,6 +32,7 @@ from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork, Matrix
 from refmodel.images import Preprocess
+from refmodel.metrics import NetworkMetrics, network_metrics
 from refmodel.program import LayerProgram
 from refmodel.quantize import QuantNetwork, quantize
 from refmodel.schemes import LayerSetting
@@ -268,6 +269,21 @@ class Program(programs.Program):
             ],
             "Predicted cycles for one image",
         )
+
+    def metrics(self, config: EngineConfig | None = None) -> NetworkMetrics:
+        """Count what the network holds (cells, index bits) and does for one image (events).
+
+        Parameters
+        ----------
+        config
+            The engine; it is sized to the network.
+
+        Returns
+        -------
+        NetworkMetrics
+            ``layers`` and ``total``, with the attributes of :class:`refmodel.metrics.Metrics`.
+        """
+        return network_metrics(self, self.engine(config))
 
     def table(self, config: EngineConfig | None = None) -> Table:
         """What became of each layer.

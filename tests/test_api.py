@@ -114,6 +114,16 @@ def test_tables_hold_the_figures_of_the_program(program):
     assert cycles["cycles"].sum() > program.predict_cycles()["cycles"].sum()
 
 
+def test_metrics_go_with_the_tables(program):
+    found, table, cycles = program.metrics(), program.table(), program.predict_cycles()
+    assert [each.name for each in found.layers] == list(table["name"])
+    for name in ("kept", "reused", "dropped", "ous", "ous_dense", "index_bits"):
+        assert [getattr(each, name) for each in found.layers] == table[name].tolist()
+    assert found.total.cycles == cycles["cycles"].sum()
+    assert 0 < found.total.sparsity < 1
+    assert program.metrics(refmodel.EngineConfig(dac_bits=4)).total.cycles < found.total.cycles
+
+
 def test_what_a_notebook_shows(program, network):
     assert repr(network) == "Network digits_prap.onnx: 1x8x8 to 10, 4 layers"
     assert repr(program).startswith("Program, scheme prap: 4 layers, 640 of 1,632 weight patterns")
