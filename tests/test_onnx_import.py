@@ -746,6 +746,23 @@ def test_codes_of_a_tensor_that_is_read_before_it_is_quantised(tmp_path):
     assert (info.scale, info.zero) == (pytest.approx(0.05), 120)
 
 
+def test_a_tensor_that_is_quantised_twice_is_requantised(tmp_path):
+    nodes = [
+        FIRST,
+        node("QuantizeLinear", "c s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("QuantizeLinear", "d t u", "r"),
+        node("DequantizeLinear", "r t u", "y"),
+    ]
+    constants = CONV | {"s": f32(0.05), "z": np.uint8(120), "t": f32(0.5), "u": np.int8(0)}
+    loaded = load_onnx(save(network(nodes, constants, SHAPE), tmp_path))
+    quant = quantize(loaded, IMAGES)
+    assert [step.op for step in quant.steps] == ["layer", "concat"]
+    found = [quant.tensors[step.output] for step in quant.steps]
+    assert [info.zero for info in found] == [120, 128]
+    assert [info.scale for info in found] == pytest.approx([0.05, 0.5])
+
+
 def test_concatenated_codes_by_hand():
     # Scales 1 and 1/2 on scale 1: the second input is halved, halves up; zero points 0 and 10 to 4.
     params = {
