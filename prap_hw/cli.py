@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a comparison found differences; 2 bad input or usage; 3 a 
 130 interrupted. Errors are one line on stderr; ``--debug`` adds the traceback.
 """
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -45,7 +46,19 @@ def _show_version(value: bool) -> None:
         raise Exit(0)
 
 
-Scheme = Literal["dense", "prap"]
+Scheme = Literal[
+    "dense",
+    "structured",
+    "orc",
+    "shape",
+    "identical",
+    "structured+identical",
+    "similar",
+    "prap",
+    "dictionary",
+]
+SHORT_SETTING = ("channels", "positions", "keep")
+BOOLEANS = {"true": True, "false": False}
 Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
@@ -152,7 +165,9 @@ def compress(
             "--set",
             metavar="LAYER=C,V,KEEP",
             help="For layers whose name matches LAYER (* and ? allowed): channels in a group,"
-            " kept positions, share of patterns kept (1: dense). Can be given again.",
+            " kept positions, share kept (1: dense). Or LAYER=KEY=VALUE,... with any field of"
+            " LayerSetting: scheme, channels, positions, keep, structure_keep, ... Can be given"
+            " again.",
         ),
     ] = None,
     mean: Annotated[
@@ -361,23 +376,31 @@ def _pair(images: Path, labels: Path | None) -> list[Path]:
 
 
 def _settings(texts: list[str], scheme: str) -> dict[str, Any]:
-    """Read ``conv2=2,4,0.375`` into layer settings by name pattern."""
+    """Read ``conv2=2,4,0.375`` or ``conv2=keep=0.2,scheme=orc`` into settings by name pattern."""
     from refmodel.schemes import LayerSetting
 
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(LayerSetting)}
     result = {}
     for text in texts:
-        name, _, values = text.rpartition("=")
+        name, _, values = text.partition("=")
         parts = values.split(",")
+        if values and "=" not in values and len(parts) == 3:
+            parts = [f"{key}={part}" for key, part in zip(SHORT_SETTING, parts, strict=True)]
+        chosen: dict[str, Any] = {"scheme": scheme}
         try:
-            channels, positions, keep = int(parts[0]), int(parts[1]), float(parts[2])
-            chosen = LayerSetting(scheme=scheme, channels=channels, positions=positions, keep=keep)
-        except (IndexError, ValueError) as problem:
+            for part in parts:
+                key, _, value = part.partition("=")
+                if not name or not value or key not in kinds:
+                    raise InputError(
+                        f"expected LAYER=C,V,KEEP or LAYER=KEY=VALUE,... with {', '.join(kinds)}, "
+                        f"found {text!r} in --set"
+                    )
+                chosen[key] = BOOLEANS[value] if kinds[key] is bool else kinds[key](value)
+            result[name] = LayerSetting(**chosen)
+        except (KeyError, ValueError) as problem:
             raise InputError(
-                f"expected LAYER=C,V,KEEP, found {text!r} in --set ({problem})"
+                f"expected settings that a layer can have, found {text!r} in --set ({problem})"
             ) from None
-        if not name or len(parts) != 3:
-            raise InputError(f"expected LAYER=C,V,KEEP, found {text!r} in --set")
-        result[name] = chosen
     return result
 
 

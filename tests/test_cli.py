@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from prap_hw import cli, console, demo, tools, workflow
 from refmodel import compile as compiler
 from refmodel.errors import InputError
+from refmodel.schemes import SCHEMES, LayerSetting
 from tests.onnx_nets import f32, network, node, save, small_cnn
 
 SEED = 11
@@ -122,8 +123,10 @@ def test_bad_usage_is_one_line_and_exit_code_2(
 BAD_OPTIONS = {
     "mean": (["--mean", "a,b"], "expected numbers with commas, found 'a,b' in --mean"),
     "std": (["--std", "0"], "std must not be 0"),
-    "set": (["--set", "c1=2,4"], "expected LAYER=C,V,KEEP, found 'c1=2,4'"),
-    "set4": (["--set", "c1=2,4,0.5,1"], "expected LAYER=C,V,KEEP, found 'c1=2,4,0.5,1'"),
+    "set": (["--set", "c1=2,4"], "found 'c1=2,4' in --set"),
+    "set4": (["--set", "c1=2,4,0.5,1"], "found 'c1=2,4,0.5,1' in --set"),
+    "set key": (["--set", "c1=kept=0.5"], "expected LAYER=C,V,KEEP or LAYER=KEY=VALUE"),
+    "set bool": (["--set", "c1=recover=perhaps"], "found 'c1=recover=perhaps' in --set"),
     "keep": (["--set", "c1=2,4,7"], "keep must be 0 to 1, not 7"),
     "layer": (["--set", "none=2,4,0.5"], "none"),
     "layout": (["--layout", "nf"], "layout nf"),
@@ -567,3 +570,16 @@ def test_engine_options_hide_the_latency() -> None:
     assert workflow.engine({"crossbar_latency": 40}).requests_in_flight >= 44
     config = compiler.EngineConfig(adcs=2)
     assert workflow.engine(config) is config
+
+
+def test_every_scheme_can_be_named() -> None:
+    assert set(get_args(cli.Scheme)) == set(SCHEMES)
+
+
+def test_settings_are_read_by_place_and_by_name() -> None:
+    expected = LayerSetting(scheme="prap", channels=2, positions=4, keep=0.5)
+    assert cli._settings(["a*=2,4,0.5"], "prap") == {"a*": expected}
+    assert cli._settings(["a*=channels=2,positions=4,keep=0.5"], "prap") == {"a*": expected}
+    chosen = cli._settings(["b=scheme=orc,keep=0.25", "c=recover=false"], "prap")
+    assert chosen["b"] == LayerSetting(scheme="orc", keep=0.25)
+    assert chosen["c"] == LayerSetting(scheme="prap", recover=False)
