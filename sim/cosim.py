@@ -38,6 +38,9 @@ Progress = Callable[[str, int, int], None]
 PLANTS = ("code", "shift", "index")
 """Faults that can be planted."""
 
+RANDOM_MEMORIES = ("+verilator+rand+reset+2", "+verilator+seed+2023")
+"""Memories begin with random contents: reading one before it was written shows."""
+
 PORTS = ("emulated", "open")
 """What is at the engine's crossbar port: emulated crossbars in Verilog, or the Python model."""
 
@@ -405,7 +408,7 @@ def _simulate(
                 results_xml=str(folder / "results.xml"),
                 extra_env={"PRAP_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
                 test_args=["--trace", "--trace-file", str(wave)] if wave is not None else [],
-                plusargs=[f"+record={folder}"],
+                plusargs=[f"+record={folder}", *RANDOM_MEMORIES],
                 log_file=log,
             )
         except BaseException as error:  # the runner ends by SystemExit, too
