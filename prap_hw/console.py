@@ -146,26 +146,27 @@ KINDS = {"codes": "ADC codes", "partial_sums": "partial sums"}
 
 METRIC_COLUMNS = {
     "name": "layer",
-    "sparsity": "zero\nweights",
+    "sparsity": "zero",
     "ous": "OUs",
     "crossbars": "cross-\nbars",
     "occupancy": "cells\nused",
     "index_bits": "index\nbits",
-    "index_share": "of bits\nsaved",
-    "ou_activations": "OU acti-\nvations",
-    "conversions": "conver-\nsions",
+    "index_share": "of\nsaved",
+    "ou_activations": "OUs\nrun",
+    "conversions": "con-\nverted",
     "merges": "merges",
     "cycles": "cycles",
 }
-"""Columns of the table of metrics: name in :class:`refmodel.metrics.Metrics`, heading."""
+"""Columns of the table of metrics: name in :class:`refmodel.metrics.Metrics`, heading. The share of
+zero weights; cells used, of all in the crossbars; index bits, and their share of the bits saved."""
 
 
 def metrics_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
     """Make the table of metrics; large numbers in millions, so that it fits the width."""
 
     def short(value: object) -> object:
-        if isinstance(value, int) and value >= 10_000_000:
-            return f"{value / 1e6:,.1f} M"
+        if isinstance(value, int) and value >= 1_000_000:
+            return f"{value / 1e6:,.2f} M"
         return value
 
     listed = (*layers, total) if len(layers) > 1 else layers

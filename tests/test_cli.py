@@ -298,7 +298,7 @@ def test_large_metrics_are_short(given: Path) -> None:
     with screen.capture() as printed:
         screen.print(console.metrics_table([wide, wide], wide))
     text = printed.get()
-    assert "123.5 M" in text
+    assert "123.46 M" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
