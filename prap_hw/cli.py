@@ -487,6 +487,9 @@ def _trace() -> None:
 
 def main() -> None:
     """Be the program ``prap``."""
+    # The matrix products here are small: two threads gain little, and where another process has the
+    # second core they wait for each other, at a fifth of the speed. Numpy is not loaded yet.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run())
 
 
