@@ -168,9 +168,9 @@ def _npy(stream: IO[bytes], size: int) -> NDArray:
             return np.zeros(sizes, dtype.newbyteorder("="))
         raise ValueError(f"{size - used} bytes for an array of {text.strip()[:80]}")
     result = np.empty(prod(sizes), dtype)
-    view, filled = memoryview(result).cast("B"), 0
+    view, filled = result.view(np.uint8), 0
     while part := stream.read(_CHUNK):
-        view[filled : filled + len(part)] = part
+        view[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
         filled += len(part)
     if filled != len(view):
         raise EOFError("the end of the file inside an array")

@@ -115,7 +115,8 @@ def _step(program: "Program", step: "Step", inputs: list[Shape], output: Shape, 
                 wholes(params.get(name), count, low, high, f"{where}, {name}")
             whole(params.get("shift"), 0, 47, f"{where}, shift")
             whole(params.get("zero_out"), 0, 255, f"{where}, zero_out")
-            _limits(*wholes(params.get("clip"), 2, 0, 255, f"{where}, clip"), where)
+            low, high = wholes(params.get("clip"), 2, 0, 255, f"{where}, clip")
+            _limits(low, high, where)
             if step.op == "add":
                 need(inputs[0] == inputs[1] == output, f"{where}: tensors of unlike shapes")
             else:

@@ -1,0 +1,88 @@
+"""What a reader may do with a file: refuse it with one line, or give something that works."""
+
+from pathlib import Path
+
+import numpy as np
+
+from refmodel import golden
+from refmodel.api import Program
+from refmodel.errors import InputError
+from refmodel.images import load_images
+from refmodel.onnx_import import load_onnx
+from refmodel.quantize import quantize
+
+NAMES = {"network": "net.onnx", "images": "images.npz", "program": "net.prap"}
+"""Kind of file to the name it is read under."""
+
+WORK = 1 << 24
+"""Values up to which what was read is computed with: the readers are on trial here."""
+
+
+class MisbehaviourError(AssertionError):
+    """A reader did what it must not."""
+
+
+def judge(kind: str, path: Path) -> str:
+    """Read a file and use what it holds.
+
+    Returns
+    -------
+    str
+        ``refused`` or ``accepted``.
+
+    Raises
+    ------
+    MisbehaviourError
+        The message is not one clear line, or hides that memory ran out.
+    Exception
+        Whatever else the reader raises.
+    """
+    try:
+        _use(kind, path)
+    except InputError as error:
+        _check_message(error)
+        return "refused"
+    return "accepted"
+
+
+def _check_message(error: InputError) -> None:
+    text = str(error)
+    if "\n" in text or not 10 < len(text) < 2000:
+        raise MisbehaviourError(f"expected one clear line, found {text[:3000]!r}") from error
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError | RecursionError):
+            raise MisbehaviourError(
+                f"expected a limit, found {type(cause).__name__} behind: {text}"
+            )
+        cause = cause.__cause__ or cause.__context__
+
+
+def _use(kind: str, path: Path) -> None:
+    if kind == "images":
+        x, y = load_images(path)
+        assert x.dtype.kind in "uif"
+        assert x.ndim in (2, 3, 4)
+        assert y is None or len(x) == len(y)
+        return
+    if kind == "network":
+        network = load_onnx(path)
+        if sum(node.work() for node in network.nodes) > WORK:
+            return
+        x = np.random.default_rng(0).standard_normal((2, *network.input_shape)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            values = network.forward(x)
+            assert values.shape == (2, *network.output_shape)
+            quantize(network, x)
+        return
+    program = Program.load(path)
+    work = sum(layer.positions * layer.weights.size for layer in program.layers)
+    shape = program.tensors[program.input]["shape"]
+    if work > WORK * 8 or np.prod(shape) > WORK:
+        return
+    tensors = golden.run_program(program, np.zeros((1, *shape), np.uint8))
+    for name, codes in tensors.items():
+        assert codes.shape[1:] == tuple(program.tensors[name]["shape"])
+        assert codes.dtype == np.uint8
+    height, width, channels = shape
+    program.logits(np.zeros((1, channels, height, width), np.uint8))
