@@ -38,7 +38,8 @@ def hand_layer() -> LayerProgram:
         name="hand", scheme="prap", ou_rows=8, in_shape=(3, 3, 2), out_shape=(2, 3, 3),
         kernel=(2, 1), stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), zero_in=0, zero_out=0,
         clip_lo=0, clip_hi=255, terms=2, identity=False, full_offsets=True, patterns=6, kept=4,
-        reused=1, dropped=1, ous_dense=3, bias=np.zeros(3), multiplier=np.ones(3), shift=np.full(3, 8),
+        reused=1, dropped=1, ous_dense=3, bias=np.zeros(3), multiplier=np.ones(3),
+        shift=np.full(3, 8),
         **lists.arrays(),
     )  # fmt: skip
 
