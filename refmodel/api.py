@@ -33,6 +33,7 @@ from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork, Matrix
 from refmodel.images import Preprocess
 from refmodel.metrics import NetworkMetrics, network_metrics
+from refmodel.moments import quantize_matched
 from refmodel.program import LayerProgram
 from refmodel.quantize import QuantNetwork, quantize
 from refmodel.schemes import LayerSetting
@@ -361,6 +362,7 @@ def compress(
     settings: Mapping[str, LayerSetting] | None = None,
     preprocess: Preprocess | None = None,
     ou_rows: int = 8,
+    moments: bool = True,
     source: str = "the calibration images",
     report: Report = _silent,
     **options: Any,
@@ -384,6 +386,9 @@ def compress(
         they are.
     ou_rows
         R, rows of an operation unit.
+    moments
+        Whether each output of a layer that does not run dense gets the mean and variance that it
+        has in the network, by gain and bias: :mod:`refmodel.moments`.
     source
         Where the images came from, for messages.
     report
@@ -401,21 +406,38 @@ def compress(
     -----
     Shape masks and reuse maps are rules 3 and 7 of the paper (doi:10.1016/j.hcc.2023.100123).
     Nothing is trained here: with a network that was not fine-tuned for its settings the accuracy
-    is what one shot of pruning leaves.
+    is what one shot of pruning and matched moments leave.
     """
     floats = network if isinstance(network, FloatNetwork) else load(network)
     chosen = _preprocess(images, preprocess)
     report("quantise", 0, 1)
     inputs = chosen.apply(images, floats.input_shape, source=source)
-    quant = quantize(floats, inputs, preprocess=chosen, **options)
+    # Where moments are matched, ranges come after mapping; until then one image will do.
+    first = inputs[:1] if moments and scheme != "dense" else inputs
+    quant = quantize(floats, first, preprocess=chosen, **options)
     report("quantise", 1, 1)
     stage = f"prune and compile ({scheme})"
-    program = compiler.compile_network(
+    mappings = compiler.map_network(
         quant,
         scheme=scheme,
         settings=settings,
         ou_rows=ou_rows,
         progress=lambda _, done, total: report(stage, done, total),
+    )
+    if moments and any(mapping.scheme != "dense" for mapping in mappings):
+        quant = quantize_matched(
+            floats,
+            inputs,
+            layers=quant.layers,
+            mappings=mappings,
+            progress=lambda done, total: report("match moments", done, total),
+            preprocess=chosen,
+            **options,
+        )
+    elif first is not inputs:
+        quant = quantize(floats, inputs, preprocess=chosen, **options)
+    program = compiler.compile_network(
+        quant, scheme=scheme, settings=settings, ou_rows=ou_rows, mappings=mappings
     )
     report(stage, len(program.layers), len(program.layers))
     return Program.of(program)

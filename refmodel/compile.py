@@ -27,7 +27,6 @@ from refmodel.config import (
     INPUT_BITS,
     MIN_SHIFT,
     SHIFT_NONE,
-    WEIGHT_BITS,
     EngineConfig,
     bits_for,
 )
@@ -384,13 +383,14 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
     """
     outputs = layer.out_shape[2]
     weight = np.asarray(layer.weight)
-    scale_weight = 1.0  # 8-bit integers are used as they are
-    if weight.dtype != np.int8:
-        largest = max(float(weight.max()), -float(weight.min()), 0.0)
-        scale_weight = largest / ((1 << (WEIGHT_BITS - 1)) - 1)
     gain = np.asarray(layer.gain, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # requantise refuses what is not finite
-        scale = gain * scale_weight * layer.in_scale / (layer.out_scale * (1 << FRACTION_BITS))
+        scale = (
+            gain
+            * mapping.scales(layer.weight)
+            * layer.in_scale
+            / (layer.out_scale * (1 << FRACTION_BITS))
+        )
     weight_q8 = np.array(mapping.weight_q8, np.int64)
     bias_codes = np.asarray(layer.bias, np.float64) / layer.out_scale
     dead = constant_outputs(weight_q8, scale, bias_codes)
@@ -447,12 +447,32 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
     )
 
 
+def map_network(
+    quant: QuantNetwork,
+    *,
+    scheme: str,
+    settings: Mapping[str, LayerSetting] | None = None,
+    ou_rows: int = 8,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[LayerMapping]:
+    """Map all layers of a network; parameters as those of :func:`compile_network`."""
+    chosen = network_settings(quant.layers, scheme, settings, ou_rows)
+    mappings = []
+    for i, layer in enumerate(quant.layers):
+        if progress is not None:
+            progress(layer.name, i, len(quant.layers))
+        setting = chosen[layer.name]
+        mappings.append(map_layer(layer.weight, layer.groups, scheme, setting, ou_rows, layer.gain))
+    return mappings
+
+
 def compile_network(
     quant: QuantNetwork,
     *,
     scheme: str,
     settings: Mapping[str, LayerSetting] | None = None,
     ou_rows: int = 8,
+    mappings: Sequence[LayerMapping] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Program:
     """Map and compile a whole network.
@@ -468,6 +488,8 @@ def compile_network(
         that none matches take the scheme's default.
     ou_rows
         R, rows of an OU.
+    mappings
+        What :func:`map_network` gives for the same, if it is at hand.
     progress
         Called before each layer with its name, its index and the number of layers.
 
@@ -477,12 +499,14 @@ def compile_network(
         A layer cannot be expressed, or a setting matches no layer.
     """
     chosen = network_settings(quant.layers, scheme, settings, ou_rows)
-    layers = []
-    for i, layer in enumerate(quant.layers):
-        if progress is not None:
-            progress(layer.name, i, len(quant.layers))
-        mapping = map_layer(layer.weight, layer.groups, scheme, chosen[layer.name], ou_rows)
-        layers.append(compile_layer(layer, mapping, ou_rows))
+    if mappings is None:
+        mappings = map_network(
+            quant, scheme=scheme, settings=settings, ou_rows=ou_rows, progress=progress
+        )
+    layers = [
+        compile_layer(layer, mapping, ou_rows)
+        for layer, mapping in zip(quant.layers, mappings, strict=True)
+    ]
     return Program(
         layers=tuple(layers),
         steps=quant.steps,

@@ -6,8 +6,12 @@ that nobody tuned. :func:`map_layer` applies a scheme to a layer; what comes out
 scheme, is a :class:`LayerMapping` that :mod:`refmodel.compile` turns into a program.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refmodel.prune import OU_ROWS, check_weight
 from refmodel.schemes.base import (
@@ -18,6 +22,7 @@ from refmodel.schemes.base import (
     PatternGroup,
     Scheme,
     Weight,
+    fold_gain,
     register,
 )
 from refmodel.schemes.settings import MappedLayer, default_setting, network_settings
@@ -47,6 +52,7 @@ def map_layer(
     scheme: str,
     setting: LayerSetting | None = None,
     ou_rows: int = OU_ROWS,
+    gain: NDArray[np.float64] | None = None,
 ) -> LayerMapping:
     """Map one convolution or fully connected layer.
 
@@ -65,6 +71,9 @@ def map_layer(
         the last layer of a network here: use :func:`network_settings` for a whole one.
     ou_rows
         R, rows of an operation unit.
+    gain
+        [out]: what each output is multiplied by; None is 1. Schemes that learn patterns weigh the
+        outputs by it.
     """
     check_weight(weight, integers=True)
     if scheme not in SCHEMES:
@@ -79,4 +88,10 @@ def map_layer(
         scheme = "dense"
     elif scheme != setting.scheme:
         raise ValueError(f"setting must be for the scheme {scheme!r}, not {setting.scheme!r}")
-    return SCHEMES[scheme].map(weight, groups, setting, ou_rows)
+    chosen = SCHEMES[scheme]
+    if gain is None or not chosen.folds_gain:
+        return chosen.map(weight, groups, setting, ou_rows)
+    folded, scale = fold_gain(weight, gain)
+    mapping = chosen.map(folded, groups, setting, ou_rows)
+    own = mapping.output_scale
+    return replace(mapping, output_scale=scale if own is None else own * scale)

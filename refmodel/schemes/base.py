@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from refmodel.config import FRACTION_BITS, MAX_SHIFT
 from refmodel.errors import InputError
 from refmodel.prune import check_share
-from refmodel.reuse import FRACTION, ReuseMap
+from refmodel.reuse import DENSE_LEVELS, FRACTION, ReuseMap, weight_scale
 
 Weight = NDArray[np.float32] | NDArray[np.int8]
 """Weights [out, in / groups, kh, kw]: real, or 8-bit integers that are not quantised again."""
+
+MAX_TERMS = 4
+"""Reuse words to an output in a group, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,11 @@ class LayerSetting:
         Whether weights that are a reuse map already, as fine-tuning leaves them, keep that map.
         Rules 3, 6 and 7, applied to them again, would choose another (see
         :mod:`refmodel.patterned`). Used by prap and similar.
+    patterns
+        dictionary: K, patterns learnt for a group, 0 to 4096, where there are as many outputs. 0:
+        the share ``keep`` of the outputs.
+    terms
+        dictionary: T, patterns that an output is the sum of at most, 1 to 4.
     """
 
     scheme: str = "dense"
@@ -58,16 +66,19 @@ class LayerSetting:
     keep: float = 1.0
     structure_keep: float = 1.0
     recover: bool = True
+    patterns: int = 0
+    terms: int = 3
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {self.scheme!r}")
-        for name in ("channels", "positions"):
+        limits = {"channels": (1, 4096), "positions": (1, 4096), "patterns": (0, 4096)}
+        for name, (least, most) in (limits | {"terms": (1, MAX_TERMS)}).items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")
-            if not 1 <= value <= 4096:
-                raise ValueError(f"{name} must be 1 to 4096, not {value!r}")
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be {least} to {most}, not {value!r}")
         check_share("keep", self.keep)
         check_share("structure_keep", self.structure_keep)
         if not isinstance(self.recover, bool):
@@ -145,7 +156,7 @@ class LayerMapping:
         first has no patterns, no shapes, and no slot in its reuse words.
     weight_q8
         int64 [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
-        max(max W, -min W) / 127.
+        (:func:`weight_unit`) times ``output_scale``.
     kept, reused, dropped
         Weight patterns that are programmed, taken from another output, or zero. What structured and
         orc prune is no pattern: it is in none of the three.
@@ -156,6 +167,9 @@ class LayerMapping:
         patterns have the shape of their target, dropped ones none. None stands for ones everywhere.
     reuse
         Reuse map of each group of the convolution; empty for schemes without reuse.
+    output_scale
+        float64 [out]: what requantisation multiplies each output by beside the weight scale.
+        None stands for ones everywhere.
     """
 
     scheme: str
@@ -170,11 +184,22 @@ class LayerMapping:
     ous_dense: int
     mask: NDArray[np.uint8] | None = None
     reuse: tuple[ReuseMap, ...] = ()
+    output_scale: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.mask is None:
             ones = np.broadcast_to(np.ones((), np.uint8), self.weight_q8.shape)
             object.__setattr__(self, "mask", ones)
+
+    def scales(self, weight: Weight) -> NDArray[np.float64]:
+        """Real value of one unit of each output's effective weights, for the layer's weights."""
+        unit = np.full(len(self.weight_q8), weight_unit(weight))
+        return unit if self.output_scale is None else unit * self.output_scale
+
+    def effective(self, weight: Weight) -> NDArray[np.float64]:
+        """Effective weights in the units of ``weight``, the layer's weights."""
+        scales = np.ldexp(self.scales(weight), -FRACTION_BITS)
+        return self.weight_q8.astype(np.float64) * scales[:, None, None, None]
 
     @property
     def patterns(self) -> int:
@@ -227,12 +252,15 @@ class Scheme:
         Setting of a layer that nobody tuned.
     applies
         Whether a setting applies the scheme at all; otherwise the layer runs dense.
+    folds_gain
+        Whether ``map`` is to have each output's weights times its gain.
     """
 
     name: str
     map: SchemeFunction
     default: Callable[[LayerSize], LayerSetting]
     applies: Callable[[LayerSetting], bool]
+    folds_gain: bool = False
 
 
 _schemes: dict[str, Scheme] = {}
@@ -250,14 +278,44 @@ def register(
     name: str,
     default: Callable[[LayerSize], LayerSetting],
     applies: Callable[[LayerSetting], bool] = keeps_less,
+    *,
+    folds_gain: bool = False,
 ) -> Callable[[SchemeFunction], SchemeFunction]:
     """Enter the function that follows in :data:`SCHEMES`."""
 
     def enter(function: SchemeFunction) -> SchemeFunction:
-        _schemes[name] = Scheme(name=name, map=function, default=default, applies=applies)
+        _schemes[name] = Scheme(
+            name=name, map=function, default=default, applies=applies, folds_gain=folds_gain
+        )
         return function
 
     return enter
+
+
+def weight_unit(weight: Weight) -> float:
+    """Real value of one step of a layer's 8-bit weights: max(max W, -min W) / 127; 1 for int8."""
+    return 1.0 if weight.dtype == np.int8 else weight_scale(real(weight), DENSE_LEVELS)
+
+
+def fold_gain(weight: Weight, gain: NDArray[np.float64]) -> tuple[Weight, NDArray[np.float64]]:
+    """Multiply each output's weights by the magnitude of its gain.
+
+    Returns
+    -------
+    float32 [out, ...]
+        The products over the largest of them in magnitude; zeros where the gain is 0.
+    float64 [out]
+        What is to be multiplied with a mapping's ``output_scale``, which is for these weights, so
+        that it is for ``weight``.
+    """
+    magnitude = np.abs(np.asarray(gain, np.float64))
+    folded = weight.astype(np.float64) * magnitude[:, None, None, None]
+    largest = float(np.abs(folded).max())
+    if not 0 < largest < np.inf:  # nothing to weigh: all zero, or refused when compiled
+        return weight, np.ones(len(weight))
+    result = (folded / largest).astype(np.float32)
+    unit = weight_unit(result) * largest / weight_unit(weight)
+    return result, unit / np.where(magnitude > 0, magnitude, unit)
 
 
 def real(weight: Weight) -> NDArray[np.float32]:
