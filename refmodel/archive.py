@@ -139,8 +139,9 @@ class Archive:
 
 
 def _line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    # Some messages of zipfile quote what they found, be it the whole file.
+    lines = str(error)[:1000].splitlines()
+    return lines[0][:120] if lines else type(error).__name__
 
 
 def _npy(stream: IO[bytes], size: int) -> NDArray:

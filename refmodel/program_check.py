@@ -5,7 +5,7 @@ checked here, so that a file that is read runs, without surprises in the middle 
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from math import isfinite, prod
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -44,12 +44,16 @@ def wholes(value: Any, count: int, low: int, high: int, what: str) -> tuple[int,
 
 def layer_fields(kind: "type[LayerProgram]", entry: Mapping[str, Any], where: str) -> None:
     """Check the fields of a layer that are no arrays: names, and kinds as the class says."""
-    expected = {item.name: item.type for item in fields(kind) if item.type is not np.ndarray}
+    plain = [item for item in fields(kind) if item.type is not np.ndarray]
+    expected = {item.name: item.type for item in plain}
+    owed = {item.name for item in plain if item.default is MISSING}
     need(
-        set(entry) == set(expected),
-        f"{where}: expected the fields of a layer, found {_short(sorted(map(str, entry)))}",
+        isinstance(entry, Mapping) and owed <= set(entry) <= set(expected),
+        f"{where}: expected the fields of a layer, found {_short(entry)}",
     )
     for name, wanted in expected.items():
+        if name not in entry:
+            continue
         value, what = entry[name], f"{where}, {name}"
         if wanted is int:
             whole(value, -(1 << 31), (1 << 31) - 1, what)

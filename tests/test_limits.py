@@ -216,6 +216,15 @@ def test_members_that_cannot_be_read_safely_are_refused():
         Archive(twice)
 
 
+def test_what_a_file_holds_is_not_quoted_at_length():
+    content = bytearray(archive({"x.npy": npy(np.zeros(5000))}))
+    # The length of the name in the member's own header reaches into its content.
+    content[26:28] = (4000).to_bytes(2, "little")
+    with pytest.raises(DamagedError) as caught:
+        Archive(bytes(content)).array("x.npy")
+    assert len(str(caught.value)) <= 120
+
+
 def test_a_gzip_of_several_members_is_read_whole():
     pack = [zlib.compressobj(9, zlib.DEFLATED, 31) for _ in range(2)]
     parts = [each.compress(b"ab") + each.flush() for each in pack]
@@ -324,3 +333,12 @@ def test_a_layer_larger_than_any_engine_is_refused():
     layer = make().layers[0]
     with pytest.raises(InputError, match="a tensor has more than 16777216 codes"):
         dataclasses.replace(layer, in_shape=(1 << 12, 1 << 12, 2), out_shape=(1 << 12, 1 << 12, 2))
+
+
+@pytest.mark.parametrize("entry", [[], "x", None, {"name": "a"}])
+def test_a_layer_without_its_fields_is_refused(entry):
+    from refmodel.program import LayerProgram
+    from refmodel.program_check import layer_fields
+
+    with pytest.raises(InputError, match="^layer 0: expected the fields of a layer, found"):
+        layer_fields(LayerProgram, entry, "layer 0")

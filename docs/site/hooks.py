@@ -37,6 +37,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     def add(path: str, text: str) -> None:
         files.append(File.generated(config, path, content=text))
 
+    # Room for tables of 100 columns, where the screen has it.
+    add("style.css", ".md-grid { max-width: 76rem; }\n")
     add("index.md", _home())
     add("cli.md", _command_line())
     for package, what in PACKAGES.items():
