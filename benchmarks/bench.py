@@ -37,11 +37,18 @@ Figures = dict[str, Any]
 """``value``, ``unit``, ``seconds`` (wall), ``cpu`` (seconds), ``note``."""
 
 
+REPEAT = 3
+"""Times that a job of less than a second is run; the fastest counts."""
+
+
 def timed(run: Callable[[], object]) -> Figures:
     """Wall and CPU seconds of a call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    found: list[Figures] = []
+    while not found or (len(found) < REPEAT and found[0]["seconds"] < 1):
+        wall, cpu = time.perf_counter(), time.process_time()
+        run()
+        found.append({"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu})
+    return min(found, key=lambda each: each["seconds"])
 
 
 def seconds(run: Callable[[], object], note: str = "") -> Figures:
