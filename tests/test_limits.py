@@ -340,5 +340,5 @@ def test_a_layer_without_its_fields_is_refused(entry):
     from refmodel.program import LayerProgram
     from refmodel.program_check import layer_fields
 
-    with pytest.raises(InputError, match="^layer 0: expected the fields of a layer, found"):
+    with pytest.raises(InputError, match=r"^layer 0: expected the fields of a layer, found"):
         layer_fields(LayerProgram, entry, "layer 0")
