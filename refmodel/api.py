@@ -33,7 +33,7 @@ from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork, Matrix
 from refmodel.images import Preprocess
 from refmodel.metrics import NetworkMetrics, network_metrics
-from refmodel.moments import quantize_matched
+from refmodel.moments import learning_statistics, quantize_matched
 from refmodel.program import LayerProgram
 from refmodel.quantize import QuantNetwork, quantize
 from refmodel.schemes import LayerSetting
@@ -422,6 +422,7 @@ def compress(
         scheme=scheme,
         settings=settings,
         ou_rows=ou_rows,
+        inputs=learning_statistics(floats, inputs, quant, scheme, settings) if moments else None,
         progress=lambda _, done, total: report(stage, done, total),
     )
     if moments and any(mapping.scheme != "dense" for mapping in mappings):

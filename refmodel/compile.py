@@ -34,6 +34,7 @@ from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
 from refmodel.quantize import MatrixLayer, QuantNetwork
 from refmodel.schemes import (
+    InputStatistics,
     LayerMapping,
     LayerSetting,
     PatternGroup,
@@ -453,16 +454,23 @@ def map_network(
     scheme: str,
     settings: Mapping[str, LayerSetting] | None = None,
     ou_rows: int = 8,
+    inputs: Mapping[str, InputStatistics] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[LayerMapping]:
-    """Map all layers of a network; parameters as those of :func:`compile_network`."""
+    """Map all layers of a network; parameters as those of :func:`compile_network`.
+
+    ``inputs`` are the statistics of layers by name, as far as they are known.
+    """
     chosen = network_settings(quant.layers, scheme, settings, ou_rows)
     mappings = []
     for i, layer in enumerate(quant.layers):
         if progress is not None:
             progress(layer.name, i, len(quant.layers))
         setting = chosen[layer.name]
-        mappings.append(map_layer(layer.weight, layer.groups, scheme, setting, ou_rows, layer.gain))
+        known = None if inputs is None else inputs.get(layer.name)
+        mappings.append(
+            map_layer(layer.weight, layer.groups, scheme, setting, ou_rows, layer.gain, known)
+        )
     return mappings
 
 

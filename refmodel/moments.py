@@ -17,19 +17,32 @@ the same images, what is peculiar to the images cancels to a large part.
 Layers that run dense are left as they are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.graph import FloatNetwork, Floats, Matrix, Node
+from refmodel.graph import FloatNetwork, Floats, Matrix, Node, windows
 from refmodel.quantize import MatrixLayer, QuantNetwork, quantize
-from refmodel.schemes import LayerMapping
+from refmodel.schemes import (
+    SCHEMES,
+    InputStatistics,
+    LayerMapping,
+    LayerSetting,
+    network_settings,
+)
 
 LEAST_SHARE = 1e-6
 """A deviation of less than this share of the dense one is none: the gain stays as it is."""
+
+BLOCK_ROWS = 1152
+"""Rows of the largest covariance that is taken, about: 128 channels of a 3x3 kernel."""
+
+SAMPLES = 40_000
+"""Positions that a covariance is taken over, about."""
 
 BATCH = 32
 """Images that go through a layer at a time."""
@@ -133,6 +146,93 @@ def match_moments(
                 dense.pop(name, None)
                 changed.pop(name, None)
     return replace(network, nodes=tuple(nodes))
+
+
+def input_statistics(
+    network: FloatNetwork, images: Floats, channels: Mapping[str, int]
+) -> dict[str, InputStatistics]:
+    """Take covariances of the inputs of some layers.
+
+    Parameters
+    ----------
+    network, images
+        The network, and its inputs (N, *input_shape).
+    channels
+        Layer name to the multiple of channels that a block has: as many as come to at most
+        :data:`BLOCK_ROWS` rows, and at least that.
+
+    Returns
+    -------
+    dict
+        Layer name to statistics, over at most about :data:`SAMPLES` positions, which are drawn from
+        a fixed seed.
+    """
+    rng = np.random.default_rng(0)
+    nodes = [node for node in network.nodes if isinstance(node, Matrix) and node.name in channels]
+    sums: dict[str, dict[int, tuple[Any, Any]]] = {}
+    steps, places, counts = {}, {}, {}
+    for node in nodes:
+        height, width = node.weight.shape[2:]
+        least = channels[node.name]
+        steps[node.name] = max(1, BLOCK_ROWS // (height * width * least)) * least
+        positions = prod(node.shape[1:])
+        per_image = min(positions, -(-SAMPLES // len(images)))
+        places[node.name] = np.sort(rng.permutation(positions)[:per_image])
+        counts[node.name] = per_image * len(images)
+        sums[node.name] = {}
+    for chunk in network.chunks(images):
+        tensors = network.trace(chunk)
+        for node in nodes:
+            rows = _rows(node, tensors[node.inputs[0]], places[node.name])
+            step = steps[node.name]
+            parts = [
+                rows[:, group, first : first + step].reshape(len(rows), -1)
+                for group in range(node.groups)
+                for first in range(0, rows.shape[2], step)
+            ]
+            for number, part in enumerate(parts):
+                total, square = sums[node.name].get(number, (0.0, 0.0))
+                total = total + part.sum(0, dtype=np.float64)
+                sums[node.name][number] = total, square + (part.T @ part).astype(np.float64)
+    return {
+        name: InputStatistics(
+            channels=steps[name],
+            blocks=tuple(
+                square / counts[name] - np.outer(total, total) / counts[name] ** 2
+                for total, square in found.values()
+            ),
+        )
+        for name, found in sums.items()
+    }
+
+
+def learning_statistics(
+    network: FloatNetwork,
+    images: Floats,
+    quant: QuantNetwork,
+    scheme: str,
+    settings: Mapping[str, LayerSetting] | None = None,
+) -> dict[str, InputStatistics]:
+    """Take the statistics that a scheme learns from, if it does; by layer name."""
+    if SCHEMES[scheme].learner is None:
+        return {}
+    chosen = network_settings(quant.layers, scheme, settings)
+    channels = {
+        name: setting.channels for name, setting in chosen.items() if setting.scheme == scheme
+    }
+    with np.errstate(over="ignore", invalid="ignore"):  # quantize refuses what is not finite
+        return input_statistics(network, images, channels)
+
+
+def _rows(node: Matrix, x: Floats, places: NDArray[np.intp]) -> Floats:
+    """What a layer multiplies at some output positions: [samples, groups, channels, kernel]."""
+    _, inputs, height, width = node.weight.shape
+    if x.ndim < 4:
+        x = x[:, :, None, None] if x.ndim == 2 else x[:, None]
+    view = windows(x, (height, width), node.stride, node.pads, node.dilation, 0.0)
+    down, across = np.divmod(places, view.shape[3])
+    chosen = view.transpose(0, 2, 3, 1, 4, 5)[:, down, across]
+    return chosen.reshape(-1, node.groups, inputs, height * width)
 
 
 def quantize_matched(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from refmodel.prune import OU_ROWS, check_weight
 from refmodel.schemes.base import (
     SCHEMES,
+    InputStatistics,
     LayerMapping,
     LayerSetting,
     LayerSize,
@@ -29,6 +30,7 @@ from refmodel.schemes.settings import MappedLayer, default_setting, network_sett
 
 __all__ = [
     "SCHEMES",
+    "InputStatistics",
     "LayerMapping",
     "LayerSetting",
     "LayerSize",
@@ -53,6 +55,7 @@ def map_layer(
     setting: LayerSetting | None = None,
     ou_rows: int = OU_ROWS,
     gain: NDArray[np.float64] | None = None,
+    inputs: InputStatistics | None = None,
 ) -> LayerMapping:
     """Map one convolution or fully connected layer.
 
@@ -74,6 +77,8 @@ def map_layer(
     gain
         [out]: what each output is multiplied by; None is 1. Schemes that learn patterns weigh the
         outputs by it.
+    inputs
+        What is known of the layer's inputs; None: nothing. Used by the same schemes.
     """
     check_weight(weight, integers=True)
     if scheme not in SCHEMES:
@@ -89,9 +94,9 @@ def map_layer(
     elif scheme != setting.scheme:
         raise ValueError(f"setting must be for the scheme {scheme!r}, not {setting.scheme!r}")
     chosen = SCHEMES[scheme]
-    if gain is None or not chosen.folds_gain:
+    if chosen.learner is None:
         return chosen.map(weight, groups, setting, ou_rows)
-    folded, scale = fold_gain(weight, gain)
-    mapping = chosen.map(folded, groups, setting, ou_rows)
+    folded, scale = fold_gain(weight, np.ones(len(weight)) if gain is None else gain)
+    mapping = chosen.learner(folded, groups, setting, ou_rows, inputs)
     own = mapping.output_scale
     return replace(mapping, output_scale=scale if own is None else own * scale)

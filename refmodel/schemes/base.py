@@ -235,7 +235,24 @@ class LayerSize:
     ou_rows: int
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InputStatistics:
+    """Covariances of what a layer multiplies its weights with, over images and positions.
+
+    Attributes
+    ----------
+    channels
+        Input channels in a block; the last block of each group of the convolution has what is left.
+    blocks
+        One float64 [rows, rows] to a block: rows by channel, then position of the kernel.
+    """
+
+    channels: int
+    blocks: tuple[NDArray[np.float64], ...]
+
+
 SchemeFunction = Callable[[Weight, int, LayerSetting, int], LayerMapping]
+LearnFunction = Callable[[Weight, int, LayerSetting, int, InputStatistics | None], LayerMapping]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,15 +269,16 @@ class Scheme:
         Setting of a layer that nobody tuned.
     applies
         Whether a setting applies the scheme at all; otherwise the layer runs dense.
-    folds_gain
-        Whether ``map`` is to have each output's weights times its gain.
+    learner
+        For schemes that learn patterns: as ``map``, but to be given each output's weights times its
+        gain, and what is known of the layer's inputs.
     """
 
     name: str
     map: SchemeFunction
     default: Callable[[LayerSize], LayerSetting]
     applies: Callable[[LayerSetting], bool]
-    folds_gain: bool = False
+    learner: LearnFunction | None = None
 
 
 _schemes: dict[str, Scheme] = {}
@@ -279,13 +297,13 @@ def register(
     default: Callable[[LayerSize], LayerSetting],
     applies: Callable[[LayerSetting], bool] = keeps_less,
     *,
-    folds_gain: bool = False,
+    learner: LearnFunction | None = None,
 ) -> Callable[[SchemeFunction], SchemeFunction]:
     """Enter the function that follows in :data:`SCHEMES`."""
 
     def enter(function: SchemeFunction) -> SchemeFunction:
         _schemes[name] = Scheme(
-            name=name, map=function, default=default, applies=applies, folds_gain=folds_gain
+            name=name, map=function, default=default, applies=applies, learner=learner
         )
         return function
 

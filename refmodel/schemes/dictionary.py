@@ -18,7 +18,12 @@ What is built (ALGORITHM.md, Dictionary reuse):
    squared error, then each term chosen anew given the others; and **patterns**, each by least
    squares given the others, on those R rows where it matters most; one that nothing uses becomes
    the worst residual. Of all rounds, the one of least error counts.
-4. Patterns are scaled by powers of two to more than 63 and at most 127, and rounded; outputs are
+4. Where the covariances of the layer's inputs are known, from calibration images, the groups are
+   gone through once more, one after the other. The squared error is that of the layer's output,
+   not of its weights, and what a group gets wrong, the weights of all later groups are changed to
+   make good, as far as inputs are correlated (optimal brain surgery, as GPTQ does it for rounding:
+   arXiv:2210.17323). The mean of an output does not matter, since its bias is matched later.
+5. Patterns are scaled by powers of two to more than 63 and at most 127, and rounded; outputs are
    coded once more.
 
 All groups of a layer are worked on at once. Outputs are put in the order of their norms before, so
@@ -33,6 +38,7 @@ from numpy.typing import NDArray
 from refmodel.config import FRACTION_BITS, MAX_SHIFT, MIN_SHIFT
 from refmodel.reuse import DENSE_LEVELS
 from refmodel.schemes.base import (
+    InputStatistics,
     LayerMapping,
     LayerSetting,
     LayerSize,
@@ -58,6 +64,12 @@ BLOCK = 1 << 21
 """Values of the largest array in work at a time, about."""
 
 MOST_PATTERNS = 64
+
+REFINEMENTS = 4
+"""Alternations for each group where the covariance of the inputs is known."""
+
+DAMPING = 0.1
+"""Variance added to each input then, as a share of their mean variance."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,16 +121,20 @@ def applies(setting: LayerSetting) -> bool:
     return setting.patterns > 0 or setting.keep < 1
 
 
-@register("dictionary", default_setting, applies, folds_gain=True)
-def map_dictionary(
-    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
+def learn_dictionary(
+    weight: Weight,
+    groups: int,
+    setting: LayerSetting,
+    ou_rows: int,
+    statistics: InputStatistics | None,
 ) -> LayerMapping:
     """Learn patterns for each group of rows, and code the outputs.
 
     A group has all positions of ``setting.channels`` input channels; where these are more than R
     rows and an eighth, they are cut into as few equal parts as are not. K is ``setting.patterns``,
     or where that is 0 the whole part of outputs * ``setting.keep``, and at least 1. Patterns that
-    no output uses in the end are not programmed.
+    no output uses in the end are not programmed. ``statistics`` are used where their blocks are
+    whole groups of channels.
     """
     outputs, inputs, height, width = weight.shape
     unit = weight_unit(weight) or 1.0
@@ -140,6 +156,7 @@ def map_dictionary(
                 patterns=patterns,
                 terms=setting.terms,
                 rows=ou_rows,
+                blocks=_blocks(statistics, index, groups, setting.channels),
             )
         )
     # An output without a term in a group is dropped there.
@@ -160,6 +177,24 @@ def map_dictionary(
         dropped=dropped,
         ous_dense=dense_ous(weight, ou_rows),
     )
+
+
+@register("dictionary", default_setting, applies, learner=learn_dictionary)
+def map_dictionary(
+    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
+) -> LayerMapping:
+    """Learn patterns from the weights alone: :func:`learn_dictionary`."""
+    return learn_dictionary(weight, groups, setting, ou_rows, None)
+
+
+def _blocks(
+    statistics: InputStatistics | None, index: int, groups: int, channels: int
+) -> tuple[int, tuple[Real, ...]] | None:
+    """Channels in a block, and covariances of one group of the convolution."""
+    if statistics is None or statistics.channels % channels:
+        return None
+    count = len(statistics.blocks) // groups
+    return statistics.channels, statistics.blocks[index * count : (index + 1) * count]
 
 
 def _present(parts: list[PatternGroup]) -> tuple[PatternGroup, ...]:
@@ -203,6 +238,7 @@ def _map_group(
     patterns: int,
     terms: int,
     rows: int,
+    blocks: tuple[int, tuple[Real, ...]] | None,
 ) -> list[PatternGroup]:
     """Pattern groups of one group of the convolution; fills ``weight_q8``."""
     outputs, _, height, width = real.shape
@@ -215,6 +251,19 @@ def _map_group(
         table[index, :, : len(piece)] = flat[by_norm][:, first + piece[:, 1], piece[:, 0]]
     lengths = np.array([len(piece) for _, _, piece in cuts])
     learnt = learn(table, lengths, patterns=patterns, terms=terms, rows=rows)
+    if blocks is not None:
+        width_of_block, covariances = blocks
+        block_of = np.array([first // width_of_block for first, _, _ in cuts])
+        for number, covariance in enumerate(covariances):
+            chosen = np.flatnonzero(block_of == number)
+            # Where the rows of the groups lie in the covariance.
+            row_lists = [
+                (cuts[i][0] - number * width_of_block + cuts[i][2][:, 1]) * (height * width)
+                + cuts[i][2][:, 0]
+                for i in chosen
+            ]
+            order = np.concatenate(row_lists)
+            _refine(table, learnt, chosen, lengths, covariance[np.ix_(order, order)], rows)
     result = []
     effective = np.zeros(flat.shape, np.int64)
     for index, (first, count, piece) in enumerate(cuts):
@@ -359,6 +408,53 @@ def _learn(table: Real, lengths: NDArray[np.intp], patterns: int, terms: int, ro
     values = np.rint(kept * support).astype(np.int8)
     codes = code(table, values.astype(np.float64), terms)
     return Learnt(values=values, support=support, codes=codes)
+
+
+def _refine(
+    table: Real,
+    learnt: Learnt,
+    chosen: NDArray[np.intp],
+    lengths: NDArray[np.intp],
+    covariance: Real,
+    rows: int,
+) -> None:
+    """Learn the ``chosen`` groups again, one after the other, and change ``learnt`` accordingly.
+
+    With H the covariance of the inputs of groups that are still to come and U the upper Cholesky
+    factor of its inverse, an error e in the weights of group g costs e M e', M the inverse of
+    Ugg' Ugg, once the later weights w are changed by -e Ugg^-1 Ug,later, which is for the best.
+    """
+    damped = covariance + np.eye(len(covariance)) * (
+        DAMPING * np.trace(covariance) / len(covariance)
+    )
+    if not np.trace(covariance) > 0:
+        return
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    terms = learnt.codes.pattern.shape[2]
+    weights = np.concatenate([table[i, :, : lengths[i]] for i in chosen], axis=1)
+    start = 0
+    for i in chosen.tolist():
+        end = start + int(lengths[i])
+        own = upper[start:end, start:end]
+        inverse = np.linalg.inv(own)
+        metric = np.linalg.cholesky(inverse @ inverse.T)
+        wanted = weights[None, :, start:end]
+        patterns = learnt.values[None, i, :, : end - start].astype(np.float64)
+        valid = np.ones((1, end - start), bool)
+        for _ in range(REFINEMENTS):
+            matrix = code(wanted @ metric, patterns @ metric, terms).matrix(patterns.shape[1])
+            residual = wanted - matrix @ patterns
+            patterns = _least_squares(wanted, patterns, matrix, residual, valid, rows)
+            patterns, _ = _scaled(patterns)
+        support = _largest_rows(patterns, valid, rows)
+        patterns = np.rint(patterns * support)
+        codes = code(wanted @ metric, patterns @ metric, terms)
+        error = (wanted - codes.matrix(patterns.shape[1]) @ patterns)[0]
+        weights[:, end:] -= error @ inverse @ upper[start:end, end:]
+        learnt.values[i, :, : end - start] = patterns[0].astype(np.int8)
+        learnt.support[i, :, : end - start] = support[0]
+        learnt.codes.pattern[i], learnt.codes.factor[i] = codes.pattern[0], codes.factor[0]
+        start = end
 
 
 def start_patterns(table: Real, patterns: int, valid: NDArray[np.bool_], rows: int) -> Real:
