@@ -10,17 +10,22 @@ from amaranth.lib.wiring import In, Out
 from prap_hw.layouts import Layouts, Space, valid_only
 from refmodel.config import EngineConfig
 
+MAX_SHIFT = 47
+"""Largest s of an output; ARCHITECTURE.md's Numbers."""
+
 
 class Requantise(wiring.Component):
     """Bias, multiply, shift with round half up, zero point, clip: one output a cycle.
 
     ``clip(floor((acc + bias) * M / 2**s + 1/2) + zero_out, clip_lo, clip_hi)``, halves towards
-    plus infinity, with bias, M and s per output.
+    plus infinity, with bias, M and s, 0 to 47, per output.
 
     Outputs of a position begin in the cycle after ``position_done``, or right behind those of the
     position before; the first is at ``o`` five cycles later; throughput is one output per cycle.
-    The pipeline moves as one: it stands while ``o`` holds an output that is not taken. Its enable
-    depends combinationally on ``o.ready``; no output does. Reset empties the pipeline.
+    The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
+    ``read_en``, ``half_read`` and ``trace.valid`` depend combinationally on ``o.ready``; no other
+    output depends on an input within the cycle but ``trace.payload``, which shows ``read_acc``.
+    Reset empties the pipeline.
 
     Members
     -------
@@ -118,7 +123,8 @@ class Requantise(wiring.Component):
         biased = Signal(signed(config.acc_width + 1))
         product = Signal(signed(config.acc_width + 17))
         rounded = Signal(signed(config.acc_width + 18))
-        half_unit = Signal(config.acc_width + 17)
+        # Fits: at most 2^(MAX_SHIFT - 1), which exceeds every product of a narrow accumulator.
+        half_unit = Signal(MAX_SHIFT)
         m.d.comb += half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))
         clipped = Signal(8)
         moved = Signal(signed(config.acc_width + 19))
