@@ -50,9 +50,11 @@ class Engine(wiring.Component):
 
     ``start`` is accepted in a cycle in which ``busy`` is low; it clears the counters. The loading
     streams are ready while ``busy`` is low. ``busy`` falls in the cycle after the last output was
-    accepted. ``i_cells`` passes combinationally to ``crossbar.program``. Reset ends a run and
-    clears the layer registers; the memories keep what was loaded. A program whose addresses leave
-    the memories is excluded.
+    accepted. ``i_cells`` and ``crossbar.program`` are connected combinationally, so a start while
+    a beat is offered and not taken is excluded: the offer would be withdrawn. ``trace_acc.valid``
+    depends combinationally on ``o.ready``; no other output depends on an input within the cycle.
+    Reset ends a run and clears the layer registers; the memories keep what was loaded. A program
+    whose addresses leave the memories is excluded.
 
     Members
     -------

@@ -19,9 +19,10 @@ class OUEngine(wiring.Component):
     A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
     request per cycle, without a dead cycle between OUs or vectors. What the answer means goes to
     ``o_pending`` in the cycle of issue. An OU that opens slots waits until as many are free as an
-    OU has patterns. ``i.ready`` depends combinationally on ``i.valid``, ``o_request.ready`` and
-    ``o_pending.ready``; it is high in the cycle of a vector's last issue. Reset
-    empties the engine and frees all slots.
+    OU has patterns. ``o_pending`` depends combinationally on ``i`` and ``o_request.ready``, and
+    ``i.ready`` and the events on these and ``o_pending.ready``; ``o_request`` is a register.
+    ``i.ready`` is high in the cycle of a vector's last issue. Reset empties the engine and frees
+    all slots.
 
     Members
     -------

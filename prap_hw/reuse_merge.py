@@ -19,9 +19,10 @@ class ReuseMerge(wiring.Component):
     A group's first step issues when all its partial sums are complete and the accumulator half of
     its position is free; then one step per cycle, without a dead cycle between groups or
     positions. An accumulator is updated two cycles after the issue of its last term, and a group's
-    slots are free in the cycle after its last issue. ``i_headers.ready`` and ``i_words.ready``
-    depend combinationally on the other inputs, not on each other's valid. Reset empties
-    the pipeline.
+    slots are free in the cycle after its last issue. ``i_headers.ready``, ``i_words.ready``,
+    ``taken``, ``o_slot`` and ``merged`` depend combinationally on the headers, the words,
+    ``completed`` and the layer registers; the outputs to the accumulators are registers. Reset
+    empties the pipeline.
 
     Members
     -------
