@@ -1,5 +1,6 @@
 """The demo: the whole path on the packaged network of handwritten digits, and a report of it."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from refmodel.program import Program
 
 ENGINE = EngineConfig(adcs=8)
 """The engine of the demo, before it is sized to the network."""
+
+REPORT_FILE, FIGURES_FILE = "report.html", "demo.json"
 
 TRAINING_SEED = 2023
 """What ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
@@ -67,6 +70,9 @@ def run_demo(
 
     began = time.monotonic()
     out = Path(out)
+    for stale in (REPORT_FILE, FIGURES_FILE):  # a run that fails leaves none of an earlier one
+        with contextlib.suppress(OSError):
+            (out / stale).unlink()
     images = digits.digits_images()
     preprocess = Preprocess(scale=digits.PIXEL_SCALE, layout="nhw")
 
@@ -134,14 +140,14 @@ def run_demo(
         )
     ]
     write_report(
-        out / "report.html",
+        out / REPORT_FILE,
         figures,
         program.layers,
         config,
         title="PRAP-PIM demo",
         samples=samples,
     )
-    files.write_json(out / "demo.json", figures)
+    files.write_json(out / FIGURES_FILE, figures)
     report("write the report", 1, 1)
     return figures
 

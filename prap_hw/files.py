@@ -88,6 +88,14 @@ def check_free(path: Path, *, replace: bool = False, marker: str = "") -> None:
         raise InputError(f"expected a folder with {marker} to replace, found another: {path}")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder unless it is there; InputError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _unwritable(path, problem) from None
+
+
 def write_json(path: Path | str, figures: Mapping[str, Any]) -> None:
     """Write figures as JSON, whole or not at all."""
     with new_file(Path(path)) as draft:

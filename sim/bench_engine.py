@@ -145,10 +145,12 @@ class Bench:
         result = np.zeros((len(codes), *layer.out_shape), np.uint8)
         for place, image in enumerate(images):
             before = len(self.differences)
-            outputs = await self.run_image(index, layer, image, codes[place], predicted, entry)
+            try:
+                outputs = await self.run_image(index, layer, image, codes[place], predicted, entry)
+            finally:  # a hang, too, is run again with a waveform
+                if len(self.differences) > before and before == 0:
+                    np.save(self.folder / "failing.npy", codes[place : place + 1])
             result[place] = outputs.reshape(layer.out_shape)
-            if len(self.differences) > before and before == 0:
-                np.save(self.folder / "failing.npy", codes[place : place + 1])
             self.report(stage, place + 1, len(images))
         return result
 

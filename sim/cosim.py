@@ -21,6 +21,7 @@ import numpy as np
 from amaranth.lib import data
 from cocotb_tools.runner import get_runner
 
+from prap_hw import files
 from prap_hw.layouts import COUNTERS, Layouts
 from prap_hw.load import layer_image
 from prap_hw.verilog import TOP, engine_verilog
@@ -40,6 +41,9 @@ PLANTS = ("code", "shift", "index")
 
 RANDOM_MEMORIES = ("+verilator+rand+reset+2", "+verilator+seed+2023")
 """Memories begin with random contents: reading one before it was written shows."""
+
+WAVEFORM = "first_difference.vcd"
+"""Name of the waveform of the first difference."""
 
 PORTS = ("emulated", "open")
 """What is at the engine's crossbar port: emulated crossbars in Verilog, or the Python model."""
@@ -223,9 +227,10 @@ def cosim(
     for layer in program.layers:
         compiler.check_fits(layer, config)
     folder = Path(folder).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in ("result.json", "progress.jsonl", "logits.npy", "failing.npy"):
-        (folder / stale).unlink(missing_ok=True)
+    files.make_folder(folder)
+    stale = ("result.json", "progress.jsonl", "logits.npy", "failing.npy", WAVEFORM)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
 
     predicted = predict(program, config, len(codes))
     (folder / "predicted.json").write_text(json.dumps(predicted, indent=1) + "\n")
@@ -484,8 +489,7 @@ def _waveform(
     again.mkdir()
     only = {"layer": first["layer"], "image": first["image"]}
     _write_job(again, job | {"only": only}, program, loaded, np.load(failing), config)
-    path = folder / "first_difference.vcd"
-    path.unlink(missing_ok=True)
+    path = folder / WAVEFORM
     stage = f"record a waveform of {first['name']}"
     # A difference is told even where its waveform cannot be had.
     with contextlib.suppress(RuntimeError):

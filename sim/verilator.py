@@ -22,7 +22,7 @@ from pathlib import Path
 import cocotb_tools.config
 from cocotb_tools.runner import get_runner
 
-from prap_hw import tools
+from prap_hw import files, tools
 from refmodel.errors import InputError
 
 HERE = Path(__file__).resolve().parent
@@ -225,7 +225,7 @@ def build(
     place = cache / digest
     if (place / BENCH).exists():
         return place
-    cache.mkdir(parents=True, exist_ok=True)
+    files.make_folder(cache)
     with _lock(cache / f"{digest}.lock"):
         if (place / BENCH).exists():
             return place

@@ -218,9 +218,10 @@ def test_a_difference_comes_with_a_waveform(tmp_path: Path, cache: Path) -> None
 def test_a_missing_output_is_a_failure(mutant: str, tmp_path: Path, cache: Path) -> None:
     program = reused_network(501, EMULATED)
     codes = inputs(program, 1, 502)
-    result = cosim(program, codes, EMULATED, tmp_path, mutant=mutant, waveform=False, cache=cache)
+    result = cosim(program, codes, EMULATED, tmp_path, mutant=mutant, cache=cache)
     assert result.difference is not None
     assert result.difference.kind == "outputs"
+    assert result.waveform is not None
     assert result.difference.got == "nothing"
     height, width, outputs = program.layers[0].out_shape
     assert result.difference.position == (height - 1, width - 1)

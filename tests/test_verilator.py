@@ -120,3 +120,9 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="could not be built"):
         verilator.build("module broken(", "broken", widths={}, cache=tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_cache_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"expected a place to write, found .* at .*file"):
+        verilator.build("", "top", widths={}, cache=tmp_path / "file" / "cache")
