@@ -57,6 +57,7 @@ Scheme = Literal[
     "prap",
     "dictionary",
 ]
+BudgetOf = Literal["ous", "cycles", "weighted"]
 SHORT_SETTING = ("channels", "positions", "keep")
 BOOLEANS = {"true": True, "false": False}
 Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
@@ -199,6 +200,35 @@ def compress(
     weights: Annotated[
         Weights, typer.Option("--weights", help="One weight scale to a layer, or to each output.")
     ] = "layer",
+    no_moments: Annotated[
+        bool,
+        typer.Option("--no-moments", help="Do not match means and variances after mapping."),
+    ] = False,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            metavar="crop4,flip",
+            help="Change calibration images as training did: crops of images padded by 4, flips.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", help="Scheme dictionary: choose settings that cost so many times less."
+        ),
+    ] = None,
+    budget_of: Annotated[
+        BudgetOf, typer.Option("--budget-of", help="What --budget and --max-loss count.")
+    ] = "ous",
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-loss",
+            help="Scheme dictionary: choose the cheapest settings that lose so many points of"
+            " accuracy at most, on calibration images with labels.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
     ] = False,
@@ -226,6 +256,9 @@ def compress(
             activations=activations,
             percentile=percentile,
             weights=weights,
+            moments=not no_moments,
+            augment=augment,
+            budget=_budget(budget, budget_of, max_loss),
             replace=force,
             config=_engine(adcs, merge_lanes, latency),
             report=report,
@@ -369,6 +402,18 @@ def golden(
 def _engine(adcs: int, merge_lanes: int, latency: int) -> dict[str, int]:
     """The settings of the engine that the command line offers, checked when they are used."""
     return {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
+
+
+def _budget(times: float | None, of: BudgetOf, max_loss: float | None) -> Any:
+    """Make a budget of its options; None where there is none."""
+    from refmodel.budget import Budget
+
+    if times is None and max_loss is None:
+        return None
+    try:
+        return Budget(times=times, of=of, max_loss=max_loss)
+    except ValueError as problem:
+        raise InputError(f"expected one of --budget and --max-loss, found {problem}") from None
 
 
 def _pair(images: Path, labels: Path | None) -> list[Path]:

@@ -26,6 +26,8 @@ from prap_hw import console, files, tools
 from prap_hw.console import Report, silent
 from refmodel import api, cycles, golden
 from refmodel import compile as compiler
+from refmodel.augment import augment as augmented
+from refmodel.budget import Budget, choose
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork
@@ -90,6 +92,9 @@ def compress(
     activations: Activations = "minmax",
     percentile: float = 99.99,
     weights: Weights = "layer",
+    moments: bool = True,
+    augment: str | None = None,
+    budget: Budget | None = None,
     replace: bool = False,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
@@ -101,7 +106,8 @@ def compress(
     network
         An ONNX file.
     calibration
-        Images as :func:`refmodel.images.load_images` reads them; their labels are not used.
+        Images as :func:`refmodel.images.load_images` reads them; their labels are used for a
+        budget of a loss alone.
     out
         Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
     scheme
@@ -115,6 +121,12 @@ def compress(
     activations, percentile, weights
         How ranges of activations are chosen, and what has a weight scale of its own; see
         :func:`refmodel.quantize.quantize`.
+    moments
+        Whether moments are matched after mapping: :mod:`refmodel.moments`.
+    augment
+        How calibration images are changed: :func:`refmodel.augment.augment`.
+    budget
+        Chooses the settings of scheme dictionary: :func:`refmodel.budget.choose`.
     replace
         Whether a folder that this function wrote before is replaced.
     config
@@ -135,14 +147,33 @@ def compress(
     files.check_free(out, replace=replace, marker=PROGRAM_FILE)
     report("read the network", 0, 1)
     floats = load_onnx(network)
-    images, _ = load_images(calibration)
+    images, labels = load_images(calibration)
+    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    count = len(images)
+    images = images[:limit]
+    if augment is not None:
+        images = augmented(images, augment, layout=preprocess.layout)
     report("read the network", 1, 1)
+    chosen = None
+    if budget is not None:
+        chosen = choose(
+            floats,
+            preprocess.apply(images, floats.input_shape, source=_names(calibration)),
+            budget,
+            labels=None if labels is None else labels[:limit],
+            scheme=scheme,
+            settings=settings,
+            config=base,
+            progress=report,
+        )
+        settings = {**(settings or {}), **chosen.settings}
     program = compile_floats(
         floats,
-        images[:limit],
-        Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout),
+        images,
+        preprocess,
         scheme=scheme,
         settings=settings,
+        moments=moments,
         source=_names(calibration),
         report=report,
         activations=activations,
@@ -157,11 +188,18 @@ def compress(
         "scheme": scheme,
         "calibration": {
             "file": _names(calibration),
-            "images": min(limit, len(images)),
+            "images": min(limit, count),
             "activations": activations,
             "weights": weights,
+            "moments": moments,
         }
+        | ({"augment": augment} if augment is not None else {})
         | ({"percentile": percentile} if activations == "percentile" else {}),
+        **(
+            {}
+            if budget is None or chosen is None
+            else {"budget": dataclasses.asdict(budget) | dataclasses.asdict(chosen)}
+        ),
         "versions": versions(),
         "engine": dataclasses.asdict(fitted),
         "layers": [

@@ -58,6 +58,8 @@ class LayerSetting:
         the share ``keep`` of the outputs.
     terms
         dictionary: T, patterns that an output is the sum of at most, 1 to 4.
+    rounds
+        dictionary: alternations of coding and patterns, 0 to 1000.
     """
 
     scheme: str = "dense"
@@ -68,12 +70,15 @@ class LayerSetting:
     recover: bool = True
     patterns: int = 0
     terms: int = 3
+    rounds: int = 25
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {self.scheme!r}")
         limits = {"channels": (1, 4096), "positions": (1, 4096), "patterns": (0, 4096)}
-        for name, (least, most) in (limits | {"terms": (1, MAX_TERMS)}).items():
+        for name, (least, most) in (
+            limits | {"terms": (1, MAX_TERMS), "rounds": (0, 1000)}
+        ).items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an integer, not {value!r}")

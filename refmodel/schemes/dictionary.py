@@ -14,10 +14,11 @@ What is built (ALGORITHM.md, Dictionary reuse):
    much as it will behind it. c undoes that.
 2. D starts from K of the outputs themselves, chosen one after the other so that the sum over all
    outputs of what the best chosen one explains grows most.
-3. 25 rounds of: **coding**, T greedy steps over (pattern, sign, k) by the largest decrease of the
-   squared error, then each term chosen anew given the others; and **patterns**, each by least
-   squares given the others, on those R rows where it matters most; one that nothing uses becomes
-   the worst residual. Of all rounds, the one of least error counts.
+3. Rounds, 25 unless the setting says otherwise, of: **coding**, T greedy steps over (pattern,
+   sign, k) by the largest decrease of the squared error, then each term chosen anew given the
+   others; and **patterns**, each by least squares given the others, on those R rows where it
+   matters most; one that nothing uses becomes the worst residual. Of all rounds, the one of least
+   error counts.
 4. Where the covariances of the layer's inputs are known, from calibration images, the groups are
    gone through once more, one after the other. The squared error is that of the layer's output,
    not of its weights, and what a group gets wrong, the weights of all later groups are changed to
@@ -50,9 +51,6 @@ from refmodel.schemes.base import (
 )
 
 Real = NDArray[np.float64]
-
-ROUNDS = 25
-"""Alternations of coding and patterns."""
 
 SWEEPS = 2
 """Times that each term of an output is chosen anew."""
@@ -155,6 +153,7 @@ def learn_dictionary(
                 cuts=_cuts(inputs, height * width, setting.channels, ou_rows),
                 patterns=patterns,
                 terms=setting.terms,
+                rounds=setting.rounds,
                 rows=ou_rows,
                 blocks=_blocks(statistics, index, groups, setting.channels),
             )
@@ -237,6 +236,7 @@ def _map_group(
     cuts: list[tuple[int, int, NDArray[np.int32]]],
     patterns: int,
     terms: int,
+    rounds: int,
     rows: int,
     blocks: tuple[int, tuple[Real, ...]] | None,
 ) -> list[PatternGroup]:
@@ -250,7 +250,7 @@ def _map_group(
     for index, (first, _, piece) in enumerate(cuts):
         table[index, :, : len(piece)] = flat[by_norm][:, first + piece[:, 1], piece[:, 0]]
     lengths = np.array([len(piece) for _, _, piece in cuts])
-    learnt = learn(table, lengths, patterns=patterns, terms=terms, rows=rows)
+    learnt = learn(table, lengths, patterns=patterns, terms=terms, rounds=rounds, rows=rows)
     if blocks is not None:
         width_of_block, covariances = blocks
         block_of = np.array([first // width_of_block for first, _, _ in cuts])
@@ -357,7 +357,7 @@ class Learnt:
 
 
 def learn(
-    table: Real, lengths: NDArray[np.intp], *, patterns: int, terms: int, rows: int
+    table: Real, lengths: NDArray[np.intp], *, patterns: int, terms: int, rounds: int, rows: int
 ) -> Learnt:
     """Learn patterns for several groups at once.
 
@@ -368,13 +368,20 @@ def learn(
         group has fewer rows than the longest.
     lengths
         Rows of each group.
-    patterns, terms, rows
-        K, at most the number of outputs; T; R.
+    patterns, terms, rounds, rows
+        K, at most the number of outputs; T; alternations; R.
     """
     groups, outputs, longest = table.shape
     step = max(1, BLOCK // (outputs * max(patterns, longest, min(outputs, CANDIDATES))))
     parts = [
-        _learn(table[start : start + step], lengths[start : start + step], patterns, terms, rows)
+        _learn(
+            table[start : start + step],
+            lengths[start : start + step],
+            patterns,
+            terms,
+            rounds,
+            rows,
+        )
         for start in range(0, groups, step)
     ]
     return Learnt(
@@ -387,13 +394,15 @@ def learn(
     )
 
 
-def _learn(table: Real, lengths: NDArray[np.intp], patterns: int, terms: int, rows: int) -> Learnt:
+def _learn(
+    table: Real, lengths: NDArray[np.intp], patterns: int, terms: int, rounds: int, rows: int
+) -> Learnt:
     """Learn patterns for the groups of one block."""
     valid = np.arange(table.shape[2]) < lengths[:, None]
     chosen = start_patterns(table, patterns, valid, rows)
     best = np.full(len(table), np.inf)
     kept = chosen
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         chosen, _ = _scaled(chosen)
         codes = code(table, chosen, terms)
         matrix = codes.matrix(patterns)
@@ -402,7 +411,7 @@ def _learn(table: Real, lengths: NDArray[np.intp], patterns: int, terms: int, ro
         better = error < best
         best = np.where(better, error, best)
         kept = np.where(better[:, None, None], chosen, kept)
-        if turn < ROUNDS:
+        if turn < rounds:
             chosen = _least_squares(table, chosen, matrix, residual, valid, rows)
     support = _largest_rows(kept, valid, rows)
     values = np.rint(kept * support).astype(np.int8)
