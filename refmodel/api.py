@@ -200,7 +200,8 @@ class Program(programs.Program):
         Returns
         -------
         float64 (N, F)
-            Output codes times their scale; the hardware computes the codes.
+            Output codes less their zero point, times their scale; the hardware computes the codes.
+            In the order of :meth:`Network.logits`: an image has its channels first.
 
         Raises
         ------

@@ -556,7 +556,8 @@ def ou_count(layer: LayerProgram, config: EngineConfig) -> int:
 def index_bits(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
     """Bits that the engine reads beside the weights, with fields as wide as this layer needs.
 
-    Fields that are never 0 are stored less 1.
+    Fields that are never 0 are stored less 1. Every field has at least one bit, but kernel
+    positions of a 1x1 kernel have none (ARCHITECTURE.md: V*ceil(log2(k*k)) bits to a shape).
 
     Returns
     -------
@@ -573,7 +574,7 @@ def index_bits(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
         Their sum.
     """
     segments, gathers = len(layer.segment_position), len(layer.gather_base)
-    position = bits_for(layer.kernel[0] * layer.kernel[1])
+    position = (layer.kernel[0] * layer.kernel[1] - 1).bit_length()
     offset = bits_for(int(layer.segment_channel.max()) + 1)
     length = bits_for(int(layer.segment_length.max()))
     gather = (

@@ -802,7 +802,7 @@ def logits(
     progress: Callable[[int, int], None] | None = None,
     batch: int = 100,
 ) -> np.ndarray:
-    """Compute real outputs, float64 [N, F], from input codes.
+    """Compute real outputs from input codes: float64 [N, F], an image flattened as ONNX has it.
 
     Parameters
     ----------
@@ -817,7 +817,9 @@ def logits(
     parts = []
     for i in range(0, len(codes), batch):
         result = run_program(program, codes[i : i + batch], layer_fn=layer_fn)[program.output]
-        parts.append(result.reshape(len(result), -1).astype(np.float64))
+        # Codes lie (N, H, W, C); ONNX has the channels first.
+        channels_first = result.transpose(0, 3, 1, 2)
+        parts.append(channels_first.reshape(len(result), -1).astype(np.float64))
         if progress is not None:
             progress(min(i + batch, len(codes)), len(codes))
     return (np.concatenate(parts) - info["zero"]) * info["scale"]

@@ -9,7 +9,7 @@ import pytest
 import refmodel
 from refmodel import digits
 from refmodel.errors import InputError
-from refmodel.graph import FloatNetwork
+from refmodel.graph import FloatNetwork, Matrix
 from refmodel.program import Program as Stored
 from refmodel.table import Table
 
@@ -67,6 +67,21 @@ def test_a_program_is_evaluated_by_the_golden_model(program, images):
     assert program.evaluate(x, y) == float(np.mean(program.logits(x).argmax(1) == y))
     # Not all right, or else a mean of nothing would pass.
     assert program.evaluate(x, (y + 1) % 10) < 0.1
+
+
+def test_outputs_that_are_images_have_the_order_of_the_float_network():
+    rng = np.random.default_rng(3)
+    weight = rng.normal(0, 1, (4, 3, 1, 1)).astype(np.float32)
+    layer = Matrix(
+        name="c", inputs=("x",), output="y", shape=(4, 2, 5), weight=weight, gain=np.ones(4),
+        bias=np.zeros(4),
+    )  # fmt: skip
+    network = refmodel.Network(nodes=(layer,), input="x", output="y", input_shape=(3, 2, 5))
+    x = rng.normal(0, 1, (6, 3, 2, 5)).astype(np.float32)
+    program = network.compress(x, scheme="dense")
+    values = network.logits(x)
+    assert values.shape == (6, 40)
+    assert np.abs(program.logits(x) - values).max() < 0.03 * np.abs(values).max()
 
 
 def test_what_is_saved_loads_with_the_same_answers(program, images, tmp_path):

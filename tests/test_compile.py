@@ -446,6 +446,16 @@ def test_index_bits_of_full_offsets_by_hand():
     }  # fmt: skip
 
 
+def test_positions_of_a_1x1_kernel_take_no_index_bits():
+    rng = np.random.default_rng(11)
+    layer = matrix_layer(rng, weight=rng.normal(0, 1, (2, 5, 1, 1)).astype(np.float32))
+    program = compile_layer(layer, map_layer(layer.weight, 1, "dense", None, 8), 8)
+    found = index_bits(program, EngineConfig())
+    # One segment: offset 0 in one bit, length 5 in 3. Gather: base 3, segments 1, patterns 1,
+    # flags 2. Group: kept 1, first 1, outputs 1, gathers 1, write 1.
+    assert found == {"shapes": 0, "offsets": 4, "headers": 7 + 5, "words": 0, "total": 16}
+
+
 def test_ous_hold_whole_patterns_of_one_gather():
     layer = small_layer()
     assert [ou_count(layer, EngineConfig(ou_cols=c)) for c in (8, 16, 24, 32)] == [5, 3, 2, 2]
