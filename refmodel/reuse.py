@@ -122,6 +122,8 @@ class ReuseMap:
     skipped
         bool [groups]: groups that the rule leaves alone since all their weights are zero. Their
         patterns are none of kept, reused or dropped. None where the rule skips no group.
+    sign
+        int8 [groups, out]: sign of the scale, 1 or -1. None where all are 1, as published.
     """
 
     channels: int
@@ -131,6 +133,7 @@ class ReuseMap:
     exponent: NDArray[np.int8]
     mask: NDArray[np.uint8]
     skipped: NDArray[np.bool_] | None = None
+    sign: NDArray[np.int8] | None = None
 
     @property
     def patterns(self) -> int:
@@ -371,7 +374,9 @@ def _first_kept(pattern: NDArray, limit: int) -> NDArray[np.bool_]:
     return kept
 
 
-def similar_map(codes: NDArray[np.int16], channels: int, keep: float) -> ReuseMap:
+def similar_map(
+    codes: NDArray[np.int16], channels: int, keep: float, *, signed: bool = False
+) -> ReuseMap:
     """Reuse map of rule 6: as :func:`prap_map`, with nothing masked.
 
     One thing differs: a pattern that ends the walk, since it rounds to zero, is dropped. So does
@@ -379,11 +384,17 @@ def similar_map(codes: NDArray[np.int16], channels: int, keep: float) -> ReuseMa
     golden case 073, channel 5, output 20 is as near to a kept pattern as to zero, and is dropped.
     Rule 7 compares unmasked weights, which stay as they were (case 111, the same output: reused).
     """
-    return _reuse_map(codes, np.ones(codes.shape, np.uint8), channels, keep, drop_last=True)
+    mask = np.ones(codes.shape, np.uint8)
+    return _reuse_map(codes, mask, channels, keep, drop_last=True, signed=signed)
 
 
 def prap_map(
-    codes: NDArray[np.int16], mask: NDArray[np.uint8], channels: int, keep: float
+    codes: NDArray[np.int16],
+    mask: NDArray[np.uint8],
+    channels: int,
+    keep: float,
+    *,
+    signed: bool = False,
 ) -> ReuseMap:
     """Reuse map of rule 7.
 
@@ -399,8 +410,11 @@ def prap_map(
         C_g, input channels in a group, at least 1; the last group takes what is left.
     keep
         Share of the patterns of a group that is kept, 0 to 1.
+    signed
+        Whether scales may be negative, which is ours: each kept pattern is compared with both
+        signs, the positive one first.
     """
-    return _reuse_map(codes, mask, channels, keep, drop_last=False)
+    return _reuse_map(codes, mask, channels, keep, drop_last=False, signed=signed)
 
 
 def _reuse_map(
@@ -410,6 +424,7 @@ def _reuse_map(
     keep: float,
     *,
     drop_last: bool,
+    signed: bool,
 ) -> ReuseMap:
     """Reuse map of rule 7; with ``drop_last`` the pattern that ends the walk is dropped."""
     _check_codes(codes, channels)
@@ -425,11 +440,16 @@ def _reuse_map(
     kept_count = np.empty(groups, np.int32)
     target = np.empty((groups, outputs), np.int32)
     exponent = np.empty((groups, outputs), np.int8)
+    sign = np.ones((groups, outputs), np.int8)
     for group in range(groups):
         part = slice(group * channels, (group + 1) * channels)
         group_mask = kept_rows[:, part].reshape(-1, outputs)
-        order[group], kept_count[group], target[group], exponent[group] = _map_group(
-            rows[:, part].reshape(-1, outputs), group_mask, keep, drop_last=drop_last
+        order[group], kept_count[group], target[group], exponent[group], sign[group] = _map_group(
+            rows[:, part].reshape(-1, outputs),
+            group_mask,
+            keep,
+            drop_last=drop_last,
+            signed=signed,
         )
         taken = group_mask[:, target[group]] * (target[group] >= 0)
         kept_rows[:, part] = taken.reshape(height * width, -1, outputs)
@@ -440,13 +460,19 @@ def _reuse_map(
         target=target,
         exponent=exponent,
         mask=np.ascontiguousarray(kept_rows.transpose(2, 1, 0)).reshape(codes.shape),
+        sign=sign if signed else None,
     )
 
 
 def _map_group(
-    codes: NDArray[np.int16], mask: NDArray[np.uint8], keep: float, *, drop_last: bool
-) -> tuple[NDArray[np.intp], int, NDArray[np.int32], NDArray[np.int8]]:
-    """Order, K, target and exponent of one group, given as [rows, out]."""
+    codes: NDArray[np.int16],
+    mask: NDArray[np.uint8],
+    keep: float,
+    *,
+    drop_last: bool,
+    signed: bool,
+) -> tuple[NDArray[np.intp], int, NDArray[np.int32], NDArray[np.int8], NDArray[np.int8]]:
+    """Order, K, target, exponent and sign of one group, given as [rows, out]."""
     size, outputs = codes.shape
     # Norms and distances are integers of at most 2.5 * rows * 32512: exact, and the matrix product
     # as well, in whatever order it adds.
@@ -467,10 +493,11 @@ def _map_group(
     target = np.full(outputs, -1, np.int32)
     target[kept] = kept
     exponent = np.zeros(outputs, np.int8)
+    sign = np.ones(outputs, np.int8)
     rest = order[last:]
     rest = rest[norm[rest] > 0]
     if not count or not rest.size:
-        return order, count, target, exponent
+        return order, count, target, exponent, sign
 
     # For each kept pattern the rows of its shape; short shapes are filled up with a row of zeros.
     shape = mask[:, kept] != 0
@@ -494,17 +521,25 @@ def _map_group(
         distance = np.zeros_like(shaped_norm)
         difference = np.empty_like(shaped_norm)
         columns = np.ascontiguousarray(other[:, block])
+        opposite = np.zeros_like(shaped_norm) if signed else distance
         for row in range(height):
             np.multiply(scale, value[row][:, None], out=difference)
-            difference -= columns[index[row, 0] if one_shape else index[row]]
+            other_row = columns[index[row, 0] if one_shape else index[row]]
+            if signed:
+                opposite += np.abs(difference + other_row)
+            difference -= other_row
             distance += np.abs(difference, out=difference)
+        negative = opposite < distance
+        if signed:
+            np.minimum(distance, opposite, out=distance)
         best = np.argmin(distance, axis=0)
         place = (best, np.arange(len(best)))
         chosen = rest[block]
         won = (norm[chosen] >= distance[place]) & (scale[place] > 0)
         target[chosen[won]] = kept[best[won]]
         exponent[chosen[won]] = power[place][won]
-    return order, count, target, exponent
+        sign[chosen[won]] = np.where(negative[place][won], -1, 1)
+    return order, count, target, exponent, sign
 
 
 def nearest_exponent(ratio: NDArray[np.float32]) -> NDArray[np.int32]:

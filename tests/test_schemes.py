@@ -1,6 +1,6 @@
 """Layers as weight patterns and reuse words, and the settings of a network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -759,3 +759,31 @@ def test_a_shift_that_no_word_holds_is_refused():
     weight[1, 0] = 32512
     with pytest.raises(InputError, match="expected shifts of at most 6, found 7 in a layer with"):
         map_layer(weight, 1, "prap", prap(400, 1, 0.5), 400)
+
+
+@pytest.mark.parametrize("scheme", ["similar", "prap"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_signed_scales_are_never_worse_and_decode(scheme, seed):
+    weight = random_weight(seed, (16, 5, 3, 3))
+    setting = LayerSetting(scheme=scheme, keep=0.3, recover=False)
+    plain = map_layer(weight, 1, scheme, setting)
+    signed = map_layer(weight, 1, scheme, replace(setting, signed=True))
+    assert np.array_equal(decode(signed, weight.shape, 1), signed.weight_q8)
+    assert any((words_of(group)[2] < 0).any() for group in signed.groups)
+    assert not any((words_of(group)[2] < 0).any() for group in plain.groups)
+    assert (signed.kept, signed.ous_dense) == (plain.kept, plain.ous_dense)
+    assert signed.dropped <= plain.dropped
+    if scheme == "similar":
+        codes = quantise(weight, SIMILAR_LEVELS)
+        wrong = [np.abs(found.weight_q8 - codes).sum() for found in (signed, plain)]
+        assert wrong[0] < wrong[1]
+
+
+def test_a_signed_reuse_by_hand():
+    # Output 1 is -1/2 of output 0; unsigned it is nearer to zero than to any multiple of it.
+    weight = np.array([[127, 64], [-63.5, -32]], np.float32)[:, :, None, None]
+    setting = LayerSetting(scheme="similar", channels=2, keep=0.5, recover=False)
+    plain = map_layer(weight, 1, "similar", setting)
+    signed = map_layer(weight, 1, "similar", replace(setting, signed=True))
+    assert plain.weight_q8[1].reshape(-1).tolist() == [0, 0]
+    assert signed.weight_q8[1].reshape(-1).tolist() == [-127 * 128, -64 * 128]

@@ -60,6 +60,9 @@ class LayerSetting:
         dictionary: T, patterns that an output is the sum of at most, 1 to 4.
     rounds
         dictionary: alternations of coding and patterns, 0 to 1000.
+    signed
+        similar, prap: whether scales may be negative, which is free in hardware; published ones
+        are not. The map of fine-tuned weights is looked for without signs first.
     """
 
     scheme: str = "dense"
@@ -71,6 +74,7 @@ class LayerSetting:
     patterns: int = 0
     terms: int = 3
     rounds: int = 25
+    signed: bool = False
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -86,8 +90,10 @@ class LayerSetting:
                 raise ValueError(f"{name} must be {least} to {most}, not {value!r}")
         check_share("keep", self.keep)
         check_share("structure_keep", self.structure_keep)
-        if not isinstance(self.recover, bool):
-            raise TypeError(f"recover must be a bool, not {self.recover!r}")
+        for name in ("recover", "signed"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} must be a bool, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -447,7 +453,8 @@ def pattern_groups(
         target, exponent = reuse.target[index], reuse.exponent[index]
         used = target >= 0
         scaled = rows[:, target].astype(np.int64) << (exponent + np.int64(FRACTION_BITS))
-        scaled *= used
+        sign = np.ones(outputs, np.int8) if reuse.sign is None else reuse.sign[index]
+        scaled *= used * sign
         weight_q8[:, part] = scaled.reshape(height, width, count, outputs).transpose(3, 2, 0, 1)
 
         kept = reuse.order[index, : reuse.kept_count[index]]
@@ -478,7 +485,7 @@ def pattern_groups(
                 values=values,
                 slot=np.where(used, place[target], -1).astype(np.int32)[:, None],
                 shift=exponent[:, None].copy(),
-                sign=np.ones((outputs, 1), np.int8),
+                sign=sign[:, None].copy(),
             )
         )
     return result

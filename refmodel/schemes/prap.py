@@ -56,4 +56,4 @@ def _choose_map(
         if recovered is not None:
             return recovered
     mask = shape_mask(real(weight), setting.channels, setting.positions, rows=ou_rows)
-    return prap_map(codes, mask, setting.channels, setting.keep)
+    return prap_map(codes, mask, setting.channels, setting.keep, signed=setting.signed)

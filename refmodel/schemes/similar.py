@@ -58,4 +58,4 @@ def _choose_map(codes: NDArray[np.int16], setting: LayerSetting) -> ReuseMap:
         )
         if recovered is not None:
             return recovered
-    return similar_map(codes, setting.channels, setting.keep)
+    return similar_map(codes, setting.channels, setting.keep, signed=setting.signed)
