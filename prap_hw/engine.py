@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -194,7 +194,16 @@ class Engine(wiring.Component):
         with m.If(started):
             m.d.sync += [self.busy.eq(1), column.eq(0), row.eq(0)]
 
-        # Counters.
+        # Counters. A pause for want of a vector is counted when the next vector comes, so that the
+        # cycles before the first one and after the last one are not taken for a stall.
+        idle = Signal(COUNTER_BITS)
+        begun = Signal()
+        with m.If(started):
+            m.d.sync += [idle.eq(0), begun.eq(0)]
+        with m.Elif(~ou_engine.stall_gather):
+            m.d.sync += [idle.eq(0), begun.eq(1)]
+        with m.Elif(begun):
+            m.d.sync += idle.eq(idle + 1)
         events = {
             "cycles": 1,
             "requests": ou_engine.o_request.valid & ou_engine.o_request.ready,
@@ -203,7 +212,7 @@ class Engine(wiring.Component):
             "index_reads": controller.index_reads,
             "merged": merge.merged,
             "outputs": sent,
-            "stall_gather": ou_engine.stall_gather,
+            "stall_gather": Mux(ou_engine.stall_gather, 0, idle),
             "stall_slots": ou_engine.stall_slots,
             "stall_port": ou_engine.stall_port,
         }

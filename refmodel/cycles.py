@@ -50,9 +50,13 @@ class Prediction:
         latency, 100.
     positions
         Output positions.
-    requests, ous, gathered, merged, outputs
+    requests, ous, gathered, index_reads, merged, outputs
         Events of one image: conversion requests (of ``adcs`` columns each), OU activations, bytes
-        gathered, reuse words merged, outputs.
+        gathered, words taken from the index memories (``merge_lanes`` reuse words count as one),
+        reuse words merged, outputs.
+    stall_gather, stall_slots
+        Cycles of one image, from the first vector to the last request, in which no request was
+        issued: for want of a gathered vector, or of free slots.
     """
 
     cycles: int
@@ -65,8 +69,11 @@ class Prediction:
     requests: int
     ous: int
     gathered: int
+    index_reads: int
     merged: int
     outputs: int
+    stall_gather: int
+    stall_slots: int
 
     @property
     def bound(self) -> int:
@@ -98,9 +105,13 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
     group_end = np.cumsum(layer.group_gathers)
     group_requests = np.add.reduceat(requests, group_end - layer.group_gathers)
     outputs = layer.out_shape[2]
+    words = len(layer.gather_base) + len(layer.segment_position) * (1 + layer.full_offsets)
+    words += len(count) + (0 if layer.identity else int(steps.sum()))
+    walk = _Walk(layer, config, requests)
+    cycles = walk.run()
     start = int(group_requests[0]) + int(steps[-1]) + outputs + config.crossbar_latency + 100
     return Prediction(
-        cycles=_Walk(layer, config, requests).run(),
+        cycles=cycles,
         conversion=int(requests.sum()),
         gather=int(rows.sum()),
         merge=int(least_steps.sum()),
@@ -110,8 +121,11 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
         requests=int(requests.sum()) * layer.positions,
         ous=int(ous.sum()) * layer.positions,
         gathered=int(rows.sum()) * layer.positions,
+        index_reads=words * layer.positions,
         merged=int(count.sum()) * layer.terms * layer.positions,
         outputs=outputs * layer.positions,
+        stall_gather=walk.stall_gather,
+        stall_slots=walk.stall_slots,
     )
 
 
@@ -154,10 +168,12 @@ class _Walk:
         self.reserved = 0
         self.freed = config.slots
         self.releases: deque[tuple[int, int]] = deque()
+        self.stall_gather = 0
+        self.stall_slots = 0
 
     def run(self) -> int:
         """Walk the positions; returns the cycle in which the last output is accepted."""
-        seen: dict[tuple, tuple[int, int]] = {}
+        seen: dict[tuple, tuple[int, int, int, int]] = {}
         position, total = 0, self.positions
         while position < total:
             self._position()
@@ -165,13 +181,15 @@ class _Walk:
             now = self.issue_end
             state = self._state(now)
             if state in seen:
-                before, then = seen[state]
+                before, then, gather, slots = seen[state]
                 periods = (total - position) // (position - before)
                 self._advance(periods * (now - then))
+                self.stall_gather += periods * (self.stall_gather - gather)
+                self.stall_slots += periods * (self.stall_slots - slots)
                 position += periods * (position - before)
                 seen.clear()
             else:
-                seen[state] = (position, now)
+                seen[state] = (position, now, self.stall_gather, self.stall_slots)
         return self.output_ends[-1] + OUTPUT_LATENCY
 
     def _state(self, now: int) -> tuple:
@@ -217,8 +235,12 @@ class _Walk:
         # A buffer is free in the cycle after its vector's last request.
         self.read_end = max(self.read_end, self.vectors[0]) + rows
         time = max(self.issue_end + 1, self.read_end + GATHER_LATENCY)
+        if self.issue_end >= 0:  # Before the first vector nothing is stalled.
+            self.stall_gather += time - self.issue_end - 1
         if not accumulates:
-            time += self._wait_for_slots(patterns, time)
+            waited = self._wait_for_slots(patterns, time)
+            self.stall_slots += waited
+            time += waited
         self.issue_end = time + requests - 1
         self.vectors.append(self.issue_end)
 

@@ -270,7 +270,10 @@ class Bench:
             differ("cycles", predicted["cycles"], cycles)
         if counters["cycles"] != cycles:
             differ("counter cycles", cycles, counters["cycles"])
-        for name in ("requests", "ous", "gathered", "merged", "outputs"):
+        names = ["requests", "ous", "gathered", "index_reads", "merged", "outputs"]
+        if not self.stall:
+            names += ["stall_gather", "stall_slots"]
+        for name in names:
             if counters[name] != predicted[name]:
                 differ(f"counter {name}", predicted[name], counters[name])
 

@@ -11,7 +11,14 @@ from prap_hw.load import layer_image, padded_input
 from refmodel import golden
 from refmodel.compile import engine_config_for
 from refmodel.config import EngineConfig
-from refmodel.cycles import predict
+from refmodel.cycles import (
+    CONVERT_LATENCY,
+    FIRST_READ,
+    GATHER_LATENCY,
+    MERGE_LATENCY,
+    OUTPUT_LATENCY,
+    predict,
+)
 from refmodel.program import LayerProgram
 from tests.bench import Agent, Script, Sink, Source, Watch, simulate
 from tests.builders import random_codes, random_layer_program
@@ -146,9 +153,9 @@ def check_values(runs: list[Run], layer: LayerProgram, config: EngineConfig, ima
 
 
 def check_events(run: Run, layer: LayerProgram, config: EngineConfig) -> None:
-    """The counters that do not depend on stalls."""
+    """The counters that do not depend on stalled ports."""
     want = predict(layer, config)
-    names = ("requests", "ous", "gathered", "merged", "outputs")
+    names = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
     assert {name: run.counters[name] for name in names} == {
         name: getattr(want, name) for name in names
     }
@@ -166,6 +173,9 @@ def test_values_cycles_and_events_are_as_predicted(name):
         assert run.cycles == want.cycles
         assert run.counters["cycles"] == want.cycles
         check_events(run, layer, config)
+        assert run.counters["stall_gather"] == want.stall_gather
+        assert run.counters["stall_slots"] == want.stall_slots
+        assert run.counters["stall_port"] == 0
 
 
 @pytest.mark.parametrize(
@@ -203,10 +213,14 @@ def test_every_idle_cycle_of_the_converters_has_a_cause():
     config = dataclasses.replace(TINY_ENGINE, slots=4)
     (run,) = run_engine(layer, hand_codes(layer), config)
     counters = run.counters
-    # The first request is issued 7 cycles after start (see tests/test_cycles.py), and nothing is
-    # to be converted after the last one.
-    stalls = counters["stall_gather"] + counters["stall_slots"] + counters["stall_port"]
-    assert counters["requests"] + stalls == counters["cycles"]
+    want = predict(layer, config)
+    # The first request is issued 7 cycles after start (see tests/test_cycles.py). After the last
+    # one: 1 to the port, the latency, 5 to the slot, the merge, 3 to the outputs, and those.
+    first = FIRST_READ + 2 - 1 + GATHER_LATENCY
+    drain = config.crossbar_latency + CONVERT_LATENCY + 16 - 1 + MERGE_LATENCY + 3 + OUTPUT_LATENCY
+    stalls = counters["stall_gather"] + counters["stall_slots"]
+    assert stalls == want.stall_gather + want.stall_slots > 0
+    assert counters["requests"] + stalls + first - 1 + drain == counters["cycles"]
     assert counters["stall_port"] == 0
 
 
