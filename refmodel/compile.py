@@ -750,8 +750,10 @@ def engine_config_for(
     if needs["max_positions"] <= _MOST_POSITIONS:
         sizes["max_positions"] = min(_MOST_POSITIONS, sizes["max_positions"])
     kept = max(int(layer.group_kept.max()) for layer in layers)
-    hidden = (base.crossbar_latency + 12) * base.adcs
-    slots = 2 * kept - (-hidden // (base.ou_cols * base.digits)) + base.patterns_per_ou + 1
+    # Patterns that begin while the first waits for its codes: A columns a cycle, S to a pattern.
+    hidden = (base.crossbar_latency + 12) * min(base.adcs, base.ou_cols)
+    began = -(-hidden // (base.columns_per_weight * base.digits))
+    slots = 2 * kept + began + base.patterns_per_ou + 1
     sizes["slots"] = max(4, _power_of_two(slots))
     sizes["crossbars"] = max(-(-ou_count(layer, base) // base.ous_per_crossbar) for layer in layers)
     sizes["acc_width"] = max(base.acc_width, *(accumulator_bits(layer, base) for layer in layers))

@@ -21,6 +21,7 @@ from refmodel.compile import (
     requantise,
 )
 from refmodel.config import EngineConfig
+from refmodel.cycles import predict
 from refmodel.errors import InputError
 from refmodel.images import Preprocess
 from refmodel.program import LayerProgram, Program, Step
@@ -578,3 +579,19 @@ def test_what_no_engine_holds_is_refused():
     large = dataclasses.replace(layer, bias=np.full(1, np.nan))
     with pytest.raises(InputError, match="expected a finite scale and bias"):
         compile_layer(large, map_layer(weight, 1, "dense", None, 8), 8)
+
+
+@pytest.mark.parametrize(("cell_bits", "adcs"), [(1, 3), (2, 8), (4, 3), (4, 8), (4, 32)])
+def test_the_ring_holds_what_begins_while_a_slow_crossbar_answers(cell_bits, adcs):
+    rng = np.random.default_rng(12)
+    weight = rng.normal(0, 1, (6, 16, 3, 3)).astype(np.float32)
+    layer = matrix_layer(rng, weight=weight)
+    program = compile_layer(layer, map_layer(weight, 1, "dense", None, 4), 4)
+    base = EngineConfig(
+        ou_rows=4, ou_cols=32, cell_bits=cell_bits, dac_bits=2, adcs=adcs, crossbar_latency=40,
+        requests_in_flight=44, gather_buffers=4,
+    )  # fmt: skip
+    config = engine_config_for([program], base)
+    found = predict(program, config)
+    assert found.cycles <= found.limit
+    assert found.cycles == predict(program, dataclasses.replace(config, slots=4096)).cycles
