@@ -46,7 +46,7 @@ BUDGET_OF: tuple[BudgetOf, ...] = get_args(BudgetOf)
 """What a budget may be of."""
 
 PATTERNS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""K that are tried, up to a third of the outputs of a layer."""
+"""K that are tried, up to half the outputs of a layer."""
 
 TERMS = (1, 2, 3, 4)
 """T that are tried where merges have a price."""
@@ -57,7 +57,7 @@ DEFAULT_TERMS = 3
 SEARCH_ROUNDS = 6
 """Alternations of a candidate: enough to tell candidates apart."""
 
-PROBE_IMAGES = 64
+PROBE_IMAGES = 128
 """Images on which sensitivities are measured."""
 
 Progress = Callable[[str, int, int], None]
@@ -239,7 +239,7 @@ class _Search:
         terms = (DEFAULT_TERMS,) if self.budget.of == "ous" else TERMS
         result = []
         for patterns in PATTERNS:
-            if patterns > 1 and 3 * patterns > outputs:
+            if patterns > 1 and 2 * patterns > outputs:
                 break
             for count in terms:
                 setting = dataclasses.replace(default, patterns=patterns, terms=count)

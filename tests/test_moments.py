@@ -8,7 +8,7 @@ import pytest
 import refmodel
 from refmodel.augment import augment
 from refmodel.errors import InputError
-from refmodel.graph import Clip, FloatNetwork, Matrix
+from refmodel.graph import Clip, FloatNetwork, Floats, Matrix
 from refmodel.moments import Moments, input_statistics, match_moments, matched, moments
 from refmodel.quantize import quantize
 from refmodel.schemes import LayerSetting, map_layer
@@ -19,10 +19,12 @@ def network(seed: int = 0, *, fused: bool = False) -> FloatNetwork:
     rng = np.random.default_rng(seed)
     nodes, name, inputs = [], "x", 3
     for index, outputs in enumerate((12, 12, 10)):
-        weight = rng.standard_normal((outputs, inputs, 3, 3)).astype(np.float32) / 5
+        weight: Floats = rng.standard_normal((outputs, inputs, 3, 3)).astype(
+            np.float32
+        ) / np.float32(5)
         gain = rng.uniform(0.5, 2, outputs) * rng.choice([-1, 1], outputs)
         if fused:
-            weight = (weight * gain[:, None, None, None]).astype(np.float32)
+            weight = np.asarray(weight * gain[:, None, None, None], np.float32)
             gain = np.ones(outputs)
         nodes.append(
             Matrix(
