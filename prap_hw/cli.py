@@ -289,7 +289,10 @@ def inspect(
     _write_json(json_file, figures)
 
 
-@app.command(epilog="Example:\n\nprap evaluate build/net --images test.npz --json accuracy.json")
+@app.command(
+    epilog="Examples:\n\nprap evaluate build/net --images test.npz --json accuracy.json\n\n"
+    "prap evaluate build/net --images test.npz --device wan-2022 --trials 5 --limit 100"
+)
 def evaluate(
     folder: Folder,
     images: Images,
@@ -297,6 +300,25 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", help="Images evaluated at most.", min=1)
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="FILE",
+            help="Cells and converters that are not ideal: a device file, or the name of a packaged"
+            " one (docs/devices.md).",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", help="Chips drawn, for --device.", min=1)] = 5,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of the first chip, for --device.", min=0, max=1 << 62)
+    ] = 0,
+    adc_bits: Annotated[
+        int,
+        typer.Option(
+            "--adc-bits", help="Bits of an ADC code, for --device; 0: enough for every sum.", min=0
+        ),
+    ] = 0,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
@@ -304,9 +326,20 @@ def evaluate(
     from prap_hw import workflow
 
     with console.progress() as report:
-        figures = workflow.evaluate(folder, _pair(images, labels), limit=limit, report=report)
+        figures = workflow.evaluate(
+            folder,
+            _pair(images, labels),
+            limit=limit,
+            device=device,
+            trials=trials,
+            seed=seed,
+            config={"adc_bits": adc_bits},
+            report=report,
+        )
     screen = console.console()
     screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
+    if "chips" in figures:
+        screen.print(console.chip_table(figures))
     _write_json(json_file, figures)
 
 

@@ -110,7 +110,8 @@ def run_demo(
         for layer, prediction in zip(program.layers, predictions, strict=True)
     ]
     files.write_json(out / "predicted.json", {"layers": predicted})
-    workflow.write_verilog(out / "verilog", config, report=report)
+    # The very text that is simulated, with its trace ports.
+    workflow.write_verilog(out / "verilog", config, trace=True, report=report)
 
     codes = golden.quantise_input(program, inputs[:count])
     simulated = workflow.simulate(

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -309,19 +310,41 @@ def evaluate(
     images: Paths | Sequence[Paths],
     *,
     limit: int | None = None,
+    device: Paths | None = None,
+    trials: int = 5,
+    seed: int = 0,
+    config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Measure the accuracy of a compiled network and of the float network it came from.
+
+    Parameters
+    ----------
+    limit
+        Images used at most: the first of the file.
+    device
+        A device file, or the name of a packaged one; none: ideal cells and converters.
+    trials
+        Chips drawn from the device.
+    seed
+        Of the first chip; the next have ``seed + 1`` and so on.
+    config
+        The engine whose cells and converters the device is; it is sized to the network.
 
     Returns
     -------
     dict
         ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
-        of the scheme, as shares of 1.
+        of the scheme, as shares of 1. With a device also ``device`` (``name``, ``values``,
+        ``adc_bits``) and ``chips``: ``seeds``, ``accuracy`` of each, ``mean``, and ``spread``,
+        their standard deviation (None of one chip).
     """
+    from refmodel import devices
     from refmodel.onnx_import import load_onnx
 
     folder = Path(folder)
+    drawn = None if device is None else devices.Device.load(device)
+    fitted = engine(config)
     program = load_program(folder)
     floats = load_onnx(folder / NETWORK_FILE)
     x, y = load_images(images)
@@ -335,7 +358,30 @@ def evaluate(
     accuracy["int8" if scheme == "dense" else scheme] = program_accuracy(
         program, inputs, y, stage=f"evaluate in 8 bits ({scheme})", report=report
     )
-    return {"images": len(y), "accuracy": accuracy}
+    figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy}
+    if drawn is None:
+        return figures
+    fitted = compiler.engine_config_for(program.layers, fitted)
+    codes = golden.quantise_input(program, inputs)
+    found = []
+    for number in range(seed, seed + trials):
+        stage = f"evaluate chip {number} of {drawn.name}"
+        report(stage, 0, len(codes))
+        chip = devices.Chip(device=drawn, config=fitted, seed=number)
+        found.append(devices.accuracy(program, codes, y, chip, progress=partial(report, stage)))
+    return figures | {
+        "device": {
+            "name": drawn.name,
+            "values": drawn.values(),
+            "adc_bits": fitted.code_bits,
+        },
+        "chips": {
+            "seeds": list(range(seed, seed + trials)),
+            "accuracy": found,
+            "mean": float(np.mean(found)),
+            "spread": float(np.std(found, ddof=1)) if trials > 1 else None,
+        },
+    }
 
 
 def program_accuracy(

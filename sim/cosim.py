@@ -9,8 +9,11 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import shutil
-import threading
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from amaranth.lib import data
-from cocotb_tools.runner import get_runner
 
 from prap_hw import files
 from prap_hw.layouts import COUNTERS, Layouts
@@ -397,45 +399,50 @@ def _write_job(
 def _simulate(
     model: Path, folder: Path, tell: Progress, *, wave: Path | None = None
 ) -> dict[str, Any]:
-    """Run a job; returns what the bench found."""
+    """Run a job in a process of its own; returns what the bench found."""
     log = folder / "simulation.log"
     result, lines = folder / "result.json", folder / "progress.jsonl"
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            get_runner("verilator").test(
-                test_module="sim.bench_engine",
-                hdl_toplevel=verilator.BENCH,
-                hdl_toplevel_lang="verilog",
-                build_dir=model,
-                test_dir=folder,
-                results_xml=str(folder / "results.xml"),
-                extra_env={"PRAP_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
-                test_args=["--trace", "--trace-file", str(wave)] if wave is not None else [],
-                plusargs=[f"+record={folder}", *RANDOM_MEMORIES],
-                log_file=log,
-            )
-        except BaseException as error:  # the runner ends by SystemExit, too
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    settings = {
+        "model": str(model),
+        "folder": str(folder),
+        "wave": None if wave is None else str(wave),
+        "plusargs": RANDOM_MEMORIES,
+    }
+    errors = folder / "worker.log"
+    with errors.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sim.worker", json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
     seen = 0
-    while True:
-        thread.join(0.1)
-        alive = thread.is_alive()
-        if lines.exists():
-            text = lines.read_text()
-            whole = text[: text.rfind("\n") + 1].splitlines()
-            for line in whole[seen:]:
-                tell(*json.loads(line))
-            seen = len(whole)
-        if not alive:
-            break
-    if failure or not result.exists():
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:]) if log.exists() else ""
-        raise RuntimeError(f"the simulation ended by itself, see {log}\n{tail}")
+    try:
+        ended = False
+        while not ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+                ended = True
+            if lines.exists():
+                text = lines.read_text()
+                whole = text[: text.rfind("\n") + 1].splitlines()
+                for line in whole[seen:]:
+                    tell(*json.loads(line))
+                seen = len(whole)
+    finally:
+        # The worker and the simulator in it: nothing goes on when this ends, for whatever reason.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode or not result.exists():
+        tail = [
+            line
+            for path in (log, errors)
+            if path.exists()
+            for line in path.read_text(errors="replace").splitlines()[-25:]
+        ]
+        raise RuntimeError("\n".join([f"the simulation ended by itself, see {log}", *tail]))
     return json.loads(result.read_text())
 
 
