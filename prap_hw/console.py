@@ -204,13 +204,10 @@ def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
 def chip_table(figures: Mapping[str, Any]) -> Table:
     """Make the table of chips: seed and accuracy of each, mean and standard deviation."""
     chips, device = figures["chips"], figures["device"]
-    rows: list[list[object]] = [
-        [str(seed), f"{100 * value:.2f} %"]
-        for seed, value in zip(chips["seeds"], chips["accuracy"], strict=True)
-    ]
-    rows.append(["mean", f"{100 * chips['mean']:.2f} %"])
+    cells = [f"{100 * value:.2f} %" for value in (*chips["accuracy"], chips["mean"])]
+    rows = list(zip([*map(str, chips["seeds"]), "mean"], cells, strict=True))
     if chips["spread"] is not None:
-        rows.append(["spread", f"{100 * chips['spread']:.2f} points"])
-    return table(
-        f"Chips of {device['name']} ({device['adc_bits']}-bit codes)", ["chip", "accuracy"], rows
-    )
+        rows.append(("spread", f"{100 * chips['spread']:.2f} points"))
+    kind = (device["name"], f"{device['adc_bits']} bits")
+    columns = ["device", "codes", "chip", "accuracy"]
+    return table("Accuracy on chips", columns, [(*kind, *row) for row in rows])

@@ -24,7 +24,7 @@ Tensors are uint8 codes of shape (N, H, W, C); a vector is (N, 1, 1, F).
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,15 +37,32 @@ Device = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """A crossbar: (digits uint8 [ous, n, digits, R], cells uint8 [ous, R, C], OU numbers int32 [ous])
 to what the converters see, in cells that conduct: float [ous, n, digits, C]."""
 
+
+class Crossbars(Protocol):
+    """Crossbars that know of every activation which it is: see :mod:`refmodel.devices`.
+
+    ``places`` are image * positions + position of what the arrays hold, images from 0. All values
+    are in codes before rounding, and their sums exact.
+    """
+
+    def currents(self, columns: slice, lines: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Give [columns, digits * n] for digits [rows in use, digits * n] of one gather."""
+        ...
+
+    def levels(self, digits: np.ndarray, ous: slice, places: np.ndarray) -> np.ndarray:
+        """Give [ous, n, digits, C] for digits [ous, n, digits, R] of consecutive OUs."""
+        ...
+
+
 LayerFunction = Callable[[LayerProgram, np.ndarray], np.ndarray]
 
 _CHUNK = 1 << 22
 """Values of the largest array of one chunk, about; bounds the memory."""
 
-_SERIAL_POSITIONS = 512
+_SERIAL_POSITIONS = 1024
 """Output positions that go through ADC codes at once, at most."""
 
-_SERIAL_VALUES = 1 << 18
+_SERIAL_VALUES = 1 << 17
 """Codes that are formed and folded at once, about: they stay in the cache."""
 
 _EXACT = 1 << 53
@@ -391,7 +408,7 @@ def run_layer_serial(
     codes: np.ndarray,
     config: EngineConfig,
     *,
-    device: Device | None = None,
+    device: Device | Crossbars | None = None,
     positions: slice | None = None,
 ) -> LayerTrace:
     """Compute a layer through crossbars and converters, and keep every value.
@@ -403,7 +420,7 @@ def run_layer_serial(
     config
         Sizes of the OU and the converters; ``ou_rows`` must be the layer's.
     device
-        What bitlines carry; the population count where None.
+        What bitlines carry, a callable or :class:`Crossbars`; the population count where None.
     positions
         Which output positions (row by row); all where None. A trace has a kilobyte or so to each
         partial sum, so large layers are better taken in parts.
@@ -425,6 +442,9 @@ def run_layer_serial(
     # One more column, always 0, drives the unused wordlines.
     seen = patches(layer, codes)[:, slice(None) if positions is None else positions]
     images, count, depth = seen.shape
+    all_positions = layer.out_shape[0] * layer.out_shape[1]
+    places = np.arange(all_positions)[slice(None) if positions is None else positions]
+    places = (np.arange(images)[:, None] * all_positions + places).ravel()
     flat = np.concatenate([seen, np.zeros((images, count, 1), np.uint8)], 2).reshape(-1, depth + 1)
     rows = gather_columns(layer)
     rows = np.where(rows < 0, depth, rows)
@@ -457,7 +477,11 @@ def run_layer_serial(
             )
             part = flat[i : i + step][:, rows[gather_of_ou[here]]].transpose(1, 0, 2)
             bits = part[:, :, None, :] >> shifts[:, None] & mask
-            level = (_count if device is None else device)(bits, programmed[here], numbers[here])
+            if device is None or callable(device):
+                ask = _count if device is None else device
+                level = ask(bits, programmed[here], numbers[here])
+            else:
+                level = device.levels(bits, here, places[i : i + step])
             code = np.zeros((*level.shape[:3], config.ou_cols + 1), exact)
             np.clip(np.rint(level), 0, config.max_code, out=code[..., :-1], casting="unsafe")
             ou, digit = program.ou[asked] - first_ou[a], program.digit[asked]
@@ -508,7 +532,9 @@ def _runs(sizes: np.ndarray, limit: int) -> list[tuple[int, int]]:
     return [*parts, (start, len(sizes))]
 
 
-def serial_layer(config: EngineConfig, *, device: Device | None = None) -> LayerFunction:
+def serial_layer(
+    config: EngineConfig, *, device: Device | Crossbars | None = None
+) -> LayerFunction:
     """Return a ``layer_fn`` of :func:`run_program` that goes through ADC codes."""
 
     def run(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
@@ -522,7 +548,7 @@ def serial_accumulators(
     codes: np.ndarray,
     config: EngineConfig,
     *,
-    device: Device | None = None,
+    device: Device | Crossbars | None = None,
 ) -> np.ndarray:
     """Compute a layer's accumulators through ADC codes, keeping nothing else.
 
@@ -579,11 +605,17 @@ def serial_accumulators(
                     inputs = part[rows[g, :used]].sum(0, dtype=np.int64)
                     psum[slot : slot + patterns[g]] -= config.offset * inputs
                 here = slice(first_ou[g], first_ou[g] + int(ous[g]))
-                levels = device and _levels(device, lines, programmed, here, digits)
+                levels = None
+                if callable(device):
+                    levels = _levels(device, lines, programmed, here, digits)
                 for p in range(0, patterns[g], block):
                     these = min(block, patterns[g] - p)
                     columns = slice(first + p * width, first + (p + these) * width)
-                    if levels is None:
+                    if device is not None and not callable(device):
+                        code = device.currents(columns, lines, np.arange(i, i + count))
+                        np.rint(code, out=code)
+                        np.clip(code, 0, config.max_code, out=code)
+                    elif levels is None:
                         code = by_column[columns, :used].astype(np.float32) @ lines
                         if not config.lossless:
                             np.minimum(code, config.max_code, out=code)

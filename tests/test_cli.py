@@ -107,6 +107,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["verilog", "-o", "x", "--latency", "41"], "crossbar_latency must be 1 to 40, not 41"),
         (["golden", "not/there"], "index.json"),
         (["evaluate", "not/there", "--images", "x"], "expected a folder"),
+        (["evaluate", "x", "--images", "x", "--device", "no"], "ideal, wan-2022, found none at no"),
+        (["evaluate", "x", "--images", "x", "--adc-bits", "99"], "found adc_bits must be"),
         (["cosim", "not/there", "--images", "x"], "expected a folder"),
     ],
 )
@@ -352,6 +354,31 @@ def test_evaluate_counts_images_as_the_golden_model_does(
     assert figures["images"] == 12
     assert set(figures["accuracy"]) == {"float", "prap"}
     assert f"{100 * figures['accuracy']['float']:.2f} %" in text
+
+
+def test_evaluate_on_chips_gives_each_their_mean_and_their_spread(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.json"
+    asked = ("evaluate", given / "done", "--images", given / "images.npz", "--json", path)
+    asked += ("--limit", "8", "--trials", "3", "--seed", "4")
+    code, text, err = prap(*asked, "--device", "wan-2022")
+    assert (code, err) == (0, "")
+    chips = json.loads(path.read_text())["chips"]
+    assert chips["seeds"] == [4, 5, 6]
+    assert chips["mean"] == pytest.approx(np.mean(chips["accuracy"]))
+    assert chips["spread"] == pytest.approx(np.std(chips["accuracy"], ddof=1))
+    assert "wan-2022  4 bits  mean" in text
+    assert f"{100 * chips['mean']:.2f} %" in text
+    # Ideal cells: every chip has the accuracy of the golden model; 1-bit codes lose it in sums.
+    code, text, _ = prap(*asked, "--device", "ideal")
+    figures = json.loads(path.read_text())
+    assert code == 0
+    assert figures["chips"]["accuracy"] == [figures["accuracy"]["prap"]] * 3
+    code, text, _ = prap(*asked, "--device", "ideal", "--adc-bits", "1", "--trials", "1")
+    figures = json.loads(path.read_text())
+    assert (code, "ideal   1 bits" in text) == (0, True)
+    assert figures["chips"]["spread"] is None
 
 
 def test_golden_reports_the_last_line_that_was_asked_for(

@@ -1,0 +1,611 @@
+"""Cells and converters that are not ideal: chips drawn from a device file.
+
+In units of the read voltage times G_on, with G_off = 1 / ratio, L = 2^cell_bits - 1 and
+step = (1 - G_off) / L, a bitline on whose rows the wordlines put digits x carries::
+
+    I = sum over rows of G * x                      b = G_off * (t / t0)^-nu * sum of x
+    G = (G_off + l * step) * exp(sigma * z) * (t / t0)^-nu      a cell that was programmed to l
+    G = G_off, G = 1                                            a cell that is stuck
+    code = clip(rint((I - b) / step + offset + noise), 0, 2^code_bits - 1)
+
+b is the reference column's share, sigma goes from ``variation_off`` at l = 0 to ``variation_on`` at
+l = L in even steps, the offset has ``adc_offset`` as its standard deviation, and the noise
+``read_noise / step``. With 1-bit cells (I - b) / step is (I - b) / (G_on - G_off).
+
+Every random number is a function of where it is used, so that any part of a chip can be drawn alone
+and in any order. With ``mix`` the output function of SplitMix64 (Steele, Lea and Flood: Fast
+splittable pseudorandom number generators, OOPSLA 2014, doi:10.1145/2660193.2660195) and all sums
+modulo 2^64::
+
+    key(a, b, ...) = mix(... mix(mix(g * (a + 1)) + g * (b + 1)) ...)       g = 0x9E3779B97F4A7C15
+    word(key, index) = mix(key + g * (index + 1))
+
+=========  =====================  ====================================================
+drawn      key                    index
+=========  =====================  ====================================================
+variation  seed, 0, layer         (crossbar * X + row) * X + column
+stuck      seed, 1, layer         the same
+offset     seed, 2, layer         crossbar * X + column
+noise      seed, 3, layer, image  activation * C / 4 + column of the OU mod C / 4
+=========  =====================  ====================================================
+
+Activations count the OU activations of an image in a layer: (position * OUs + OU) * digits + digit,
+which is the order of requests, whatever the number of converters. Variation and offset are normal
+by Box and Muller from the halves of a word; a cell is stuck by its word as a fraction. A word of
+noise holds 16 bits for each of 4 columns, C / 4 apart, the lowest bits for the lowest; they choose
+among the middles of 65,536 equally likely parts of the normal distribution (the last at 4.3 sigma).
+
+A cell counts as 4 L at most, and all currents are rounded to a power of two so small that their
+sums are exact in float32 in any order (2^-15 of a code for R = 8 and 1-bit cells and digits): one
+request at a time gives the same codes as a whole layer at once.
+"""
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmodel import golden
+from refmodel.config import EngineConfig
+from refmodel.errors import InputError
+from refmodel.program import LayerProgram, Program
+
+FOLDER = Path(__file__).parent / "assets" / "devices"
+"""Packaged device files; their stems can be given in place of a path."""
+
+UNITS = {
+    "on_off_ratio": "G_on / G_off",
+    "variation_on": "ln G",
+    "variation_off": "ln G",
+    "stuck_off": "of cells",
+    "stuck_on": "of cells",
+    "read_noise": "on current",
+    "drift_nu": "1",
+    "drift_time": "s",
+    "drift_start": "s",
+    "adc_offset": "codes",
+}
+"""Values of a device file and their units."""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+_VARIATION, _STUCK, _OFFSET, _NOISE = range(4)
+_LANES = 4
+_LARGEST = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What is known of a kind of cell and its converters.
+
+    Attributes
+    ----------
+    name
+        How tables call it.
+    on_off_ratio
+        G_on / G_off, above 1; infinite where off cells do not conduct.
+    variation_on, variation_off
+        Standard deviation of ln G after programming, on and off, 0 to 2. The median is the target.
+    stuck_off, stuck_on
+        Shares of cells that stay off or on whatever is programmed, 0 to 1 together.
+    read_noise
+        Standard deviation of a bitline's current from read to read, in currents of an on cell, 0
+        to 10.
+    drift_nu, drift_time, drift_start
+        G falls as (time / start)^-nu: nu from 0 to 1, seconds with 0 < start <= time.
+    adc_offset
+        Standard deviation of a column's offset, in codes, 0 to 100.
+    sources
+        Where each value is from.
+    about
+        A sentence.
+    """
+
+    name: str = "ideal"
+    on_off_ratio: float = math.inf
+    variation_on: float = 0.0
+    variation_off: float = 0.0
+    stuck_off: float = 0.0
+    stuck_on: float = 0.0
+    read_noise: float = 0.0
+    drift_nu: float = 0.0
+    drift_time: float = 1.0
+    drift_start: float = 1.0
+    adc_offset: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        for name in UNITS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} must be a number, not {value!r}")
+        if not self.on_off_ratio > 1:
+            raise ValueError(f"on_off_ratio must be above 1, not {self.on_off_ratio!r}")
+        for name, most in (
+            ("variation_on", 2),
+            ("variation_off", 2),
+            ("stuck_off", 1),
+            ("stuck_on", 1),
+            ("read_noise", 10),
+            ("drift_nu", 1),
+            ("adc_offset", 100),
+        ):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be 0 to {most}, not {getattr(self, name)!r}")
+        if self.stuck_off + self.stuck_on > 1:
+            both = self.stuck_off + self.stuck_on
+            raise ValueError(f"stuck_off + stuck_on must be 1 at most, not {both!r}")
+        if not 0 < self.drift_start <= self.drift_time < math.inf:
+            raise ValueError(
+                f"drift_time must be at least drift_start, above 0, not {self.drift_time!r}"
+            )
+
+    @property
+    def off(self) -> float:
+        """G_off in units of G_on."""
+        return 1 / self.on_off_ratio
+
+    @property
+    def decay(self) -> float:
+        """What drift leaves of a conductance: (time / start)^-nu."""
+        return (self.drift_time / self.drift_start) ** -self.drift_nu
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Device":
+        """Read a device file, or the packaged one of that name.
+
+        Raises
+        ------
+        InputError
+            A file that is not there, not TOML, or lacks a value, its unit or its source.
+        """
+        packaged = FOLDER / f"{path}.toml"
+        file = packaged if str(path) in device_names() else Path(path)
+        try:
+            found = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError:
+            raise InputError(
+                f"expected a device file or one of {', '.join(device_names())}, found none at "
+                f"{path}"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+            raise InputError(f"expected TOML, found {problem} in {file.name}") from None
+        return cls._of(found, file)
+
+    @classmethod
+    def _of(cls, found: Mapping[str, Any], file: Path) -> "Device":
+        texts = ("name", "about")
+        unknown = [key for key in found if key not in UNITS and key not in texts]
+        if unknown:
+            raise InputError(
+                f"expected {', '.join((*texts, *UNITS))}, found {unknown[0]!r} in {file.name}"
+            )
+        values, sources = {}, {}
+        for name, unit in UNITS.items():
+            entry = found.get(name)
+            if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
+                raise InputError(
+                    f"expected value, unit and source of {name}, found {entry!r} in {file.name}"
+                )
+            if entry["unit"] != unit:
+                raise InputError(
+                    f"expected unit {unit!r} of {name}, found {entry['unit']!r} in {file.name}"
+                )
+            if not isinstance(entry["source"], str) or not entry["source"].strip():
+                raise InputError(
+                    f"expected a source of {name}, found {entry['source']!r} in {file.name}"
+                )
+            values[name], sources[name] = entry["value"], entry["source"]
+        try:
+            return cls(
+                name=str(found.get("name", file.stem)),
+                about=str(found.get("about", "")),
+                sources=sources,
+                **values,
+            )
+        except (TypeError, ValueError) as problem:
+            raise InputError(f"expected a device, found {problem} in {file.name}") from None
+
+    def values(self) -> dict[str, float]:
+        """The values without their sources."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name in UNITS}
+
+
+def device_names() -> tuple[str, ...]:
+    """Names of the packaged device files."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def _mix(z: NDArray[np.uint64], work: NDArray[np.uint64] | None = None) -> NDArray[np.uint64]:
+    """Output function of SplitMix64, in place; ``work`` is as large."""
+    work = np.empty_like(z) if work is None else work
+    np.right_shift(z, np.uint64(30), out=work)
+    z ^= work
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    np.right_shift(z, np.uint64(27), out=work)
+    z ^= work
+    z *= np.uint64(0x94D049BB133111EB)
+    np.right_shift(z, np.uint64(31), out=work)
+    z ^= work
+    return z
+
+
+def _key(*parts: int) -> int:
+    """The key of a kind of draws."""
+    key = 0
+    for part in parts:
+        z = (key + _GOLDEN * (part + 1)) & _MASK
+        key = int(_mix(np.array([z], np.uint64))[0])
+    return key
+
+
+def _words(key: int, index: NDArray) -> NDArray[np.uint64]:
+    """One word of 64 random bits for each index."""
+    z = index.astype(np.uint64)
+    z += np.uint64(1)
+    z *= np.uint64(_GOLDEN)
+    z += np.uint64(key)
+    return _mix(z)
+
+
+def _normal(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Standard normal values by Box and Muller, one to a word."""
+    radius = ((words >> np.uint64(32)).astype(np.float64) + 0.5) / 2**32
+    angle = ((words & np.uint64(0xFFFFFFFF)).astype(np.float64) + 0.5) / 2**32
+    return np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * angle)
+
+
+@lru_cache(maxsize=1)
+def _quantiles() -> NDArray[np.float64]:
+    """Middles of 65,536 equally likely parts of the standard normal distribution, ascending."""
+    inverse = NormalDist().inv_cdf
+    upper = np.array([inverse(0.5 + (i + 0.5) / 65536) for i in range(32768)])
+    return np.concatenate([-upper[::-1], upper])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerChip:
+    """The crossbars of one layer on one chip, as :mod:`refmodel.golden` asks them.
+
+    Attributes
+    ----------
+    matrix
+        float32 [OUs * C, R]: what a cell adds to a code, for one step of its wordline.
+    offset
+        float32 [OUs * C], in codes.
+    noise_of
+        float32 [65536], noise in codes by 16 random bits; None where there is no read noise.
+    key
+        Of the noise, before the image.
+    positions
+        Output positions of an image.
+    first_image
+        Number of the image that stands first in the arrays.
+    config
+        Sizes of the engine.
+    """
+
+    matrix: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    noise_of: NDArray[np.float32] | None
+    key: Callable[[int], int]
+    positions: int
+    first_image: int
+    config: EngineConfig
+
+    def noise(self, columns: slice, places: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Read noise in codes, None where there is none.
+
+        Parameters
+        ----------
+        columns
+            Of all, OU * C + column of the OU.
+        places
+            [n], image * positions + position, images from ``first_image`` on.
+
+        Returns
+        -------
+        float32 [columns, digits * n].
+        """
+        if self.noise_of is None:
+            return None
+        width, digits = self.config.ou_cols, self.config.digits
+        each, n = width // _LANES, len(places)
+        ratio = np.uint64(_GOLDEN)
+        image, position = np.divmod(places, self.positions)
+        first = int(image.min(initial=0))
+        keys = [self.key(self.first_image + i) for i in range(first, int(image.max()) + 1)]
+        ous = len(self.offset) // width
+        start = (position * (ous * digits * each) + 1).astype(np.uint64) * ratio
+        start += np.array(keys, np.uint64)[image - first]
+        # One OU at a time: its words stay in the cache.
+        low, high = columns.start // width, -(-columns.stop // width)
+        result = np.empty((high - low, _LANES, each, digits, n), np.float32)
+        words = np.empty((each, digits, n), np.uint64)
+        work = np.empty_like(words)
+        for ou in range(low, high):
+            step = (ou * digits + np.arange(digits)) * each + np.arange(each)[:, None]
+            np.add((step.astype(np.uint64) * ratio)[:, :, None], start, out=words)
+            _mix(words, work)
+            for lane in range(_LANES):
+                np.right_shift(words, np.uint64(16 * lane), out=work)
+                if lane < _LANES - 1:
+                    work &= np.uint64(0xFFFF)
+                self.noise_of.take(work.view(np.int64), out=result[ou - low, lane], mode="clip")
+        result = result.reshape(-1, digits * n)
+        skip = columns.start - low * width
+        return result[skip : skip + columns.stop - columns.start]
+
+    def currents(
+        self, columns: slice, lines: NDArray[np.float32], places: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What the converters see of some columns of one gather, in codes before rounding.
+
+        Parameters
+        ----------
+        columns
+            Of all, OU * C + column of the OU.
+        lines
+            [rows in use, digits * n], digits of the wordlines.
+        places
+            As for :meth:`noise`.
+
+        Returns
+        -------
+        float32 [columns, digits * n].
+        """
+        level = self.matrix[columns, : len(lines)] @ lines
+        level += self.offset[columns, None]
+        noise = self.noise(columns, places)
+        if noise is not None:
+            level += noise
+        return level
+
+    def request(
+        self, ou: int, digit: int, place: int, wordlines: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        """The same for one OU activation at a time, as a simulation meets them.
+
+        Parameters
+        ----------
+        ou, digit
+            Of the request; see :class:`refmodel.golden.Requests`.
+        place
+            image * positions + position.
+        wordlines
+            [R], digits.
+
+        Returns
+        -------
+        float32 [C]; the converters of a request round some of them.
+        """
+        width, ratio = self.config.ou_cols, _GOLDEN
+        columns = slice(ou * width, (ou + 1) * width)
+        level = self.matrix[columns] @ wordlines.astype(np.float32) + self.offset[columns]
+        if self.noise_of is None:
+            return level
+        image, position = divmod(place, self.positions)
+        each, key = width // _LANES, self.key(self.first_image + image)
+        ous = len(self.offset) // width
+        activation = (position * ous + ou) * self.config.digits + digit
+        for column in range(width):
+            lane, rest = divmod(column, each)
+            z = np.array([(key + ratio * (activation * each + rest + 1)) & _MASK], np.uint64)
+            level[column] += self.noise_of[int(_mix(z)[0]) >> 16 * lane & 0xFFFF]
+        return level
+
+    def levels(
+        self, digits: NDArray[np.uint8], ous: slice, places: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The same for wordline digits [ous, n, digits, R]; float32 [ous, n, digits, C]."""
+        count, n, steps, rows = digits.shape
+        columns = slice(ous.start * self.config.ou_cols, ous.stop * self.config.ou_cols)
+        matrix = self.matrix[columns].reshape(count, -1, rows)
+        lines = digits.astype(np.float32).reshape(count, n * steps, rows)
+        level = lines @ matrix.transpose(0, 2, 1)
+        level += self.offset[columns].reshape(count, 1, -1)
+        level = level.reshape(count, n, steps, -1)
+        noise = self.noise(columns, places)
+        if noise is not None:
+            level += noise.reshape(count, -1, steps, n).transpose(0, 3, 2, 1)
+        return level
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chip:
+    """One chip: a device, an engine and a seed.
+
+    The same three give the same chip, and two seeds two chips that have nothing in common.
+
+    Attributes
+    ----------
+    device
+        What its cells are like.
+    config
+        Sizes of the engine; cell, DAC and ADC bits among them.
+    seed
+        Number of the chip, 0 to 2^63 - 1.
+    """
+
+    device: Device
+    config: EngineConfig
+    seed: int
+    _drawn: dict[int, tuple[LayerProgram, NDArray[np.float32], NDArray[np.float32]]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"seed must be 0 to 2^63 - 1, not {self.seed!r}")
+
+    @property
+    def fraction_bits(self) -> int:
+        """Bits behind the point of a current in codes, so that sums are exact in float32."""
+        config = self.config
+        rows = config.ou_rows * ((1 << config.dac_bits) - 1)
+        return 21 - (rows * _LARGEST * ((1 << config.cell_bits) - 1)).bit_length()
+
+    def _round(self, values: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
+        """Limit values and round them to the fraction bits."""
+        scale = float(1 << self.fraction_bits)
+        return (np.rint(np.clip(values, -largest, largest) * scale) / scale).astype(np.float32)
+
+    def cells(
+        self, programmed: NDArray[np.uint8], layer: int, ous: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """What each cell adds to a code.
+
+        Parameters
+        ----------
+        programmed
+            uint8 [n, R, C], levels of the cells of some OUs.
+        layer
+            Number of the layer in its program.
+        ous
+            [n], numbers of the OUs: where in the crossbars they lie.
+
+        Returns
+        -------
+        float32 [n, R, C].
+        """
+        device, config = self.device, self.config
+        top = (1 << config.cell_bits) - 1
+        step = (1 - device.off) / top
+        crossbar, row, column = self._places(np.asarray(ous, np.int64))
+        size = config.crossbar_size
+        index = (crossbar[:, None, None] * size + row[:, :, None]) * size + column[:, None, :]
+        level = programmed.astype(np.float64)
+        conductance = device.off + level * step
+        if device.variation_on or device.variation_off:
+            more = device.variation_on - device.variation_off
+            sigma = device.variation_off + level / top * more
+            z = _normal(_words(_key(self.seed, _VARIATION, layer), index))
+            conductance *= np.exp(sigma * z)
+        conductance *= device.decay
+        if device.stuck_off or device.stuck_on:
+            share = _words(_key(self.seed, _STUCK, layer), index).astype(np.float64) / 2.0**64
+            conductance[share < device.stuck_off] = device.off
+            on = (share >= device.stuck_off) & (share < device.stuck_off + device.stuck_on)
+            conductance[on] = 1.0
+        return self._round((conductance - device.off * device.decay) / step, _LARGEST * top)
+
+    def offsets(self, layer: int, ous: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Offsets of the columns of some OUs, in codes: float32 [n, C]."""
+        crossbar, _, column = self._places(np.asarray(ous, np.int64))
+        index = crossbar[:, None] * self.config.crossbar_size + column
+        if not self.device.adc_offset:
+            return np.zeros(index.shape, np.float32)
+        z = _normal(_words(_key(self.seed, _OFFSET, layer), index))
+        return self._round(self.device.adc_offset * z, self._most)
+
+    @property
+    def _most(self) -> float:
+        """The largest offset or noise, in codes."""
+        return float(1 << (21 - self.fraction_bits))
+
+    def _places(self, ous: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """Crossbar [n], rows [n, R] and columns [n, C] of OUs."""
+        config = self.config
+        crossbar, within = np.divmod(ous, config.ous_per_crossbar)
+        block, col_block = np.divmod(within, config.col_blocks)
+        row = block[:, None] * config.ou_rows + np.arange(config.ou_rows)
+        column = col_block[:, None] * config.ou_cols + np.arange(config.ou_cols)
+        return crossbar, row, column
+
+    def layer(self, layer: LayerProgram, number: int, *, first_image: int = 0) -> LayerChip:
+        """Draw the crossbars of a layer.
+
+        Parameters
+        ----------
+        layer
+            What is programmed.
+        number
+            Of the layer in its program.
+        first_image
+            Number of the image that stands first in what the layer will be asked.
+        """
+        kept = self._drawn.get(number)
+        if kept is None or kept[0] is not layer:
+            programmed = golden.cells(layer, self.config)
+            ous = np.arange(len(programmed))
+            matrix = self.cells(programmed, number, ous).transpose(0, 2, 1)
+            matrix = np.ascontiguousarray(matrix.reshape(-1, layer.ou_rows))
+            kept = (layer, matrix, self.offsets(number, ous).ravel())
+            self._drawn[number] = kept
+        key = _key(self.seed, _NOISE, number)
+        height, width, _ = layer.out_shape
+        return LayerChip(
+            matrix=kept[1],
+            offset=kept[2],
+            noise_of=self._noise_table(),
+            key=lambda image: int(
+                _mix(np.array([(key + _GOLDEN * (image + 1)) & _MASK], np.uint64))[0]
+            ),
+            positions=height * width,
+            first_image=first_image,
+            config=self.config,
+        )
+
+    def _noise_table(self) -> NDArray[np.float32] | None:
+        if not self.device.read_noise:
+            return None
+        step = (1 - self.device.off) / ((1 << self.config.cell_bits) - 1)
+        return self._round(self.device.read_noise / step * _quantiles(), self._most)
+
+    def layer_function(self, program: Program, *, first_image: int = 0) -> golden.LayerFunction:
+        """Return a ``layer_fn`` of :func:`refmodel.golden.run_program` that goes through the chip.
+
+        Parameters
+        ----------
+        program
+            The network; a layer is known by its place in it.
+        first_image
+            Number of the first image: read noise differs from image to image.
+        """
+        numbers = {id(layer): number for number, layer in enumerate(program.layers)}
+
+        def run(layer: LayerProgram, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            drawn = self.layer(layer, numbers[id(layer)], first_image=first_image)
+            sums = golden.serial_accumulators(layer, codes, self.config, device=drawn)
+            return golden.output_codes(layer, sums)
+
+        return run
+
+
+def logits(
+    program: Program,
+    codes: NDArray[np.uint8],
+    chip: Chip,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    batch: int = 16,
+) -> NDArray[np.float64]:
+    """Compute real outputs [N, F] from input codes [N, H, W, C] on a chip; images count from 0."""
+    parts = []
+    for first in range(0, len(codes), batch):
+        run = chip.layer_function(program, first_image=first)
+        parts.append(golden.logits(program, codes[first : first + batch], layer_fn=run))
+        if progress is not None:
+            progress(min(first + batch, len(codes)), len(codes))
+    return np.concatenate(parts)
+
+
+def accuracy(
+    program: Program,
+    codes: NDArray[np.uint8],
+    labels: NDArray,
+    chip: Chip,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
+    """Share of input codes [N, H, W, C] whose largest output on a chip is their label's."""
+    values = logits(program, codes, chip, progress=progress)
+    return float(np.mean(values.argmax(1) == np.asarray(labels)))

@@ -1,0 +1,450 @@
+"""Chips: the same again from the same seed, alone or together, and as their device file says."""
+
+import dataclasses
+import math
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from refmodel import devices, golden
+from refmodel.config import EngineConfig
+from refmodel.devices import Chip, Device, LayerChip
+from refmodel.errors import InputError
+from refmodel.program import LayerProgram
+from tests.test_cells import draw_layer
+from tests.test_golden import single
+
+ENGINES = st.builds(
+    EngineConfig,
+    ou_rows=st.sampled_from([4, 8, 9, 32]),
+    ou_cols=st.sampled_from([4, 8, 12, 32]),
+    crossbar_size=st.sampled_from([32, 64]),
+    cell_bits=st.sampled_from([1, 2, 4]),
+    dac_bits=st.sampled_from([1, 2, 4]),
+    adc_bits=st.sampled_from([0, 0, 3]),
+    adcs=st.sampled_from([1, 3, 8]),
+)
+SEEDS = st.integers(0, 2**32 - 1)
+
+BAD = Device(
+    name="bad",
+    on_off_ratio=12.0,
+    variation_on=0.2,
+    variation_off=0.5,
+    stuck_off=0.05,
+    stuck_on=0.05,
+    read_noise=0.4,
+    drift_nu=0.01,
+    drift_time=1e4,
+    adc_offset=0.3,
+)
+"""Every non-ideality at once, each large enough to change codes."""
+
+
+def chip(device: Device = BAD, config: EngineConfig | None = None, seed: int = 1) -> Chip:
+    return Chip(device=device, config=config or EngineConfig(), seed=seed)
+
+
+def square(rows: int = 200) -> np.ndarray:
+    """Levels of ``rows`` OUs of 8 by 8 one-bit cells: the left half on, the right half off."""
+    return np.broadcast_to(np.arange(8) < 4, (rows, 8, 8)).astype(np.uint8)
+
+
+# --- by hand
+
+
+def test_codes_by_hand():
+    # The matrix is given: cells that add 1, 1, 0.5 and 0.125 to a code of column 0.
+    config, layer = EngineConfig(), single([[1] * 4])
+    matrix = np.zeros((8, 8), np.float32)
+    matrix[0, :4] = [1, 1, 0.5, 0.125]
+    codes = np.ones((1, 1, 1, 4), np.uint8)
+
+    def trace(*offsets: float) -> golden.LayerTrace:
+        offset = np.zeros(8, np.float32)
+        offset[: len(offsets)] = offsets
+        drawn = dataclasses.replace(
+            chip(Device(on_off_ratio=5.0)).layer(layer, 0), matrix=matrix, offset=offset
+        )
+        return golden.run_layer_serial(layer, codes, config, device=drawn)
+
+    # Digit 0: 2.625 + 0.25 gives 3 in column 0, -0.75 clips to 0 in column 1, 20 to 15 in column
+    # 2. The other seven digits drive nothing: 0.25 gives 0, and 15 stays.
+    found = trace(0.25, -0.75, 20)
+    assert found.codes[0, 0].tolist() == [[3, 0, 15, 0, 0, 0, 0, 0]] + [[0, 0, 15] + [0] * 5] * 7
+    assert found.psums.ravel().tolist() == [3 + 15 * 4 * 255]
+    # Ties go to even: 2.625 - 0.125 = 2.5 gives 2, 3.5 gives 4.
+    assert trace(-0.125).codes[0, 0, 0, 0] == 2
+    assert trace(0.875).codes[0, 0, 0, 0] == 4
+
+
+def test_stuck_cells_and_drift_by_hand():
+    # Half the cells stuck off and half stuck on, after a drift to 10^-0.1 = 0.794 of G.
+    half = Device(on_off_ratio=5.0, stuck_off=0.5, stuck_on=0.5, drift_nu=0.1, drift_time=10.0)
+    found = chip(half).cells(square(), 0, np.arange(200))
+    # The reference drifts, stuck cells do not: (0.2 - 0.2 * 0.794) / 0.8 and (1 - 0.1589) / 0.8.
+    kept = 10**-0.1
+    expected = sorted([(0.2 - 0.2 * kept) / 0.8, (1 - 0.2 * kept) / 0.8])
+    assert np.unique(found).tolist() == pytest.approx(expected, abs=2**-15)
+    # Without stuck cells, an on cell gives (0.794 - 0.159) / 0.8 = 0.794 and an off cell nothing.
+    drifted = chip(dataclasses.replace(half, stuck_off=0.0, stuck_on=0.0))
+    found = drifted.cells(square(), 0, np.arange(200))
+    assert np.unique(found).tolist() == pytest.approx([0, kept], abs=2**-15)
+
+
+def test_levels_are_evenly_spaced():
+    config = EngineConfig(cell_bits=2)
+    levels = np.arange(4, dtype=np.uint8).repeat(16).reshape(1, 8, 8)
+    found = chip(Device(on_off_ratio=3.0), config).cells(levels, 0, np.array([0]))
+    assert (found == levels).all()
+
+
+def test_multi_level_noise_counts_in_levels():
+    # An on current is 1 / (1 - 1/5) = 1.25 codes of a 1-bit cell, 3.75 of a 2-bit one.
+    noisy = Device(on_off_ratio=5.0, read_noise=0.1)
+    for bits, expected in ((1, 0.125), (2, 0.375)):
+        config = EngineConfig(cell_bits=bits)
+        drawn = chip(noisy, config).layer(single([[1]]), 0)
+        assert drawn.noise_of is not None
+        assert float(drawn.noise_of.std()) == pytest.approx(expected, rel=1e-3)
+
+
+def words(key: int, index: int) -> int:
+    """SplitMix64 in Python integers, from the formula of the docstring."""
+    most = (1 << 64) - 1
+    z = (key + 0x9E3779B97F4A7C15 * (index + 1)) & most
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & most
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & most
+    return z ^ z >> 31
+
+
+def test_words_are_those_of_the_documented_generator():
+    # The first outputs of SplitMix64 from state 0, as published with its reference code.
+    assert words(0, 0) == 0xE220A8397B1DCDAF
+    assert words(0, 1) == 0x6E789E6AA1B965F4
+    found = devices._words(12345, np.arange(50))
+    assert found.tolist() == [words(12345, i) for i in range(50)]
+    assert devices._key(3, 1, 7) == words(words(words(0, 3), 1), 7)
+
+
+def test_a_draw_is_where_the_docstring_says():
+    """One cell's variation, one column's offset and one activation's noise, from the formulas."""
+    config = EngineConfig(crossbar_size=64, ou_cols=16)
+    device = Device(variation_on=0.3, adc_offset=0.5, read_noise=0.2)
+    drawn = chip(device, config, seed=9)
+    # 8 row blocks of 4 OUs: OU 45 is in crossbar 1, at row block 3 and column block 1.
+    found = drawn.cells(np.ones((1, 8, 16), np.uint8), 2, np.array([45]))
+    key = words(words(words(0, 9), 0), 2)
+
+    def normal(word: int) -> float:
+        radius = ((word >> 32) + 0.5) / 2**32
+        angle = ((word & 0xFFFFFFFF) + 0.5) / 2**32
+        return math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
+
+    z = normal(words(key, (1 * 64 + 3 * 8 + 5) * 64 + 16 + 7))
+    assert found[0, 5, 7] == pytest.approx(math.exp(0.3 * z), abs=2**-15)
+    z = normal(words(words(words(words(0, 9), 2), 2), 64 + 16 + 7))
+    assert drawn.offsets(2, np.array([45]))[0, 7] == pytest.approx(0.5 * z, abs=2**-15)
+    layer = single([[1] * 8] * 6)
+    crossbars = drawn.layer(layer, 2, first_image=4)
+    ous = len(crossbars.offset) // 16
+    got = crossbars.noise(slice(16, 32), np.array([1]))
+    assert got is not None
+    # Image 5, position 0, OU 1, digit 3, column 6: word 6 % 4 of its activation, lane 1.
+    key = words(words(words(words(0, 9), 3), 2), 5)
+    word = words(key, ((0 * ous + 1) * 8 + 3) * 4 + 2)
+    part = word >> 16 & 0xFFFF
+    assert got[6, 3] == pytest.approx(0.2 * NormalDist().inv_cdf((part + 0.5) / 65536), abs=2**-15)
+
+
+# --- the same chip, in any order
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, config=ENGINES)
+@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
+def test_an_ideal_device_gives_the_ideal_codes(seed: int, config: EngineConfig):
+    layer, codes = draw_layer(seed, config)
+    for device in (Device(), Device(on_off_ratio=7.3), Device.load("ideal")):
+        drawn = chip(device, config, seed).layer(layer, 0)
+        found = golden.run_layer_serial(layer, codes, config, device=drawn)
+        ideal = golden.run_layer_serial(layer, codes, config)
+        assert (found.codes == ideal.codes).all()
+        fast = golden.serial_accumulators(layer, codes, config, device=drawn)
+        assert (fast == golden.serial_accumulators(layer, codes, config)).all()
+
+
+def by_request(
+    layer: LayerProgram, codes: np.ndarray, config: EngineConfig, drawn: LayerChip
+) -> np.ndarray:
+    """Codes of all requests one at a time, in their order."""
+    ideal = golden.run_layer_serial(layer, codes, config)
+    result = np.zeros_like(ideal.codes)
+    images, positions, requests, _ = result.shape
+    for image in range(images):
+        for position in range(positions):
+            for r in range(requests):
+                level = drawn.request(
+                    int(ideal.ou[r]),
+                    int(ideal.digit[r]),
+                    image * positions + position,
+                    ideal.digits[image, position, r],
+                )
+                first = int(ideal.chunk[r]) * config.adcs
+                part = level[first : first + config.adcs]
+                result[image, position, r, : len(part)] = np.clip(np.rint(part), 0, config.max_code)
+    return result
+
+
+SMALL: dict[str, Any] = {"in_shape": (2, 3, 4), "outputs": 3, "groups": 1, "kernel": (1, 1)}
+
+
+def sequential_is_vectorised(seed: int, config: EngineConfig) -> bool:
+    layer, codes = draw_layer(seed, config, **SMALL)
+    drawn = chip(BAD, config, seed).layer(layer, 3, first_image=5)
+    trace = golden.run_layer_serial(layer, codes, config, device=drawn)
+    same = (by_request(layer, codes, config, drawn) == trace.codes).all()
+    fast = golden.serial_accumulators(layer, codes, config, device=drawn)
+    return bool(same) and bool((fast == trace.accumulators.reshape(fast.shape)).all())
+
+
+@settings(max_examples=10)
+@given(seed=SEEDS, config=ENGINES)
+@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
+def test_one_request_at_a_time_gives_the_same_codes(seed: int, config: EngineConfig):
+    assert sequential_is_vectorised(seed, config)
+
+
+def late(self, columns, places, right=LayerChip.noise):
+    return right(self, columns, places + 1)
+
+
+def other_digit(self, columns, places, right=LayerChip.noise):
+    found = right(self, columns, places)
+    return found.reshape(len(found), -1, len(places))[:, ::-1].reshape(len(found), -1)
+
+
+def other_column(self, columns, places, right=LayerChip.noise):
+    return right(self, columns, places)[::-1]
+
+
+@pytest.mark.parametrize("mutant", [late, other_digit, other_column])
+def test_noise_of_another_place_is_noticed(mutant, monkeypatch):
+    assert sequential_is_vectorised(2, EngineConfig())
+    monkeypatch.setattr(LayerChip, "noise", mutant)
+    assert not sequential_is_vectorised(2, EngineConfig())
+
+
+def test_images_one_by_one_draw_what_they_draw_together():
+    layer, codes = draw_layer(3, EngineConfig(), in_shape=(4, 4, 4), kernel=(3, 3))
+    drawn = chip()
+    together = golden.serial_accumulators(
+        layer, codes, EngineConfig(), device=drawn.layer(layer, 0)
+    )
+    for first in range(len(codes)):
+        alone = golden.serial_accumulators(
+            layer,
+            codes[first : first + 1],
+            EngineConfig(),
+            device=drawn.layer(layer, 0, first_image=first),
+        )
+        assert (alone[0] == together[first]).all()
+    again = golden.serial_accumulators(
+        layer, codes[1:], EngineConfig(), device=drawn.layer(layer, 0)
+    )
+    assert (again[0] != together[1]).any()
+
+
+def test_part_of_the_positions_draws_what_it_draws_in_all():
+    layer, codes = draw_layer(4, EngineConfig(), in_shape=(4, 4, 4), kernel=(3, 3))
+    drawn = chip().layer(layer, 0)
+    whole = golden.run_layer_serial(layer, codes, EngineConfig(), device=drawn)
+    count = layer.out_shape[0] * layer.out_shape[1]
+    part = slice(count // 2, count)
+    some = golden.run_layer_serial(layer, codes, EngineConfig(), device=drawn, positions=part)
+    assert (some.codes == whole.codes[:, part]).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
+def test_a_chip_drawn_twice_or_in_parts_is_the_same(seed: int):
+    programmed, ous = square(40), np.arange(40) * 7
+    whole = chip(seed=seed).cells(programmed, 2, ous)
+    assert (chip(seed=seed).cells(programmed, 2, ous) == whole).all()
+    for part in ([3], [39, 0, 17]):
+        assert (chip(seed=seed).cells(programmed[part], 2, ous[part]) == whole[part]).all()
+        offsets = chip(seed=seed).offsets(2, ous)[part]
+        assert (chip(seed=seed).offsets(2, ous[part]) == offsets).all()
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"layer": 3}])
+def test_another_seed_or_layer_is_another_chip(change: dict[str, int]):
+    place = {"seed": 1, "layer": 2} | change
+    one = chip(seed=1).cells(square(), 2, np.arange(200))
+    other = chip(seed=place["seed"]).cells(square(), place["layer"], np.arange(200))
+    assert (one != other).mean() > 0.9
+    offsets = chip(seed=1).offsets(2, np.arange(9))
+    assert (offsets != chip(seed=place["seed"]).offsets(place["layer"], np.arange(9))).all()
+    # Neither are they related: the correlation of n values is below 5 / sqrt(n).
+    assert abs(np.corrcoef(one[:, :, 0].ravel(), other[:, :, 0].ravel())[0, 1]) < 5 / 40
+
+
+# --- statistics: seed 5 throughout, bounds of five standard errors
+
+
+def test_variation_has_its_sigma_and_median():
+    device = Device(on_off_ratio=10.0, variation_on=0.1, variation_off=0.4)
+    found = chip(device, seed=5).cells(square(2000), 0, np.arange(2000)).astype(np.float64)
+    conductance = 0.1 + found * 0.9
+    for part, sigma, target in ((slice(0, 4), 0.1, 1.0), (slice(4, 8), 0.4, 0.1)):
+        values = np.log(conductance[:, :, part].ravel() / target)
+        error = 5 * sigma / math.sqrt(len(values))
+        assert abs(values.mean()) < error
+        # The error of a standard deviation is sigma / sqrt(2 n); 0.3 % for the rounded currents.
+        assert abs(values.std() - sigma) < error / math.sqrt(2) + 0.003 * sigma
+
+
+def test_stuck_cells_have_their_rates():
+    device = Device(stuck_off=0.03, stuck_on=0.01)
+    found = chip(device, seed=5).cells(square(2000), 0, np.arange(2000))
+    on, off = found[:, :, :4], found[:, :, 4:]
+    for share, rate in ((np.mean(on == 0), 0.03), (np.mean(off == 1), 0.01)):
+        assert abs(share - rate) < 5 * math.sqrt(rate / on.size)
+    assert set(np.unique(found)) == {0.0, 1.0}
+
+
+def test_offset_has_its_sigma():
+    config = EngineConfig(crossbar_size=512)
+    ous = np.arange(0, 64)
+    found = chip(Device(adc_offset=0.7), config, 5).offsets(0, ous)
+    assert abs(found.std() - 0.7) < 5 * 0.7 / math.sqrt(2 * found.size)
+    # A bitline has one, whichever OU is on it.
+    below = chip(Device(adc_offset=0.7), config, 5).offsets(0, ous + 64)
+    assert (below == found).all()
+
+
+def test_read_noise_has_its_sigma_and_no_memory():
+    layer = single([[1] * 8] * 16)
+    drawn = chip(Device(read_noise=0.25), seed=5).layer(layer, 0)
+    found = drawn.noise(slice(0, 128), np.arange(400))
+    assert found is not None
+    assert found.shape == (128, 3200)
+    assert abs(found.mean()) < 5 * 0.25 / math.sqrt(found.size)
+    assert abs(found.std() - 0.25) < 5 * 0.25 / math.sqrt(2 * found.size) + 1e-4
+    for a, b in ((found[1:], found[:-1]), (found[:, 1:], found[:, :-1])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / math.sqrt(a.size)
+    # Kurtosis 3 of a normal distribution, a little less for its 65,536 parts.
+    assert float(np.mean((found / found.std()) ** 4)) == pytest.approx(3, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["variation_on", "variation_off", "stuck_off", "stuck_on"])
+def test_statistics_notice_twice_the_value(name: str):
+    """The bounds above are narrow enough: twice each value would not pass."""
+    values: dict[str, Any] = {"on_off_ratio": 10.0, name: 0.02}
+    small, twice = Device(**values), Device(**values | {name: 0.04})
+    one, two = (
+        chip(device, seed=5).cells(square(2000), 0, np.arange(2000)) for device in (small, twice)
+    )
+    target = square(2000)
+    ratio = np.mean((two - target) ** 2) / np.mean((one - target) ** 2)
+    assert ratio == pytest.approx(2 if name.startswith("stuck") else 4, rel=0.1)
+
+
+# --- files
+
+
+def test_packaged_files_say_where_every_value_is_from():
+    assert devices.device_names() == ("falcone-2025", "ideal", "wan-2022")
+    for name in devices.device_names():
+        device = Device.load(name)
+        assert device.name == name
+        assert set(device.sources) == set(devices.UNITS)
+        assert device.about.endswith(".")
+    assert Device.load("ideal").values() == Device().values()
+    found = Device.load("wan-2022")
+    assert found.off == 1 / 40
+    assert "10.1038/s41586-022-04992-8" in found.sources["variation_on"]
+
+
+def test_sums_of_the_falcone_file():
+    """The value of each fit, as the sources of the file spell them out."""
+    device = Device.load("falcone-2025")
+    relaxed = 0.04201137 * math.log(86400) + 0.41183342
+
+    def sigma(target: float) -> float:
+        return math.hypot(0.01129027418 * target + 0.0112185391, relaxed) / target
+
+    assert device.on_off_ratio == 90 / 8
+    assert device.variation_on == pytest.approx(sigma(90), rel=0.01)
+    assert device.variation_off == pytest.approx(sigma(8), rel=0.01)
+    read = 0.0277316483 * math.log10(90) * math.sqrt(math.log(86400 / 2e-6))
+    assert device.read_noise == pytest.approx(read / 90 * math.sqrt(8), rel=0.01)
+    assert device.drift_nu == pytest.approx(0.089 / 50, rel=0.01)
+
+
+def test_sums_of_the_wan_file():
+    """Fits at a day, in uS of 40 uS; the lognormal distribution has their standard deviation."""
+    device = Device.load("wan-2022")
+
+    def fit(share: float) -> float:
+        terms = [0.701, 22.086, -50.773, 47.095, -16.458]
+        return sum(term * share**power for power, term in enumerate(terms))
+
+    assert device.variation_on == pytest.approx(fit(1) / 40, rel=0.01)
+    y = math.exp(device.variation_off**2)
+    assert math.sqrt((y - 1) * y) == pytest.approx(fit(1 / 40), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("value = inf", "value = 0.5", "found on_off_ratio must be above 1, not 0.5 in x.toml"),
+        ("value = inf", "value = true", "found on_off_ratio must be a number, not True in x.toml"),
+        ("value = inf", "value = nan", "found on_off_ratio must be above 1, not nan"),
+        (
+            'unit = "ln G"',
+            'unit = "%"',
+            "expected unit 'ln G' of variation_on, found '%' in x.toml",
+        ),
+        ("[stuck_on]", "[stuck]", "found 'stuck' in x.toml"),
+        ("ideal by definition", " ", "expected a source of on_off_ratio, found ' ' in x.toml"),
+        ("value = inf\n", "", "expected value, unit and source of on_off_ratio, found {"),
+        ("[stuck_on]", "[stuck_on", "expected TOML, found"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(old: str, new: str, said: str, tmp_path: Path):
+    text = (devices.FOLDER / "ideal.toml").read_text()
+    assert old in text
+    (tmp_path / "x.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        Device.load(tmp_path / "x.toml")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_names_those_that_are():
+    with pytest.raises(InputError, match=r"one of falcone-2025, ideal, wan-2022, found none at no"):
+        Device.load("no")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"variation_on": -0.1}, "variation_on must be 0 to 2, not -0.1"),
+        ({"stuck_off": 0.6, "stuck_on": 0.6}, "must be 1 at most, not 1.2"),
+        ({"drift_time": 0.5}, "drift_time must be at least drift_start, above 0, not 0.5"),
+        ({"read_noise": 11}, "read_noise must be 0 to 10, not 11"),
+    ],
+)
+def test_a_device_refuses(values: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        Device(**values)
+
+
+def test_a_chip_refuses_a_negative_seed():
+    with pytest.raises(ValueError, match="seed must be 0 to 2\\^63 - 1, not -1"):
+        chip(seed=-1)
