@@ -11,13 +11,16 @@ import traceback
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from prap_hw import console
 from refmodel.errors import InputError
+
+if TYPE_CHECKING:
+    from refmodel.config import EngineConfig
 
 DIFFERENT, BAD_INPUT, OUR_FAULT, INTERRUPTED = 1, 2, 3, 130
 
@@ -432,9 +435,13 @@ def golden(
         raise Exit(DIFFERENT)
 
 
-def _engine(adcs: int, merge_lanes: int, latency: int) -> dict[str, int]:
-    """The settings of the engine that the command line offers, checked when they are used."""
-    return {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
+def _engine(adcs: int, merge_lanes: int, latency: int) -> "EngineConfig":
+    """The engine of the options; InputError where the RTL has no such engine."""
+    from prap_hw import workflow
+
+    return workflow.rtl_engine(
+        {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
+    )
 
 
 def _budget(times: float | None, of: BudgetOf, max_loss: float | None) -> Any:
