@@ -345,7 +345,8 @@ def test_read_noise_has_its_sigma_and_no_memory():
 def test_statistics_notice_twice_the_value(name: str):
     """The bounds above are narrow enough: twice each value would not pass."""
     values: dict[str, Any] = {"on_off_ratio": 10.0, name: 0.02}
-    small, twice = Device(**values), Device(**values | {name: 0.04})
+    changed: dict[str, Any] = values | {name: 0.04}
+    small, twice = Device(**values), Device(**changed)
     one, two = (
         chip(device, seed=5).cells(square(2000), 0, np.arange(2000)) for device in (small, twice)
     )
