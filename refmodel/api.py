@@ -405,9 +405,20 @@ def compress(
 
     Notes
     -----
-    Shape masks and reuse maps are rules 3 and 7 of the paper (doi:10.1016/j.hcc.2023.100123).
-    Nothing is trained here: with a network that was not fine-tuned for its settings the accuracy
-    is what one shot of pruning and matched moments leave.
+    Eight schemes are those of the paper (doi:10.1016/j.hcc.2023.100123): ``dense``, which prunes
+    nothing, and by the rules of ALGORITHM.md ``structured`` (rule 1), ``orc`` (2), ``shape`` (3),
+    ``identical`` (4), ``structured+identical`` (5), ``similar`` (6) and ``prap`` (masks of rule 3,
+    reuse maps of rule 7). ``dictionary`` is ours: it learns the patterns of a layer from its
+    weights and, with ``moments``, from the covariances of its inputs on the calibration images.
+
+    Moments are matched by default, of every layer that does not run dense; ranges of activations
+    are taken after that.
+
+    Nothing here is trained by gradients or sees a label: with a network that was not fine-tuned for
+    its settings the accuracy is what one shot of pruning, or of learning patterns, and matched
+    moments leave. Settings are as given, or defaults. Those that keep to a budget of cost or of
+    loss, for scheme ``dictionary``, are chosen by :func:`refmodel.budget.choose`; ``prap compress``
+    does so with ``--budget`` or ``--max-loss``.
     """
     floats = network if isinstance(network, FloatNetwork) else load(network)
     chosen = _preprocess(images, preprocess)

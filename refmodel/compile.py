@@ -26,6 +26,7 @@ from refmodel.config import (
     FRACTION_BITS,
     INPUT_BITS,
     MIN_SHIFT,
+    MOST_OUS_PER_PATTERN,
     SHIFT_NONE,
     EngineConfig,
     bits_for,
@@ -356,17 +357,24 @@ def _add_group(
         lists.words.append(words.reshape(-1, 3))
 
 
-def _add_zeros(lists: _Lists, mapping: LayerMapping, first: int, outputs: int) -> None:
-    """Add a group that writes zero to outputs that no group touches."""
-    kept = outputs if mapping.identity else 1
+def _add_zeros(lists: _Lists, *, identity: bool, terms: int, first: int, outputs: int) -> None:
+    """Add a group that writes zero to outputs that no group touches.
+
+    It has one zero pattern on one row; with an identity map one to each output, since there the
+    format has no other way to say it.
+    """
+    kept = outputs if identity else 1
     gathers = lists.series(np.zeros((1, 2), np.int64), 0, np.zeros((kept, 1), np.int8))
     lists.groups.append((kept, first, outputs, True, gathers))
-    if not mapping.identity:
-        lists.words.append(np.tile([0, SHIFT_NONE, 0], (outputs * mapping.terms, 1)))
+    if not identity:
+        lists.words.append(np.tile([0, SHIFT_NONE, 0], (outputs * terms, 1)))
 
 
 def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> LayerProgram:
     """Compile one layer.
+
+    A layer of which nothing is kept has one zero pattern on one row, whatever the scheme: its
+    program has no identity map and no full offsets, and one reuse word to an output, "none".
 
     Parameters
     ----------
@@ -405,7 +413,11 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
         clip=layer.clip,
         name=layer.name,
     )
-    lists = _Lists(ou_rows=ou_rows, full_offsets=_needs_offsets(mapping, ou_rows))
+    empty = not any(group.kept for group in mapping.groups)
+    identity = mapping.identity and not empty
+    terms = 1 if mapping.identity or empty else mapping.terms
+    full_offsets = not empty and _needs_offsets(mapping, ou_rows)
+    lists = _Lists(ou_rows=ou_rows, full_offsets=full_offsets)
     touched = np.zeros(outputs, bool)
     for group in mapping.groups:
         if not len(group.shape_of):
@@ -417,7 +429,7 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
         block[:] = True
     for run in np.split(np.arange(outputs), np.flatnonzero(np.diff(touched)) + 1):
         if not touched[run[0]]:
-            _add_zeros(lists, mapping, int(run[0]), len(run))
+            _add_zeros(lists, identity=identity, terms=terms, first=int(run[0]), outputs=len(run))
     return LayerProgram(
         name=layer.name,
         scheme=mapping.scheme,
@@ -433,8 +445,8 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
         zero_out=layer.out_zero,
         clip_lo=layer.clip[0],
         clip_hi=layer.clip[1],
-        terms=1 if mapping.identity else mapping.terms,
-        identity=mapping.identity,
+        terms=terms,
+        identity=identity,
         full_offsets=lists.full_offsets,
         patterns=mapping.patterns,
         kept=mapping.kept,
@@ -570,6 +582,11 @@ def index_bits(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
         groups times (kept, first output, outputs, gathers, write).
     words
         Reuse words times ``config.reuse_word_bits``.
+    padding
+        What the memory of reuse words holds beside them, in the same bits: it is read a step at a
+        time, ``merge_lanes`` words that are aligned to multiples of as many outputs
+        (:func:`merge_steps`), and lanes without an output of the group have a word as well. 0 with
+        one lane.
     total
         Their sum.
     """
@@ -591,11 +608,15 @@ def index_bits(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
         + bits_for(int(layer.group_gathers.max()))
         + 1
     )
+    words = len(layer.word_slot)
+    held = 0 if layer.identity else int(merge_steps(layer, config.merge_lanes).sum())
+    padding = held * config.merge_lanes - words
     bits = {
         "shapes": segments * position,
         "offsets": segments * (offset + length) if layer.full_offsets else 0,
         "headers": gathers * gather + len(layer.group_kept) * group,
-        "words": len(layer.word_slot) * config.reuse_word_bits,
+        "words": words * config.reuse_word_bits,
+        "padding": padding * config.reuse_word_bits,
     }
     return bits | {"total": sum(bits.values())}
 
@@ -732,6 +753,12 @@ def engine_config_for(
     two; ``acc_width`` and ``ous_per_pattern`` grow where ``base`` is too small. Everything else is
     as in ``base``.
 
+    The ring of partial sums has at least ``2 * kept + began + P + 1`` slots: the kept patterns of
+    the largest group twice, what begins while the first of them waits for its codes, and P, the
+    patterns that may begin in one OU, ceil(C / S), since an OU waits until as many slots are free.
+    ARCHITECTURE.md's formula (Partial-sum store) is for OUs of one pattern: it has C * ceil(B/D)
+    columns converted to a pattern, where S * ceil(B/D) are, and falls short for OUs of several.
+
     Raises
     ------
     InputError
@@ -744,6 +771,13 @@ def engine_config_for(
     for layer in layers:
         for name, need in _needs(layer, base).items():
             needs[name] = max(needs.get(name, 1), need)
+    if needs["ous_per_pattern"] > MOST_OUS_PER_PATTERN:
+        worst = max(layers, key=lambda layer: gathers_of_slots(layer).max())
+        raise InputError(
+            f"layer {worst.name}: expected weight patterns of at most {MOST_OUS_PER_PATTERN} "
+            f"operation units (ous_per_pattern), found {needs['ous_per_pattern']}: use a setting "
+            f"of fewer channels, or scheme dense"
+        )
     sizes = {name: _power_of_two(need) for name, need in needs.items()}
     sizes["ous_per_pattern"] = max(base.ous_per_pattern, needs["ous_per_pattern"])
     sizes["activation_bytes"] = max(64, sizes["activation_bytes"])

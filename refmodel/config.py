@@ -17,6 +17,9 @@ MIN_SHIFT, MAX_SHIFT = -FRACTION_BITS, 6
 SHIFT_NONE = 15
 """The stored shift of a reuse word that adds nothing."""
 
+MOST_OUS_PER_PATTERN = 16
+"""Operation units of one weight pattern that an engine can add up, at most."""
+
 
 def bits_for(count: int) -> int:
     """Bits that number ``count`` things, at least 1."""
@@ -120,7 +123,7 @@ class EngineConfig:
         if self.slots & (self.slots - 1):
             raise ValueError(f"slots must be a power of two, not {self.slots!r}")
         self._check("acc_width", 24, 42)
-        self._check("ous_per_pattern", 1, 16)
+        self._check("ous_per_pattern", 1, MOST_OUS_PER_PATTERN)
         self._check("max_outputs", 1, 1 << 14)
         for name in ("max_gathers", "max_segments", "max_groups", "max_words"):
             self._check(name, 1, 1 << 24)

@@ -109,7 +109,7 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
     words += len(count) + (0 if layer.identity else int(steps.sum()))
     walk = _Walk(layer, config, requests)
     cycles = walk.run()
-    start = int(group_requests[0]) + int(steps[-1]) + outputs + config.crossbar_latency + 100
+    start = int(group_requests[0]) + int(least_steps[-1]) + outputs + config.crossbar_latency + 100
     return Prediction(
         cycles=cycles,
         conversion=int(requests.sum()),

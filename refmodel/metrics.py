@@ -53,9 +53,10 @@ class Metrics:
         Cells that hold weights; cells of the operation units; cells of the crossbars.
     weight_bits, weight_bits_dense
         Bits in the cells that hold weights; the same with every weight programmed once.
-    index_shapes, index_offsets, index_words, index_headers
-        Bits of kernel positions, of full channel offsets, of reuse words, of headers of gathers and
-        groups: see :func:`refmodel.compile.index_bits`.
+    index_shapes, index_offsets, index_words, index_padding, index_headers
+        Bits of kernel positions, of full channel offsets, of reuse words, of what fills up the
+        lanes of their memory, of headers of gathers and groups: see
+        :func:`refmodel.compile.index_bits`.
     positions
         Output positions of an image.
     requests
@@ -112,6 +113,7 @@ class Metrics:
     index_shapes: int
     index_offsets: int
     index_words: int
+    index_padding: int
     index_headers: int
     positions: int
     requests: int
@@ -160,8 +162,9 @@ class Metrics:
 
     @property
     def index_bits(self) -> int:
-        """Bits of the index memory in all."""
-        return self.index_shapes + self.index_offsets + self.index_words + self.index_headers
+        """Bits of the index memory in all, padding included."""
+        words = self.index_words + self.index_padding
+        return self.index_shapes + self.index_offsets + words + self.index_headers
 
     @property
     def weight_bits_saved(self) -> int:
@@ -254,6 +257,7 @@ def layer_metrics(
         index_shapes=bits["shapes"],
         index_offsets=bits["offsets"],
         index_words=bits["words"],
+        index_padding=bits["padding"],
         index_headers=bits["headers"],
         positions=positions,
         requests=found.requests,

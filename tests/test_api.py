@@ -1,5 +1,7 @@
 """The Python interface: load, compress, inspect, evaluate, save, load again; arrays in and out."""
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from refmodel import digits
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork, Matrix
 from refmodel.program import Program as Stored
+from refmodel.schemes import SCHEMES
 from refmodel.table import Table
 
 PIXELS = refmodel.Preprocess(scale=digits.PIXEL_SCALE)
@@ -45,6 +48,26 @@ def test_every_name_of_the_package_is_there():
         assert getattr(refmodel, name) is not None
     with pytest.raises(AttributeError, match=r"^module 'refmodel' has no attribute 'lod'$"):
         _ = refmodel.lod
+
+
+def test_what_compress_says_of_itself_is_so(root):
+    # Every scheme by its name, the rules in their order; moments, as the signature has them.
+    text = " ".join((refmodel.compress.__doc__ or "").split("Notes\n")[1].split())
+    places = [text.index(f"``{name}``") for name in SCHEMES]
+    assert len(set(places)) == len(SCHEMES) == 9
+    for name, rule in (("structured", "rule 1"), ("orc", "2"), ("shape", "3"), ("identical", "4"),
+                       ("structured+identical", "5"), ("similar", "6")):  # fmt: skip
+        assert f"``{name}`` ({rule})" in text
+    page = (root / "docs" / "schemes.md").read_text(encoding="utf-8")
+    by_default = inspect.signature(refmodel.compress).parameters["moments"].default
+    assert by_default
+    assert "Moments are matched by default" in text
+    assert "Then, by default and under every scheme" in page
+    # Options that the page names are the command's.
+    cli = (root / "prap_hw" / "cli.py").read_text(encoding="utf-8")
+    options = set(re.findall(r"`(--[a-z-]+)`", page))
+    assert options == {"--no-moments", "--budget", "--budget-of", "--max-loss"}
+    assert all(f'"{option}"' in cli for option in options)
 
 
 def test_a_network_evaluates_images_as_its_float_network_does(network, images):

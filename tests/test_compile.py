@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prap_hw.load import reuse_steps
 from refmodel import golden
 from refmodel.compile import (
     accumulator_bits,
@@ -332,8 +333,50 @@ def test_outputs_that_nothing_reaches_get_a_zero_pattern():
     assert (program.effective_weights() == decoded(later, 4)).all()
     nothing = mapping_of([], 4, identity=True, weight_q8=np.zeros((4, 4, 3, 3)))
     program = compile_layer(layer, nothing, 8)
-    assert program.group_kept.tolist() == [4]
+    assert program.group_kept.tolist() == [1]
     assert not program.effective_weights().any()
+    # An identity map has no other way to write zero than a pattern to each output.
+    some = dataclasses.replace(
+        group_of([whole([0], 4)], [0] * 3, rng, outputs=3, first=1),
+        slot=None,
+        shift=None,
+        sign=None,
+    )
+    program = compile_layer(layer, mapping_of([some], 4, identity=True), 8)
+    assert program.identity
+    assert program.group_kept.tolist() == [3, 1]
+    assert not program.effective_weights()[0].any()
+    assert program.effective_weights()[1:].any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        LayerSetting(scheme="structured", keep=0.2),
+        LayerSetting(scheme="orc", keep=0.02),
+        LayerSetting(scheme="structured+identical", keep=0.5, structure_keep=0.2),
+    ],
+    ids=lambda setting: setting.scheme,
+)
+def test_a_layer_of_which_nothing_is_kept_costs_one_zero_pattern(setting, groups):
+    # int(4 * 0.2) channels or int(36 * 0.02) weights of an output: none.
+    rng = np.random.default_rng(14)
+    layer = matrix_layer(rng, groups=groups)
+    program = compile_layer(layer, map_layer(layer.weight, groups, setting.scheme, setting, 8), 8)
+    assert (program.identity, program.full_offsets, program.terms) == (False, False, 1)
+    assert program.group_kept.tolist() == [1]
+    assert program.gather_rows.tolist() == [1]
+    assert program.word_shift.tolist() == [15] * 8
+    config = engine_config_for([program])
+    found = predict(program, config)
+    assert (found.conversion, ou_count(program, config)) == (8, 1)
+    assert not program.effective_weights().any()
+    # Every position of an output is its bias: rint(bias / out_scale) about the zero point 128.
+    codes = golden.run_layer(program, random_codes(rng, program))
+    value = np.clip(np.asarray(layer.bias) / 0.03 + 128, 0, 255)
+    assert np.ptp(codes, axis=(0, 1, 2)).max() == 0
+    assert (np.abs(codes[0, 0, 0] - value) <= 0.5 + 2**-8).all()
 
 
 def test_groups_that_overlap_in_part_are_refused():
@@ -427,8 +470,31 @@ def test_index_bits_by_hand():
     # 1 (2), patterns 2 (3), two flags. Group: kept 3 (5), first output 2 (4), outputs 2 (4),
     # gathers 1 (2), write 1. Words: slot 4 bits, 5 more.
     assert found == {
-        "shapes": 12, "offsets": 0, "headers": 2 * 9 + 9, "words": 8 * 9, "total": 12 + 27 + 72,
+        "shapes": 12, "offsets": 0, "headers": 2 * 9 + 9, "words": 8 * 9, "padding": 0,
+        "total": 12 + 27 + 72,
     }  # fmt: skip
+
+
+def test_padding_is_what_the_lanes_of_the_reuse_memory_hold_beside_the_words():
+    # Outputs 1 to 3 in a group, 0 alone: of blocks of two outputs, 0-1 and 2-3, the first group
+    # touches both, the second one. Of one term each: 2 * 2 and 2 words are held for 3 and 1.
+    rng = np.random.default_rng(15)
+    groups = [group_of([whole([0], 4)], [0], rng, outputs=3, first=1)]
+    groups.append(group_of([whole([0], 4)], [0], rng, outputs=1))
+    layer = matrix_layer(rng, weight=rng.normal(0, 1, (4, 4, 3, 3)).astype(np.float32))
+    program = compile_layer(layer, mapping_of(groups, 4), 8)
+    held = {lanes: EngineConfig(slots=16, merge_lanes=lanes) for lanes in (1, 2, 4)}
+    found = {lanes: index_bits(program, config) for lanes, config in held.items()}
+    # Words of 4 + 5 bits; four lanes: 4 words in each group.
+    assert [bits["words"] for bits in found.values()] == [4 * 9] * 3
+    assert [bits["padding"] for bits in found.values()] == [0, 2 * 9, 4 * 9]
+    assert found[4]["total"] - found[1]["total"] == 4 * 9
+    for lanes, config in held.items():
+        words = (found[lanes]["words"] + found[lanes]["padding"]) // config.reuse_word_bits
+        assert words == len(reuse_steps(program, lanes)) * lanes
+        check_fits(program, dataclasses.replace(config, max_words=words))
+        with pytest.raises(InputError, match=f"max_words of at most {words - 1}, found {words}"):
+            check_fits(program, dataclasses.replace(config, max_words=words - 1))
 
 
 def test_index_bits_of_full_offsets_by_hand():
@@ -443,8 +509,10 @@ def test_index_bits_of_full_offsets_by_hand():
     # Position 2 bits; offset 0..3: 2, length 1..5: 3. Gathers: base 3, segments 1, patterns 1,
     # flags 2. Groups: kept 1, first 1, outputs 1, gathers 1, write 1.
     assert found == {
-        "shapes": 8, "offsets": 4 * 5, "headers": 2 * 7 + 2 * 5, "words": 0, "total": 52,
+        "shapes": 8, "offsets": 4 * 5, "headers": 2 * 7 + 2 * 5, "words": 0, "padding": 0,
+        "total": 52,
     }  # fmt: skip
+    assert index_bits(program, EngineConfig(merge_lanes=4)) == found
 
 
 def test_positions_of_a_1x1_kernel_take_no_index_bits():
@@ -454,7 +522,9 @@ def test_positions_of_a_1x1_kernel_take_no_index_bits():
     found = index_bits(program, EngineConfig())
     # One segment: offset 0 in one bit, length 5 in 3. Gather: base 3, segments 1, patterns 1,
     # flags 2. Group: kept 1, first 1, outputs 1, gathers 1, write 1.
-    assert found == {"shapes": 0, "offsets": 4, "headers": 7 + 5, "words": 0, "total": 16}
+    assert found == {
+        "shapes": 0, "offsets": 4, "headers": 7 + 5, "words": 0, "padding": 0, "total": 16,
+    }  # fmt: skip
 
 
 def test_ous_hold_whole_patterns_of_one_gather():
@@ -542,7 +612,23 @@ def test_groups_and_long_patterns_are_limited_too():
     with pytest.raises(InputError, match="expected ous_per_pattern of at most 4, found 5"):
         check_fits(program, EngineConfig())
     assert engine_config_for([program]).ous_per_pattern == 5
-    dense = compile_layer(layer, map_layer(weight, 1, "dense", None, 8), 8)
+    # 15 channels of 9 positions are 135 rows, 17 OUs of 8; 14 are 126, 16 OUs.
+    weight = rng.normal(0, 1, (4, 15, 3, 3)).astype(np.float32)
+    large = matrix_layer(rng, weight=weight)
+    for channels in (15, 14):
+        setting = LayerSetting(scheme="identical", channels=channels, keep=0.5)
+        mapping = map_layer(weight, 1, "identical", setting, 8)
+        program = compile_layer(large, mapping, 8)
+        if channels == 14:
+            assert engine_config_for([program]).ous_per_pattern == 16
+            continue
+        message = (
+            r"^layer conv: expected weight patterns of at most 16 operation units "
+            r"\(ous_per_pattern\), found 17: use a setting of fewer channels, or scheme dense$"
+        )
+        with pytest.raises(InputError, match=message):
+            engine_config_for([program])
+    dense = compile_layer(layer, map_layer(layer.weight, 1, "dense", None, 8), 8)
     with pytest.raises(InputError, match="expected max_groups of at most 4, found 5"):
         check_fits(dense, EngineConfig(max_groups=4))
     with pytest.raises(InputError, match=r"OUs of 9 rows \(ou_rows\), found 8"):

@@ -167,13 +167,14 @@ def test_conversion_counts_the_columns_in_use():
 
 
 def test_merge_bound_counts_words_and_the_steps_count_blocks():
-    # Outputs 3 to 6 touch two blocks of four: 2 steps, though the bound of 4 words is 1.
+    # Outputs 3 to 6 touch two blocks of four: 2 steps, though the bound of 4 words is 1. What is
+    # owed is the bound's business: the start has the last group's merge as 1 as well.
     spans = [(0, 8), (3, 4)]
     layer = hand_layer([[(1, 1)], [(1, 1)]], outputs=8, spans=spans)
     config = dataclasses.replace(TINY_ENGINE, merge_lanes=4)
     got = predict(layer, config)
     assert got.merge == 2 + 1
-    assert got.start == 8 + 2 + 8 + 1 + 100
+    assert got.start == 8 + 1 + 8 + 1 + 100
     assert got.merged == 12
 
 

@@ -65,7 +65,8 @@ def test_metrics_by_hand():
         # 3 segments: kernel position 1 bit, channel 1 bit, length 1 bit; 10 words of 4 + 5 bits.
         # Gathers: base 1, segments 1, patterns 2, flags 2. Groups: kept 2, first 2, outputs 2,
         # gathers 1, write 1.
-        "index_shapes": 3, "index_offsets": 6, "index_words": 90, "index_headers": 3 * 6 + 2 * 8,
+        "index_shapes": 3, "index_offsets": 6, "index_words": 90, "index_padding": 0,
+        "index_headers": 3 * 6 + 2 * 8,
         "index_bits": 133, "index_share": 133 / 32,
         # All of these for 6 positions: requests of 4 columns, 8 digits:
         "positions": 6, "requests": 6 * 8 * (4 + 2 + 2 + 2), "ou_activations": 6 * 4,
@@ -81,6 +82,16 @@ def test_metrics_by_hand():
         "merge_cycles": 6 * 10, "output_cycles": 6 * 3, "bound": 480, "limit": prediction.limit,
     }  # fmt: skip
     assert bits["total"] == found.index_bits
+
+
+def test_index_bits_have_the_padding_of_the_lanes():
+    # Four lanes hold 4 words for the 3 and the 2 outputs of a group, and that for each of 2 terms.
+    layer = hand_layer()
+    config = EngineConfig(ou_cols=16, adcs=4, slots=16, crossbar_size=32, merge_lanes=4)
+    found = layer_metrics(layer, config)
+    assert (found.index_words, found.index_padding) == (90, (16 - 10) * 9)
+    assert found.index_bits == 133 + 54 == index_bits(layer, config)["total"]
+    assert found.index_share == 187 / 32
 
 
 @pytest.mark.parametrize("cell_bits", [1, 2, 4])

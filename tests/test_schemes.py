@@ -643,6 +643,43 @@ def test_default_settings_of_every_scheme_are_published_ones(scheme, shape, conn
     assert found == LayerSetting(scheme=scheme, **fields)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "shape", "options", "kept"),
+    [
+        # int(1 * 0.65) and int(1 * 0.75) channels are none, int(2 * 0.65) is one.
+        ("structured", (16, 1, 3, 3), {}, False),
+        ("structured", (16, 1, 1, 1), {}, False),
+        ("structured", (16, 2, 3, 3), {}, True),
+        ("structured+identical", (16, 1, 3, 3), {}, False),
+        ("structured+identical", (16, 2, 1, 1), {}, True),
+        # int(4 * 0.2) weights of an output are none, int(5 * 0.2) and int(9 * 0.2) one.
+        ("orc", (16, 4, 1, 1), {}, False),
+        ("orc", (16, 5, 1, 1), {}, True),
+        ("orc", (16, 1, 3, 3), {}, True),
+    ],
+    ids=str,
+)
+def test_no_default_leaves_a_layer_empty(scheme, shape, options, kept):
+    setting = default_setting(shape, scheme=scheme, **options)
+    assert setting.scheme == (scheme if kept else "dense")
+    assert map_layer(random_weight(0, shape), 1, scheme, setting).weight_q8.any()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("ou_rows", [4, 8, 9])
+def test_no_default_has_patterns_that_no_engine_adds_up(scheme, ou_rows):
+    # 16 OUs to a pattern, so 64 rows at most of R = 4, 128 of 8 and 144 of 9.
+    for kernel in (1, 3, 5, 7, 8, 9, 11, 12, 13):
+        shape = (16, 2, kernel, kernel)
+        setting = default_setting(shape, scheme=scheme, ou_rows=ou_rows)
+        mapping = map_layer(random_weight(0, shape), 1, scheme, setting, ou_rows)
+        rows = max(len(rows) for group in mapping.groups for rows in group.shapes)
+        assert rows <= 16 * ou_rows
+        if scheme in ("identical", "similar", "structured+identical"):
+            whole = kernel * kernel <= 16 * ou_rows
+            assert setting.scheme == (scheme if whole else "dense")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_first_and_last_layers_are_dense_under_every_scheme(scheme):
     found = network_settings(NETWORK, scheme)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.config import FRACTION_BITS, MAX_SHIFT
+from refmodel.config import FRACTION_BITS, MAX_SHIFT, MOST_OUS_PER_PATTERN
 from refmodel.errors import InputError
 from refmodel.prune import check_share
 from refmodel.reuse import DENSE_LEVELS, FRACTION, ReuseMap, weight_scale
@@ -24,6 +24,9 @@ Weight = NDArray[np.float32] | NDArray[np.int8]
 
 MAX_TERMS = 4
 """Reuse words to an output in a group, at most."""
+
+WIDE_CONNECTED = 512
+"""Inputs from which a fully connected layer is pruned as VGG16's hidden ones are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +248,10 @@ class LayerSize:
     fully_connected: bool
     ou_rows: int
 
+    def holds_whole(self, channels: int) -> bool:
+        """Whether an engine adds up patterns of all rows of a group of so many channels."""
+        return channels * self.kernel <= MOST_OUS_PER_PATTERN * self.ou_rows
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputStatistics:
@@ -366,6 +373,46 @@ def conv_groups(outputs: int, groups: int) -> list[slice]:
 def eight_bit(codes: NDArray[np.int16]) -> NDArray[np.int8]:
     """Weights in 8 bits of codes with 8 fraction bits: rint(code / 256), halves to even."""
     return np.rint(codes / np.float32(FRACTION)).astype(np.int8)
+
+
+def plain_mapping(
+    scheme: str,
+    weight: Weight,
+    codes: NDArray[np.int16],
+    parts: list[PatternGroup],
+    mask: NDArray[np.uint8] | None,
+    ou_rows: int,
+) -> LayerMapping:
+    """Make a mapping without reuse: every output has its own pattern in each group.
+
+    Parameters
+    ----------
+    scheme
+        Name of the scheme.
+    weight
+        Weights of the layer.
+    codes
+        Effective weights in units of the weight scale: zero off the mask.
+    parts
+        Pattern groups, without reuse words.
+    mask
+        1 where a weight is kept; None for ones everywhere.
+    ou_rows
+        R, rows of an operation unit.
+    """
+    return LayerMapping(
+        scheme=scheme,
+        terms=1,
+        identity=True,
+        full_offsets=True,
+        groups=tuple(parts),
+        weight_q8=codes.astype(np.int64) << FRACTION_BITS,
+        kept=sum(pattern.kept for pattern in parts),
+        reused=0,
+        dropped=0,
+        ous_dense=dense_ous(weight, ou_rows),
+        mask=mask,
+    )
 
 
 def reuse_mapping(

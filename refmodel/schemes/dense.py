@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.config import FRACTION_BITS
 from refmodel.reuse import DENSE_LEVELS, quantise
 from refmodel.schemes.base import (
     LayerMapping,
@@ -12,7 +11,7 @@ from refmodel.schemes.base import (
     PatternGroup,
     Weight,
     conv_groups,
-    dense_ous,
+    plain_mapping,
     register,
 )
 
@@ -79,16 +78,4 @@ def map_channels(
             )
             for start in range(0, rows, ou_rows)
         )
-    return LayerMapping(
-        scheme=scheme,
-        terms=1,
-        identity=True,
-        full_offsets=True,
-        groups=tuple(parts),
-        weight_q8=codes.astype(np.int64) << FRACTION_BITS,
-        kept=sum(pattern.kept for pattern in parts),
-        reused=0,
-        dropped=0,
-        ous_dense=dense_ous(weight, ou_rows),
-        mask=mask,
-    )
+    return plain_mapping(scheme, weight, codes, parts, mask, ou_rows)

@@ -22,10 +22,13 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
     The source is the ``value_identical`` list of VGG16 in the published ``main.py``; its hidden
     fully connected layers have 0.75. The other networks have one threshold for all layers: 0.6
-    (ResNet18, ResNet50) or 0.7 (WRN).
+    (ResNet18, ResNet50) or 0.7 (WRN). Dense (ours) where a kernel is so large that an engine could
+    not add up its patterns: more than 16 R positions.
     """
     wide = layer.outputs >= 512 and not layer.fully_connected
     channels = 1 if layer.kernel > 1 else layer.ou_rows
+    if not layer.holds_whole(channels):
+        return LayerSetting(scheme="dense")
     return LayerSetting(scheme="identical", channels=channels, keep=0.5 if wide else 0.75)
 
 

@@ -2,23 +2,20 @@
 
 import numpy as np
 
-from refmodel.config import FRACTION_BITS
 from refmodel.prune import orc_mask
 from refmodel.reuse import DENSE_LEVELS, quantise
 from refmodel.schemes.base import (
+    WIDE_CONNECTED,
     LayerMapping,
     LayerSetting,
     LayerSize,
     PatternGroup,
     Weight,
     conv_groups,
-    dense_ous,
+    plain_mapping,
     real,
     register,
 )
-
-WIDE_CONNECTED = 512
-"""Inputs from which a fully connected layer is pruned as VGG16's hidden ones are."""
 
 
 def default_setting(layer: LayerSize) -> LayerSetting:
@@ -26,10 +23,14 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
     The source are the ``ORC`` lists of VGG16, ResNet18 and ResNet50 in the published ``main.py``
     (WRN keeps 0.15, and ResNet18 according to its simulator as well). That fully connected layers
-    below 512 inputs keep 0.2 too is ours: the published networks have none.
+    below 512 inputs keep 0.2 too is ours: the published networks have none. So is that layers of
+    fewer than 5 weights to an output, of which nothing would be left, run dense.
     """
     wide = layer.fully_connected and layer.inputs >= WIDE_CONNECTED
-    return LayerSetting(scheme="orc", keep=0.05 if wide else 0.2)
+    keep = 0.05 if wide else 0.2
+    if not int(layer.inputs * layer.kernel * keep):
+        return LayerSetting(scheme="dense")
+    return LayerSetting(scheme="orc", keep=keep)
 
 
 @register("orc", default_setting)
@@ -66,16 +67,4 @@ def map_orc(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) ->
             for start in range(0, kept.shape[1], ou_rows)
         )
     codes *= mask
-    return LayerMapping(
-        scheme="orc",
-        terms=1,
-        identity=True,
-        full_offsets=True,
-        groups=tuple(parts),
-        weight_q8=codes.astype(np.int64) << FRACTION_BITS,
-        kept=sum(pattern.kept for pattern in parts),
-        reused=0,
-        dropped=0,
-        ous_dense=dense_ous(weight, ou_rows),
-        mask=mask,
-    )
+    return plain_mapping("orc", weight, codes, parts, mask, ou_rows)

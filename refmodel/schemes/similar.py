@@ -33,8 +33,14 @@ def similar_keep(layer: LayerSize) -> float:
 
 
 def default_setting(layer: LayerSize) -> LayerSetting:
-    """Keep of :func:`similar_keep`; groups of 1 channel, R for 1x1, as published."""
+    """Keep of :func:`similar_keep`; groups of 1 channel, R for 1x1, as published.
+
+    Dense (ours) where a kernel is so large that an engine could not add up its patterns: more than
+    16 R positions.
+    """
     channels = 1 if layer.kernel > 1 else layer.ou_rows
+    if not layer.holds_whole(channels):
+        return LayerSetting(scheme="dense")
     return LayerSetting(scheme="similar", channels=channels, keep=similar_keep(layer))
 
 

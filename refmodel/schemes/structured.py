@@ -4,6 +4,7 @@ import numpy as np
 
 from refmodel.prune import structure_mask
 from refmodel.schemes.base import (
+    WIDE_CONNECTED,
     LayerMapping,
     LayerSetting,
     LayerSize,
@@ -13,9 +14,6 @@ from refmodel.schemes.base import (
     register,
 )
 from refmodel.schemes.dense import map_channels
-
-WIDE_CONNECTED = 512
-"""Inputs from which a fully connected layer is pruned as VGG16's hidden ones are."""
 
 
 def structure_keep(layer: LayerSize) -> float:
@@ -33,8 +31,15 @@ def structure_keep(layer: LayerSize) -> float:
     return 0.75
 
 
+def empties(layer: LayerSize) -> bool:
+    """Whether :func:`structure_keep` would leave no channel: int(in * keep) is 0."""
+    return not int(layer.inputs * structure_keep(layer))
+
+
 def default_setting(layer: LayerSize) -> LayerSetting:
-    """See :func:`structure_keep`."""
+    """See :func:`structure_keep`; dense where :func:`empties` (ours)."""
+    if empties(layer):
+        return LayerSetting(scheme="dense")
     return LayerSetting(scheme="structured", keep=structure_keep(layer))
 
 

@@ -24,9 +24,13 @@ def default_setting(layer: LayerSize) -> LayerSetting:
 
     So has the published ``main.py``, whose ``structure+identical`` lists equal its
     ``value_identical`` lists, and whose simulator takes the pruning of its ``structure`` lists.
+    Dense where either of the two schemes is, so where no channel would be left (ours).
     """
+    setting = identical.default_setting(layer)
+    if setting.scheme == "dense" or structured.empties(layer):
+        return LayerSetting(scheme="dense")
     return replace(
-        identical.default_setting(layer),
+        setting,
         scheme="structured+identical",
         structure_keep=structured.structure_keep(layer),
     )
