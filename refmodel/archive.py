@@ -37,7 +37,8 @@ _DAMAGED = (
 
 _DESCR = re.compile(r"['\"]descr['\"]\s*:\s*['\"]([<>|=]?[biufc?]\d{0,2})['\"]")
 _ORDER = re.compile(r"['\"]fortran_order['\"]\s*:\s*(True|False)")
-_SHAPE = re.compile(r"['\"]shape['\"]\s*:\s*\(((?:\s*\d{1,18}L?\s*,?)*)\s*\)")
+# One run of a class of characters: nested repetition would try every way to cut a number in two.
+_SHAPE = re.compile(r"['\"]shape['\"]\s*:\s*\(([\d\sL,]*)\)")
 
 
 class DamagedError(Exception):

@@ -192,6 +192,10 @@ LIES = {
     "fields": ({"descr": "[('a', '<i4')]"}, "not of plain numbers"),
     "type": ({"descr": "'<f3'"}, "an array of an unknown type: <f3"),
     "negative": ({"shape": "(-6,)"}, "not of plain numbers"),
+    # Found by fuzzing: a pattern with nested repetition took more than a lifetime over these.
+    "digits": ({"shape": "(" + "1" * 3000 + "x)"}, "not of plain numbers"),
+    "number": ({"shape": "(" + "1" * 3000 + ",)"}, "24 bytes for an array of"),
+    "no number": ({"shape": "(" + "1" * 9000 + ",)"}, "digits"),
 }
 
 
