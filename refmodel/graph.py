@@ -3,7 +3,7 @@
 This is what an ONNX file becomes before it is quantised. Tensors carry a batch first and keep the
 order of ONNX behind it: ``(N, C, H, W)`` for images, ``(N, F)`` for vectors; the shapes written
 here leave the batch out. Everything that only moves values about (Flatten, Reshape, Transpose,
-Squeeze, Unsqueeze, Slice, Pad) is one kind of node, :class:`Rearrange`.
+Squeeze, Unsqueeze, Slice, Pad, Gather) is one kind of node, :class:`Rearrange`.
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,45 @@ Pads = tuple[int, int, int, int]
 def output_size(size: int, kernel: int, stride: int, before: int, after: int) -> int:
     """Positions of a window of ``kernel`` along ``size`` values with padding; may be below 1."""
     return (size + before + after - kernel) // stride + 1
+
+
+def ceil_padding(size: int, kernel: int, stride: int, before: int, after: int) -> int:
+    """Values that ONNX's ``ceil_mode`` adds behind the padding, for the last window to be whole.
+
+    Of 6 values, a kernel of 3 and a stride of 2 reach 5; one more makes a third window. A window
+    that would start in the padding behind the values is left out: none is added for it.
+    """
+    padded = size + before + after
+    count = -(-(padded - kernel) // stride) + 1
+    if (count - 1) * stride >= size + before:
+        count -= 1
+    return max(0, (count - 1) * stride + kernel - padded)
+
+
+def pool_counts(
+    size: Shape, kernel: Shape, stride: Shape, pads: Pads, extra: Shape, *, padding: bool
+) -> NDArray[np.int64]:
+    """Values that count in each window of an average, int64 [OH, OW].
+
+    Parameters
+    ----------
+    size
+        (H, W) of the input.
+    kernel, stride, pads
+        Of the windows; ``pads`` hold ``extra``.
+    extra
+        What :func:`ceil_padding` gives for both axes, which never counts.
+    padding
+        Whether the rest of the padding counts.
+    """
+    axes = []
+    for axis in (0, 1):
+        around = pads[axis], pads[axis + 2] - extra[axis]
+        counted = np.pad(np.ones(size[axis], np.int64), around, constant_values=int(padding))
+        counted = np.pad(counted, (0, extra[axis]))
+        view = np.lib.stride_tricks.sliding_window_view(counted, kernel[axis])
+        axes.append(view[:: stride[axis]].sum(1))
+    return np.multiply.outer(*axes)
 
 
 def windows(x: NDArray, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape, fill: float):

@@ -2,10 +2,10 @@
 
 The operators are those of feed-forward image classifiers: Conv, Gemm, MatMul, BatchNormalization,
 Add, arithmetic with constants, Relu, Clip, Concat, the poolings, ReduceMean, what only moves values
-(Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Pad), Identity and Dropout, and Softmax or
-LogSoftmax as the last step, which is left out: it does not change which class is largest. What
-computes only with constants is worked out while reading, so the chains that exporters write around
-Reshape are no obstacle.
+(Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Pad, and Gather with constant indices),
+Identity and Dropout, and Softmax or LogSoftmax as the last step, which is left out: it does not
+change which class is largest. What computes only with constants is worked out while reading, so the
+chains that exporters write around Reshape are no obstacle.
 
 Normalisation and arithmetic with constants go into the gain and bias of the convolution or matrix
 product before them. Where there is none, or something else reads its output too, they become a
@@ -46,7 +46,9 @@ from refmodel.graph import (
     Pads,
     Rearrange,
     Shape,
+    ceil_padding,
     output_size,
+    pool_counts,
     simplify,
 )
 
@@ -253,6 +255,7 @@ class _Importer:
             "DequantizeLinear": self._dequantize,
             "Div": self._arithmetic,
             "Flatten": self._flatten,
+            "Gather": self._gather,
             "Gemm": self._gemm,
             "GlobalAveragePool": self._global_pool,
             "GlobalMaxPool": self._global_pool,
@@ -696,12 +699,9 @@ class _Importer:
         extra = [0, 0]
         if attributes.get("ceil_mode", 0) and auto == "NOTSET":
             for axis in (0, 1):
-                padded = size[axis] + pads[axis] + pads[axis + 2]
-                count = -(-(padded - reach[axis]) // stride[axis]) + 1
-                # A window that would start in the padding behind the input is left out.
-                if (count - 1) * stride[axis] >= size[axis] + pads[axis]:
-                    count -= 1
-                extra[axis] = max(0, (count - 1) * stride[axis] + reach[axis] - padded)
+                extra[axis] = ceil_padding(
+                    size[axis], reach[axis], stride[axis], pads[axis], pads[axis + 2]
+                )
                 pads[axis + 2] += extra[axis]
         top, left, bottom, right = pads
         padded = (size[0] + top + bottom, size[1] + left + right)
@@ -1066,15 +1066,8 @@ class _Importer:
         if node.op_type == "MaxPool":
             self._append(MaxPool(**common, **window))
             return
-        top, left, bottom, right = pads
-        padding = float(attributes.get("count_include_pad", 0))
-        around = ((top, bottom - extra[0]), (left, right - extra[1]))
-        counted = np.pad(np.ones(size), around, constant_values=padding)
-        counted = np.pad(counted, ((0, extra[0]), (0, extra[1])))
-        ones = AveragePool(
-            **common, kernel=kernel, stride=stride, pads=(0, 0, 0, 0), counts=np.ones(out, np.int64)
-        )
-        counts = ones.apply(counted[None, None].astype(np.float32))[0, 0].astype(np.int64)
+        padding = bool(attributes.get("count_include_pad", 0))
+        counts = pool_counts(size, kernel, stride, pads, extra, padding=padding)
         self._append(AveragePool(**common, **window, counts=counts))
 
     def _global_pool(self, node: NodeProto, attributes: dict[str, Any]) -> None:
@@ -1177,6 +1170,30 @@ class _Importer:
         if not index.size:
             self._fail("that leaves something", self._text(index.shape), node)
         self._rearrange(node, name, index)
+
+    def _gather(self, node: NodeProto, attributes: dict[str, Any]) -> None:
+        name, index = self._numbered(node)
+        if node.input[1] not in self.constants:
+            self._fail("with constant indices", f"tensor {node.input[1]!r}, computed", node)
+        places = self.constants[node.input[1]]
+        axis = int(attributes.get("axis", 0))
+        axis += (index.ndim + 1) * (axis < 0)
+        if not 1 <= axis <= index.ndim:
+            self._fail(f"along one of axes 1 to {index.ndim}", f"axis {axis}", node)
+        size = index.shape[axis - 1]
+        if places.dtype.kind not in "iu" or not places.size:
+            found = f"{places.dtype} of shape {places.shape}"
+            self._fail("with integer indices, at least one", found, node)
+        least, greatest = int(places.min()), int(places.max())
+        if least < -size or greatest >= size:
+            self._fail(f"with indices -{size} to {size - 1}", f"{least} to {greatest}", node)
+        shape = (*index.shape[: axis - 1], *places.shape, *index.shape[axis:])
+        if not shape:
+            self._fail("that leaves an axis behind the batch", "none", node)
+        if prod(shape) > MOST_VALUES:
+            self._fail(f"to at most {MOST_VALUES} values", self._text(shape), node)
+        # Places below 0 count from the end, in numpy as in ONNX.
+        self._rearrange(node, name, np.take(index, places.astype(np.int64), axis - 1))
 
     def _pad(self, node: NodeProto, attributes: dict[str, Any]) -> None:
         name, index = self._numbered(node)

@@ -119,6 +119,14 @@ LIMITS = {
         ),
         "Pad to at most 16777216 values",
     ),
+    "gathered": (
+        lambda: picture(
+            node("Gather", "x i", "g", axis=1),
+            node("Flatten", "g", "y"),
+            i=np.zeros((1000, 1000), np.int64),
+        ),
+        "Gather to at most 16777216 values, found (N, 1000, 1000, 5, 5)",
+    ),
     "moved": (
         lambda: chain("Flatten", 2000, 1 << 16),
         "tensors of at most 16777216 values, and at most 67108864 moved",

@@ -299,6 +299,34 @@ BAD = {
         after(node("Slice", "c c c", "y")),
         "expected Slice with constant starts, found tensor 'c', which is computed",
     ),
+    "gather-batch": (
+        after(node("Gather", "c i", "y"), i=np.array([0])),
+        "expected Gather along one of axes 1 to 3, found axis 0, in node 'y_node'",
+    ),
+    "gather-axis": (
+        flat(node("Gather", "f i", "g", axis=1), node("Gather", "g i", "y", axis=2), i=[0]),
+        "expected Gather along one of axes 1 to 1, found axis 2, in node 'y_node'",
+    ),
+    "gather-computed": (
+        after(node("Gather", "c c", "y", axis=1)),
+        "expected Gather with constant indices, found tensor 'c', computed",
+    ),
+    "gather-above": (
+        after(node("Gather", "c i", "y", axis=1), i=np.array([0, 4])),
+        "expected Gather with indices -4 to 3, found 0 to 4, in node 'y_node'",
+    ),
+    "gather-below": (
+        after(node("Gather", "c i", "y", axis=3), i=np.array([[-4], [2]])),
+        "expected Gather with indices -3 to 2, found -4 to 2, in node 'y_node'",
+    ),
+    "gather-nothing": (
+        after(node("Gather", "c i", "y", axis=1), i=np.zeros((0, 2), np.int64)),
+        "expected Gather with integer indices, at least one, found int64 of shape (0, 2)",
+    ),
+    "gather-one-value": (
+        flat(node("Gather", "f i", "y", axis=1), i=np.array(5)),
+        "expected Gather that leaves an axis behind the batch, found none",
+    ),
     "concat-batch": (
         after(node("Concat", "c c", "y", axis=0)),
         "found (N, 4, 3, 3), (N, 4, 3, 3) along axis 0, in node 'y_node'",

@@ -82,6 +82,31 @@ def filled(name: str, shape: str, value: float) -> onnx.NodeProto:
 
 
 CASES = {
+    # Gather, on (4, 6, 6)
+    "gather-channels": after(node("Gather", "c i", "y", axis=1), i=ints(3, 0, 0, -1, -4)),
+    "gather-rows": after(node("Gather", "c i", "y", axis=2), i=np.array([5, -6], np.int32)),
+    "gather-one-column": after(node("Gather", "c i", "y", axis=-1), i=np.array(2)),
+    "gather-a-table": flat(
+        node("Gather", "f i", "y", axis=1), i=np.arange(-144, 144, 3).reshape(4, 8, 3)
+    ),
+    "gather-a-table-of-rows": after(
+        node("Gather", "c i", "g", axis=2),
+        node("Flatten", "g", "y"),
+        i=ints(0, 1, 2, 3, 5, 4).reshape(3, 2),
+    ),
+    "gather-computed-indices": after(
+        constant("one", ints(1)),
+        node("Add", "i one", "j"),
+        node("Gather", "c j", "y", axis=1),
+        i=ints(2, 0),
+    ),
+    "gather-behind-a-pad": after(
+        node("Flatten", "c", "f"),
+        node("Pad", "f p", "z"),
+        node("Gather", "z i", "y", axis=1),
+        p=ints(0, 0, 0, 1),
+        i=ints(144, 7, 0, 144).reshape(1, 2, 2),
+    ),
     # Normalisation and arithmetic that no layer can take
     "norm-first": first(
         node("BatchNormalization", "x scale shift mean variance", "n"),
