@@ -5,12 +5,13 @@ Here nothing is unpacked or allocated before its size is known and allowed.
 """
 
 import io
+import json
 import re
 import struct
 import zipfile
 import zlib
 from math import prod
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,17 @@ class Archive:
                 return _npy(stream, self._members[name].file_size)
         except _DAMAGED as error:
             raise DamagedError(_line(error)) from None
+
+
+def plain_json(text: bytes) -> Any:
+    """Read JSON that is not nested deeper than a header is; ValueError otherwise."""
+    depth = deepest = 0
+    for byte in re.findall(rb"[\[{\]}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > 50:
+        raise ValueError("nested too deep")
+    return json.loads(text)
 
 
 def _line(error: Exception) -> str:

@@ -9,11 +9,15 @@ Squeeze, Unsqueeze, Slice, Pad, Gather) is one kind of node, :class:`Rearrange`.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.errors import InputError
+
+if TYPE_CHECKING:
+    from refmodel.tuned import Tuned
 
 CHUNK_ELEMENTS = 1 << 22
 """Values of the largest intermediate array of one chunk of images, about; bounds the memory."""
@@ -342,6 +346,8 @@ class FloatNetwork:
         Shape of the input without the batch, as in the ONNX file: (C, H, W) as a rule.
     source
         Where it came from, for messages.
+    tuned
+        Mappings that its weights were fine-tuned for, where they were.
     """
 
     nodes: tuple[Node, ...]
@@ -349,6 +355,7 @@ class FloatNetwork:
     output: str
     input_shape: Shape
     source: str = "network"
+    tuned: "Tuned | None" = None
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -145,7 +145,7 @@ def match_moments(
             if not left[name]:
                 dense.pop(name, None)
                 changed.pop(name, None)
-    return replace(network, nodes=tuple(nodes))
+    return replace(network, nodes=tuple(nodes), tuned=None)
 
 
 def input_statistics(

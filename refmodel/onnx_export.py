@@ -14,7 +14,8 @@ others        Add, Concat, MaxPool, AveragePool
 ============  ======================================================================================
 
 Weights are written bit for bit. Gains and biases, float64 in :class:`refmodel.graph.Matrix`, are
-rounded to float32, as ``Matrix.apply`` rounds them too. The same network gives the same bytes.
+rounded to float32, as ``Matrix.apply`` rounds them too. Mappings of a fine-tuned network go with
+it, as :mod:`refmodel.tuned` writes them. The same network gives the same bytes.
 """
 
 from itertools import product
@@ -26,6 +27,7 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from refmodel import tuned
 from refmodel.errors import InputError
 from refmodel.graph import (
     Add,
@@ -82,12 +84,15 @@ def to_onnx(network: FloatNetwork) -> onnx.ModelProto:
     ------
     InputError
         A layer has weights that are 8-bit integers, a weight, gain or bias that is not finite as
-        float32, or an average has counts that no AveragePool has; the message names the node.
+        float32, or an average has counts that no AveragePool has; the message names the node. Or
+        the mappings of the network do not fit it: :func:`refmodel.tuned.check`.
     """
     writer = _Writer(network)
     for node in network.nodes:
         writer.add(node)
     model = writer.model()
+    if network.tuned is not None:
+        model.metadata_props.add(key=tuned.KEY, value=tuned.encode(network))
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from refmodel import tuned
 from refmodel.errors import InputError
 from refmodel.graph import (
     Add,
@@ -129,20 +130,26 @@ def load_onnx(path: str | Path) -> FloatNetwork:
     Returns
     -------
     FloatNetwork
-        Weights as float32; BatchNormalization apart from them, as gain and bias of its layer.
+        Weights as float32; BatchNormalization apart from them, as gain and bias of its layer. The
+        mappings of a fine-tuned network, if the file has them (:mod:`refmodel.tuned`).
 
     Raises
     ------
     InputError
         The file cannot be read, is not ONNX, or holds an operator, a shape or a weight that is
-        not supported. The message names the node or initialiser.
+        not supported, or mappings that are damaged or do not give its weights. The message names
+        the node or initialiser.
     """
     source = str(path)
     model = _parse(path, source)
     importer = _Importer(model, source)
     importer.refuse_unknown_operators()
     _check(model, source)
-    return importer.network()
+    network = importer.network()
+    carried = [each.value for each in model.metadata_props if each.key == tuned.KEY]
+    if not carried:
+        return network
+    return replace(network, tuned=tuned.decode(carried[0], network))
 
 
 def _one_line(error: BaseException) -> str:

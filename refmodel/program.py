@@ -9,7 +9,6 @@ them by ``prap_hw.load``, so a program depends on the OU's rows and on nothing e
 import hashlib
 import io
 import json
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,7 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from refmodel.archive import Archive, DamagedError
+from refmodel.archive import Archive, DamagedError, plain_json
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE
 from refmodel.errors import InputError
 from refmodel.program_check import MOST_CODES, check_program, layer_fields
@@ -506,7 +505,7 @@ class Program:
             ) from None
         try:
             archive = Archive(content)
-            header = _json(archive.read("header.json"))
+            header = plain_json(archive.read("header.json"))
             arrays = {
                 name.removesuffix(".npy"): archive.array(name)
                 for name in archive.names
@@ -581,17 +580,6 @@ class Program:
             preprocess=body["preprocess"],
             about=body["about"],
         )
-
-
-def _json(text: bytes) -> Any:
-    """Read JSON that is not nested deeper than a header is; ValueError otherwise."""
-    depth = deepest = 0
-    for byte in re.findall(rb"[\[{\]}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", text)):
-        depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > 50:
-        raise ValueError("nested too deep")
-    return json.loads(text)
 
 
 def _digest(body: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
