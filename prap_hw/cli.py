@@ -67,6 +67,8 @@ Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
 Plant = Literal["code", "shift", "index"]
+Method = Literal["shared", "published"]
+Precision = Literal["float32", "bfloat16"]
 
 Debug = Annotated[
     bool,
@@ -98,6 +100,41 @@ Adcs = Annotated[
 Lanes = Annotated[int, typer.Option("--merge-lanes", help="Reuse words merged in a cycle.", min=1)]
 Latency = Annotated[
     int, typer.Option("--latency", help="Cycles of the emulated crossbar, 1 to 40.", min=1)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="LAYER=C,V,KEEP",
+        help="For layers whose name matches LAYER (* and ? allowed): channels in a group,"
+        " kept positions, share kept (1: dense). Or LAYER=KEY=VALUE,... with any field of"
+        " LayerSetting: scheme, channels, positions, keep, structure_keep, ... Can be given"
+        " again.",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", help="Subtracted after --scale: one value, or a,b,c by channel."),
+]
+Std = Annotated[str | None, typer.Option("--std", help="Divided by at the end; as --mean.")]
+Scale = Annotated[
+    float | None, typer.Option("--scale", help="What pixels are multiplied by first.")
+]
+LayoutOption = Annotated[Layout, typer.Option("--layout", help="Order of the axes of the images.")]
+BudgetTimes = Annotated[
+    float | None,
+    typer.Option("--budget", help="Choose settings that cost so many times less than dense."),
+]
+BudgetKind = Annotated[
+    BudgetOf, typer.Option("--budget-of", help="What --budget and --max-loss count.")
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(
+        "--max-loss",
+        help="Choose the cheapest settings that lose so many points of accuracy at most, on"
+        " calibration images with labels, before any fine-tuning.",
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote.")]
 
@@ -163,30 +200,11 @@ def compress(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
     ],
     scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = "prap",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="LAYER=C,V,KEEP",
-            help="For layers whose name matches LAYER (* and ? allowed): channels in a group,"
-            " kept positions, share kept (1: dense). Or LAYER=KEY=VALUE,... with any field of"
-            " LayerSetting: scheme, channels, positions, keep, structure_keep, ... Can be given"
-            " again.",
-        ),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option("--mean", help="Subtracted after --scale: one value, or a,b,c by channel."),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", help="Divided by at the end; as --mean.")
-    ] = None,
-    scale: Annotated[
-        float | None, typer.Option("--scale", help="What pixels are multiplied by first.")
-    ] = None,
-    layout: Annotated[
-        Layout, typer.Option("--layout", help="Order of the axes of the images.")
-    ] = "auto",
+    settings: Settings = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    layout: LayoutOption = "auto",
     limit: Annotated[
         int, typer.Option("--limit", help="Calibration images used at most.", min=1)
     ] = 256,
@@ -215,23 +233,9 @@ def compress(
             help="Change calibration images as training did: crops of images padded by 4, flips.",
         ),
     ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            "--budget", help="Scheme dictionary: choose settings that cost so many times less."
-        ),
-    ] = None,
-    budget_of: Annotated[
-        BudgetOf, typer.Option("--budget-of", help="What --budget and --max-loss count.")
-    ] = "ous",
-    max_loss: Annotated[
-        float | None,
-        typer.Option(
-            "--max-loss",
-            help="Scheme dictionary: choose the cheapest settings that lose so many points of"
-            " accuracy at most, on calibration images with labels.",
-        ),
-    ] = None,
+    budget: BudgetTimes = None,
+    budget_of: BudgetKind = "ous",
+    max_loss: MaxLoss = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
     ] = False,
@@ -270,6 +274,152 @@ def compress(
     screen.print(console.layer_table(summary["layers"]))
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
     _write_json(json_file, summary)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "prap finetune net.onnx --data train.npz --scheme dictionary --budget 7.5"
+    " --augment crop4,flip -o build/tuned.onnx\n\n"
+    "prap finetune net.onnx --data train.npz --method published --epochs 50 -o build/tuned.onnx\n\n"
+    "prap compress build/tuned.onnx --calibration train.npz -o build/tuned"
+)
+def finetune(
+    network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="FILE", help="Training images: .npz with x and y, or idx(.gz)."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT.onnx",
+            help="File to write; a run that was interrupted goes on from OUT.onnx.checkpoint.",
+        ),
+    ],
+    labels: Labels = None,
+    scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = "prap",
+    settings: Settings = None,
+    budget: BudgetTimes = None,
+    budget_of: BudgetKind = "ous",
+    max_loss: MaxLoss = None,
+    mean: Mean = None,
+    std: Std = None,
+    scale: Scale = None,
+    layout: LayoutOption = "auto",
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            metavar="crop4,flip",
+            help="Change images in every epoch: crops of images padded by 4, flips.",
+        ),
+    ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            "--method",
+            help="shared: train the kept patterns as the hardware will use them;"
+            " published: the paper's penalties and projections.",
+        ),
+    ] = "shared",
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the images.", min=1)] = 6,
+    batch: Annotated[int, typer.Option("--batch", help="Images to a step.", min=2)] = 128,
+    rate: Annotated[
+        float, typer.Option("--rate", help="Rate of the first step; falls to 0 as a half cosine.")
+    ] = 0.05,
+    teacher: Annotated[
+        float,
+        typer.Option(
+            "--teacher", help="Share of the loss that is the dense network's; 0: labels alone."
+        ),
+    ] = 0.9,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the teacher's answers.")
+    ] = 4.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of order and changes of images.")] = 0,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision", help="Of convolutions; bfloat16 where the processor has it is faster."
+        ),
+    ] = "float32",
+    on: Annotated[
+        str, typer.Option("--on", help="auto: a GPU where there is one; cpu, cuda, cuda:1, ...")
+    ] = "auto",
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            "--noise",
+            metavar="FILE",
+            help="Train on a new chip in every step: a device file, or the name of a packaged one.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        int,
+        typer.Option("--calibration", help="Images for a budget and schemes that learn.", min=1),
+    ] = 256,
+    test: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="FILE", help="Measure both networks on these in the end."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew, even where there is a checkpoint.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.onnx.")] = False,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune an ONNX network onto the patterns that it will run with (needs PyTorch)."""
+    from prap_hw import finetuning
+
+    finetuning.require_torch()
+    from refmodel.train import Recipe
+
+    with console.progress() as report:
+        try:
+            recipe = Recipe(
+                method=method,
+                epochs=epochs,
+                batch=batch,
+                rate=rate,
+                teacher=teacher,
+                temperature=temperature,
+                augment=augment,
+                seed=seed,
+                precision=precision,
+                device=_device(noise),
+            )
+        except (TypeError, ValueError) as problem:
+            raise InputError(f"expected a recipe that can be followed, found {problem}") from None
+        figures = finetuning.finetune(
+            network,
+            _pair(data, labels),
+            out,
+            scheme=scheme,
+            settings=_settings(settings or [], scheme),
+            budget=_budget(budget, budget_of, max_loss),
+            mean=_numbers("--mean", mean),
+            std=_numbers("--std", std),
+            scale=scale,
+            layout=layout,
+            calibration=calibration,
+            recipe=recipe,
+            test=test,
+            on=on,
+            fresh=fresh,
+            replace=force,
+            report=report,
+        )
+    screen = console.console()
+    screen.print(console.history_table(figures["history"]))
+    if "accuracy" in figures:
+        screen.print(console.accuracy_table(figures["accuracy"], figures["test_images"]))
+    screen.print(f"network: {out}")
+    _write_json(json_file, figures)
 
 
 @app.command(epilog="Example:\n\nprap inspect build/net --json metrics.json")
@@ -442,6 +592,13 @@ def _engine(adcs: int, merge_lanes: int, latency: int) -> "EngineConfig":
     return workflow.rtl_engine(
         {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
     )
+
+
+def _device(name: str | None) -> Any:
+    """Read a device file; None where none is named."""
+    from refmodel.devices import Device
+
+    return None if name is None else Device.load(name)
 
 
 def _budget(times: float | None, of: BudgetOf, max_loss: float | None) -> Any:

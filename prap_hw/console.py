@@ -188,7 +188,12 @@ def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
 
 def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
     """Make the table of accuracies, beside the number of images that one point is."""
-    names = {"float": "float", "int8": "8 bits", "prap": "8 bits, prap"}
+    names = {
+        "float": "float",
+        "int8": "8 bits",
+        "prap": "8 bits, prap",
+        "tuned": "float, on patterns",
+    }
     rows = [
         [names.get(name, name), f"{100 * value:.2f} %", round(value * images), images]
         for name, value in accuracy.items()
@@ -199,6 +204,15 @@ def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
         ["arithmetic", "accuracy", "right", "images"],
         rows,
     )
+
+
+def history_table(history: Sequence[Mapping[str, float]]) -> Table:
+    """Make the table of epochs: loss, and accuracy on the images as they were changed."""
+    rows = [
+        [number, each["loss"], f"{100 * each['accuracy']:.2f} %"]
+        for number, each in enumerate(history, 1)
+    ]
+    return table("Fine-tuning (training images)", ["epoch", "loss", "accuracy"], rows)
 
 
 def chip_table(figures: Mapping[str, Any]) -> Table:

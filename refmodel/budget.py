@@ -1,8 +1,11 @@
-"""Choose K and T of scheme ``dictionary`` for each layer by a budget, or by a loss that is allowed.
+"""Choose the setting of each layer by a budget, or by a loss that is allowed.
+
+What there is to choose are K and T of scheme ``dictionary``, and what a layer keeps under ``prap``,
+``similar``, ``identical``, ``orc`` and ``structured``; with ``prap`` the size of its groups, too.
 
 How much a layer's error matters is measured on the network, not guessed:
 
-- The **error** of a layer for each candidate (K, T) is what is wrong with its output: the variance
+- The **error** of a layer for each candidate is what is wrong with its output: the variance
   of the difference over that of the output, from the covariances of its inputs.
 - The **sensitivity** of a layer is how far the network's answers move (Kullback-Leibler divergence
   of the classes' probabilities) when this layer alone is mapped, over its error then.
@@ -33,7 +36,6 @@ from refmodel.graph import FloatNetwork, Floats
 from refmodel.moments import input_statistics, match_moments
 from refmodel.quantize import MatrixLayer, quantize
 from refmodel.schemes import (
-    SCHEMES,
     InputStatistics,
     LayerMapping,
     LayerSetting,
@@ -53,6 +55,12 @@ TERMS = (1, 2, 3, 4)
 
 DEFAULT_TERMS = 3
 """T where they have none: more would always be better."""
+
+KEEPS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.36, 0.44, 0.54, 0.64, 0.75, 0.87)
+"""What a layer may keep, for schemes that keep a share."""
+
+SHAPES = ((1, 8), (2, 4), (4, 2))
+"""C_g and V that are tried for prap: those of the published networks."""
 
 SEARCH_ROUNDS = 6
 """Alternations of a candidate: enough to tell candidates apart."""
@@ -170,6 +178,42 @@ def path(layers: Sequence[Sequence[Candidate]]) -> list[tuple[int, ...]]:
         result.append(tuple(places))
 
 
+def variants(default: LayerSetting, outputs: int, of: BudgetOf) -> list[LayerSetting]:
+    """List the settings that are tried for a layer.
+
+    Parameters
+    ----------
+    default
+        What the layer would have; gives the scheme, and what is not varied.
+    outputs
+        Outputs of a group of the convolution.
+    of
+        What the budget is of.
+    """
+    change = dataclasses.replace
+    if default.scheme == "dictionary":
+        terms = (DEFAULT_TERMS,) if of == "ous" else TERMS
+        return [
+            change(default, patterns=patterns, terms=count)
+            for patterns in PATTERNS
+            if patterns == 1 or 2 * patterns <= outputs
+            for count in terms
+        ]
+    shares = [change(default, keep=keep) for keep in KEEPS]
+    if default.scheme != "prap":
+        return shares
+    shapes = {(default.channels, default.positions), *SHAPES} if default.channels < 8 else set()
+    return [
+        change(share, channels=channels, positions=positions)
+        for share in shares
+        for channels, positions in sorted(shapes or {(default.channels, default.positions)})
+    ]
+
+
+CHOOSABLE = ("dictionary", "prap", "similar", "identical", "orc", "structured")
+"""Schemes with something to choose."""
+
+
 class _Search:
     """Candidates of every layer, and what a choice costs and loses."""
 
@@ -179,6 +223,7 @@ class _Search:
         inputs: Floats,
         budget: Budget,
         *,
+        scheme: str,
         settings: Mapping[str, LayerSetting],
         ou_rows: int,
         config: EngineConfig | None,
@@ -188,18 +233,19 @@ class _Search:
         self.ou_rows = ou_rows
         self.config = dataclasses.replace(config or EngineConfig(), ou_rows=ou_rows)
         self.layers = quantize(network, inputs[:1]).layers
-        self.chosen = network_settings(self.layers, "dictionary", settings, ou_rows)
+        self.scheme = scheme
+        self.chosen = network_settings(self.layers, scheme, settings, ou_rows)
         # What the user set by hand stays.
         self.open = [
             layer.name
             for layer in self.layers
-            if self.chosen[layer.name].scheme == "dictionary"
+            if self.chosen[layer.name].scheme == scheme
             and not any(fnmatchcase(layer.name, key) for key in settings)
         ]
         channels = {
             name: setting.channels
             for name, setting in self.chosen.items()
-            if setting.scheme == "dictionary"
+            if setting.scheme == scheme
         }
         self.statistics = input_statistics(network, inputs, channels)
         self.progress = progress
@@ -212,7 +258,7 @@ class _Search:
         return map_layer(
             layer.weight,
             layer.groups,
-            "dictionary",
+            self.scheme,
             setting,
             self.ou_rows,
             layer.gain,
@@ -234,20 +280,19 @@ class _Search:
 
     def candidates(self, layer: MatrixLayer, index: int) -> list[Candidate]:
         """Candidates of one layer, with errors for losses; the last is dense."""
-        default = self.chosen[layer.name]
         outputs = layer.out_shape[2] // layer.groups
-        terms = (DEFAULT_TERMS,) if self.budget.of == "ous" else TERMS
         result = []
-        for patterns in PATTERNS:
-            if patterns > 1 and 2 * patterns > outputs:
-                break
-            for count in terms:
-                setting = dataclasses.replace(default, patterns=patterns, terms=count)
+        for setting in variants(self.chosen[layer.name], outputs, self.budget.of):
+            if setting.scheme in ("orc", "structured") and not _keeps(layer, setting):
+                continue
+            try:
                 mapping = self.map(layer, dataclasses.replace(setting, rounds=SEARCH_ROUNDS))
                 cost = self.cost(layer, mapping)
-                if cost < self.dense_cost[index]:
-                    error = output_error(layer, mapping, self.statistics[layer.name])
-                    result.append(Candidate(setting=setting, cost=cost, loss=error))
+            except InputError:  # a pattern that takes too many operation units, say
+                continue
+            if cost < self.dense_cost[index]:
+                error = output_error(layer, mapping, self.statistics[layer.name])
+                result.append(Candidate(setting=setting, cost=cost, loss=error))
         dense = LayerSetting(scheme="dense")
         result.append(Candidate(setting=dense, cost=self.dense_cost[index], loss=0.0))
         return result
@@ -270,13 +315,8 @@ class _Search:
             self.progress("measure sensitivities", number, len(self.open))
             index = [layer.name for layer in self.layers].index(name)
             found = self.candidates(self.layers[index], index)
-            default = self.chosen[name].patterns
             probe = min(
-                found[:-1] or found,
-                key=lambda each: (
-                    abs(each.setting.patterns - default),
-                    abs(each.setting.terms - DEFAULT_TERMS),
-                ),
+                found[:-1] or found, key=lambda each: _distance(each.setting, self.chosen[name])
             )
             weight = self.sensitivity(index, probe, reference)
             result.append(
@@ -284,6 +324,16 @@ class _Search:
             )
         self.progress("measure sensitivities", len(self.open), len(self.open))
         return result
+
+    def fixed_cost(self) -> float:
+        """What the layers cost of which nothing is to be chosen."""
+        cost = 0.0
+        for layer, dense in zip(self.layers, self.dense_cost, strict=True):
+            if layer.name not in self.open:
+                setting = self.chosen[layer.name]
+                own = setting.scheme != "dense"
+                cost += self.cost(layer, self.map(layer, setting)) if own else dense
+        return cost
 
     def settings_of(self, hulls: list[list[Candidate]], places: tuple[int, ...]) -> dict:
         """Setting of every layer of which something was chosen."""
@@ -300,6 +350,22 @@ class _Search:
             mappings.append(dense if setting.scheme == "dense" else self.map(layer, setting))
         mapped = match_moments(self.network, self.layers, mappings, self.inputs)
         return _accuracy(mapped, self.inputs, labels)
+
+
+def _keeps(layer: MatrixLayer, setting: LayerSetting) -> bool:
+    """Whether structured or orc would keep anything of a layer."""
+    size = layer.weight[0].size if setting.scheme == "orc" else layer.weight.shape[1]
+    return int(size * setting.keep) > 0
+
+
+def _distance(setting: LayerSetting, default: LayerSetting) -> tuple[float, ...]:
+    """How far a candidate is from what the layer would have by default."""
+    return (
+        abs(setting.patterns - default.patterns),
+        abs(setting.terms - DEFAULT_TERMS),
+        abs(setting.keep - default.keep),
+        abs(setting.channels - default.channels),
+    )
 
 
 def output_error(layer: MatrixLayer, mapping: LayerMapping, statistics: InputStatistics) -> float:
@@ -352,7 +418,7 @@ def choose(
     config: EngineConfig | None = None,
     progress: Progress | None = None,
 ) -> Choice:
-    """Choose K and T of every layer.
+    """Choose the setting of every layer.
 
     Parameters
     ----------
@@ -365,7 +431,7 @@ def choose(
     labels
         Of the images, for ``max_loss``.
     scheme
-        "dictionary": no other has anything to choose.
+        One of :data:`CHOOSABLE`.
     settings
         Layers by name pattern of which nothing is to be chosen.
     ou_rows, config
@@ -378,14 +444,57 @@ def choose(
     InputError
         The scheme is another, the budget cannot be kept, or labels are missing.
     """
-    if scheme != "dictionary" or scheme not in SCHEMES:
-        raise InputError(f"expected the scheme dictionary with a budget, found {scheme}")
-    if budget.max_loss is not None and labels is None:
+    (found,) = choose_each(
+        network,
+        inputs,
+        [budget],
+        labels=labels,
+        scheme=scheme,
+        settings=settings,
+        ou_rows=ou_rows,
+        config=config,
+        progress=progress,
+    )
+    return found
+
+
+def choose_each(
+    network: FloatNetwork,
+    inputs: Floats,
+    budgets: Sequence[Budget],
+    *,
+    labels: NDArray | None = None,
+    scheme: str = "dictionary",
+    settings: Mapping[str, LayerSetting] | None = None,
+    ou_rows: int = 8,
+    config: EngineConfig | None = None,
+    progress: Progress | None = None,
+) -> list[Choice]:
+    """Choose the setting of every layer for several budgets, as :func:`choose` does for one.
+
+    Candidates and sensitivities are measured once; budgets that differ in what they are of cannot
+    share them.
+
+    Raises
+    ------
+    InputError
+        As :func:`choose`.
+    ValueError
+        There are no budgets, or they are not of the same.
+    """
+    if len({(budget.of, budget.merge_weight) for budget in budgets}) != 1:
+        raise ValueError(f"budgets must be of the same, not {list(budgets)!r}")
+    if scheme not in CHOOSABLE:
+        raise InputError(
+            f"expected one of the schemes {', '.join(CHOOSABLE)} with a budget, found {scheme}"
+        )
+    if labels is None and any(budget.max_loss is not None for budget in budgets):
         raise InputError("expected calibration images with labels for a loss, found none")
     search = _Search(
         network,
         inputs,
-        budget,
+        budgets[0],
+        scheme=scheme,
         settings=settings or {},
         ou_rows=ou_rows,
         config=config,
@@ -394,33 +503,36 @@ def choose(
     hulls = search.hulls()
     choices = path(hulls)
     total = sum(search.dense_cost)
-    fixed = 0.0
-    for layer, dense in zip(search.layers, search.dense_cost, strict=True):
-        if layer.name not in search.open:
-            setting = search.chosen[layer.name]
-            own = setting.scheme != "dense"
-            fixed += search.cost(layer, search.map(layer, setting)) if own else dense
+    fixed = search.fixed_cost()
     costs = [
         fixed + sum(each[place].cost for each, place in zip(hulls, places, strict=True))
         for places in choices
     ]
-    loss = None
-    if budget.times is not None:
-        allowed = [index for index, cost in enumerate(costs) if cost * budget.times <= total]
-        if not allowed:
-            raise InputError(
-                f"expected a budget of at most {total / costs[0]:.2f} times fewer {budget.of}, "
-                f"found {budget.times:g}"
+    result = []
+    for budget in budgets:
+        if budget.times is not None:
+            chosen, loss = _within_times(budget.times, costs, total, budget.of), None
+        else:
+            chosen, loss = _within_loss(search, hulls, choices, budget.max_loss or 0.0, labels)
+        found = search.settings_of(hulls, choices[chosen])
+        result.append(
+            Choice(
+                settings={escape(name): setting for name, setting in found.items()},
+                ratio=total / costs[chosen],
+                loss=loss,
             )
-        chosen = allowed[-1]
-    else:
-        chosen, loss = _within_loss(search, hulls, choices, budget.max_loss or 0.0, labels)
-    found = search.settings_of(hulls, choices[chosen])
-    return Choice(
-        settings={escape(name): setting for name, setting in found.items()},
-        ratio=total / costs[chosen],
-        loss=loss,
-    )
+        )
+    return result
+
+
+def _within_times(times: float, costs: Sequence[float], total: float, of: str) -> int:
+    """The dearest choice that costs so many times less than dense."""
+    allowed = [index for index, cost in enumerate(costs) if cost * times <= total]
+    if not allowed:
+        raise InputError(
+            f"expected a budget of at most {total / costs[0]:.2f} times fewer {of}, found {times:g}"
+        )
+    return allowed[-1]
 
 
 def _within_loss(

@@ -5,8 +5,19 @@ import re
 import numpy as np
 import pytest
 
-from refmodel.budget import Budget, Candidate, choose, divergence, hull, log_shares, path
-from refmodel.compile import map_network
+from refmodel.budget import (
+    CHOOSABLE,
+    Budget,
+    Candidate,
+    choose,
+    choose_each,
+    divergence,
+    hull,
+    log_shares,
+    path,
+)
+from refmodel.compile import compile_network, engine_config_for, map_network, ou_count
+from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.quantize import quantize
 from refmodel.schemes import LayerSetting
@@ -108,5 +119,32 @@ def test_what_cannot_be_chosen_is_refused():
         choose(net, x, Budget(times=50.0))
     with pytest.raises(InputError, match="labels for a loss, found none"):
         choose(net, x, Budget(max_loss=1.0))
-    with pytest.raises(InputError, match="expected the scheme dictionary with a budget, found orc"):
-        choose(net, x, Budget(times=2.0), scheme="orc")
+    with pytest.raises(
+        InputError, match=r"expected one of the schemes .* with a budget, found shape"
+    ):
+        choose(net, x, Budget(times=2.0), scheme="shape")
+    with pytest.raises(ValueError, match="budgets must be of the same"):
+        choose_each(net, x, [Budget(times=2.0), Budget(times=2.0, of="cycles")])
+
+
+@pytest.mark.parametrize("scheme", sorted(set(CHOOSABLE) - {"dictionary"}))
+def test_every_scheme_that_keeps_a_share_keeps_to_a_budget(scheme):
+    net, x = network(), images(1)
+    found = choose(net, x, Budget(times=1.3), scheme=scheme)
+    maps = map_network(quantize(net, x), scheme=scheme, settings=found.settings)
+    program = compile_network(quantize(net, x), scheme=scheme, mappings=maps)
+    dense = compile_network(quantize(net, x), scheme="dense")
+    config = engine_config_for([*program.layers, *dense.layers], EngineConfig())
+    counts = [
+        sum(ou_count(layer, config) * layer.positions for layer in each.layers)
+        for each in (dense, program)
+    ]
+    assert np.isclose(found.ratio, counts[0] / counts[1])
+    assert found.ratio >= 1.3
+
+
+def test_several_budgets_are_chosen_as_one_by_one():
+    net, x = network(), images(1)
+    budgets = [Budget(times=1.2), Budget(times=1.5)]
+    together = choose_each(net, x, budgets)
+    assert together == [choose(net, x, budget) for budget in budgets]
