@@ -8,15 +8,19 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 FUZZ_SECONDS ?= 300
 DOCS_STAMP := $(VENV)/.prap-docs-installed
+TRAIN_STAMP := $(VENV)/.prap-train-installed
+# Fine-tuning needs PyTorch; `make test TRAIN=0` leaves it and its tests out.
+TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo bench test lint docs fuzz clean
+.PHONY: help check setup train demo bench test lint docs fuzz clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
 	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
 	@echo 'make bench   setup, then speed and memory of the golden model, beside the targets'
-	@echo 'make test    setup, then all tests, with line coverage'
+	@echo 'make train   setup, then PyTorch, which prap finetune needs'
+	@echo 'make test    setup, then all tests, with line coverage; TRAIN=0: without PyTorch'
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
@@ -43,17 +47,25 @@ $(STAMP): pyproject.toml constraints.txt | check
 	@touch $@
 	@echo 'setup: done'
 
+train: $(TRAIN_STAMP)
+
+$(TRAIN_STAMP): $(STAMP)
+	@echo 'setup: PyTorch'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[train]'
+	@touch $@
+
 demo: setup
 	@$(VENV)/bin/prap demo
 
 bench: setup
 	@$(VENV)/bin/python benchmarks/bench.py $(JOBS)
 
-test: setup
+test: setup $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal \
 	  --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 
-lint: setup
+# The type checker reads PyTorch's own types.
+lint: setup $(TRAIN_STAMP)
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/basedpyright

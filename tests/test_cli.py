@@ -19,7 +19,7 @@ from refmodel.schemes import SCHEMES, LayerSetting
 from tests.onnx_nets import f32, network, node, save, small_cnn
 
 SEED = 11
-VERBS = ("demo", "compress", "inspect", "evaluate", "cosim", "verilog", "golden")
+VERBS = ("demo", "compress", "finetune", "inspect", "evaluate", "cosim", "verilog", "golden")
 
 Prap = Callable[..., tuple[int, str, str]]
 

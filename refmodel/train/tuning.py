@@ -382,6 +382,7 @@ class _Run:
             if checkpoint is not None:
                 self._save(checkpoint, key, optimiser, epoch)
         self.report("estimate statistics", 0, 1)
+        self.generator.manual_seed(recipe.seed * 10_007)
         batches = self._batches(self._epoch_images(0), limit=STATISTICS_BATCHES)
         self.student.estimate_statistics(batches)
         self.report("estimate statistics", 1, 1)
