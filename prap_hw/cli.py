@@ -162,7 +162,14 @@ def compress(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
     ],
-    scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = "prap",
+    scheme: Annotated[
+        Scheme | None,
+        typer.Option(
+            "--scheme",
+            help="How weights are mapped. Left out: as the network was fine-tuned, with the"
+            " mappings that came with it; prap where it was not.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -244,13 +251,16 @@ def compress(
     """Quantise, prune and compile an ONNX network into a program for the engine."""
     from prap_hw import workflow
 
+    chosen: str | None = scheme
+    if settings and chosen is None:
+        chosen = workflow.default_scheme(network)
     with console.progress() as report:
         summary = workflow.compress(
             network,
             calibration,
             out,
-            scheme=scheme,
-            settings=_settings(settings or [], scheme),
+            scheme=chosen,
+            settings=_settings(settings or [], chosen or "prap"),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             scale=scale,
@@ -268,6 +278,8 @@ def compress(
         )
     screen = console.console()
     screen.print(console.layer_table(summary["layers"]))
+    if summary["carried"]:
+        screen.print(console.carried_line(summary))
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
     _write_json(json_file, summary)
 
