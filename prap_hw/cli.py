@@ -199,7 +199,14 @@ def compress(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
     ],
-    scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = "prap",
+    scheme: Annotated[
+        Scheme | None,
+        typer.Option(
+            "--scheme",
+            help="How weights are mapped. Left out: as the network was fine-tuned, with the"
+            " mappings that came with it; prap where it was not.",
+        ),
+    ] = None,
     settings: Settings = None,
     mean: Mean = None,
     std: Std = None,
@@ -248,13 +255,16 @@ def compress(
     """Quantise, prune and compile an ONNX network into a program for the engine."""
     from prap_hw import workflow
 
+    chosen: str | None = scheme
+    if settings and chosen is None:
+        chosen = workflow.default_scheme(network)
     with console.progress() as report:
         summary = workflow.compress(
             network,
             calibration,
             out,
-            scheme=scheme,
-            settings=_settings(settings or [], scheme),
+            scheme=chosen,
+            settings=_settings(settings or [], chosen or "prap"),
             mean=_numbers("--mean", mean),
             std=_numbers("--std", std),
             scale=scale,
@@ -272,6 +282,8 @@ def compress(
         )
     screen = console.console()
     screen.print(console.layer_table(summary["layers"]))
+    if summary["carried"]:
+        screen.print(console.carried_line(summary))
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
     _write_json(json_file, summary)
 
@@ -330,7 +342,7 @@ def finetune(
     batch: Annotated[int, typer.Option("--batch", help="Images to a step.", min=2)] = 128,
     rate: Annotated[
         float, typer.Option("--rate", help="Rate of the first step; falls to 0 as a half cosine.")
-    ] = 0.05,
+    ] = 0.03,
     teacher: Annotated[
         float,
         typer.Option(
@@ -339,7 +351,7 @@ def finetune(
     ] = 0.9,
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the teacher's answers.")
-    ] = 4.0,
+    ] = 8.0,
     seed: Annotated[int, typer.Option("--seed", help="Of order and changes of images.")] = 0,
     precision: Annotated[
         Precision,

@@ -129,6 +129,15 @@ LAYER_COLUMNS = {
 """Columns of the table of layers: key of a layer's figures, heading."""
 
 
+def carried_line(summary: Mapping[str, Any]) -> str:
+    """Say that mappings came with the network."""
+    count, layers = len(summary["carried"]), len(summary["layers"])
+    return (
+        f"mappings of {count} of {layers} layers came with {summary['network']}, "
+        f"fine-tuned for {summary['scheme']}"
+    )
+
+
 def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     """Make the table of layers: patterns, OUs, index bits, cycles; no column for absent figures."""
     keys = [key for key in LAYER_COLUMNS if any(layer.get(key) is not None for layer in layers)]

@@ -37,6 +37,7 @@ from refmodel.metrics import network_metrics
 from refmodel.program import LayerProgram, Program
 from refmodel.quantize import Activations, Weights
 from refmodel.schemes import LayerSetting
+from refmodel.tuned import scheme_of
 
 if TYPE_CHECKING:
     from sim.cosim import LayerResult
@@ -83,7 +84,7 @@ def compress(
     calibration: Paths | Sequence[Paths],
     out: Paths,
     *,
-    scheme: str = "prap",
+    scheme: str | None = None,
     settings: Mapping[str, LayerSetting] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -112,9 +113,11 @@ def compress(
     out
         Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
     scheme
-        A name in ``refmodel.schemes.SCHEMES``.
+        A name in ``refmodel.schemes.SCHEMES``. None: the one that the network was fine-tuned for,
+        where it was, else ``prap``.
     settings
-        Layer name pattern to setting, for layers that shall not have the scheme's default.
+        Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
+        mapping that came with a network that was fine-tuned for the scheme.
     mean, std, scale, layout
         How pixels become network inputs; see :class:`refmodel.images.Preprocess`.
     limit
@@ -127,7 +130,8 @@ def compress(
     augment
         How calibration images are changed: :func:`refmodel.augment.augment`.
     budget
-        Chooses the settings of scheme dictionary: :func:`refmodel.budget.choose`.
+        Chooses the settings of scheme dictionary: :func:`refmodel.budget.choose`. Mappings that
+        came with the network are not used then.
     replace
         Whether a folder that this function wrote before is replaced.
     config
@@ -138,8 +142,9 @@ def compress(
     Returns
     -------
     dict
-        ``network``, ``scheme``, ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics``
-        (``layers`` and ``total``, see :class:`refmodel.metrics.Metrics`).
+        ``network``, ``scheme``, ``carried`` (names of the layers whose mapping came with the
+        network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
+        ``total``, see :class:`refmodel.metrics.Metrics`).
     """
     from refmodel.onnx_import import load_onnx
 
@@ -148,6 +153,7 @@ def compress(
     files.check_free(out, replace=replace, marker=PROGRAM_FILE)
     report("read the network", 0, 1)
     floats = load_onnx(network)
+    scheme = scheme or scheme_of(floats)
     images, labels = load_images(calibration)
     preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
     count = len(images)
@@ -168,6 +174,7 @@ def compress(
             progress=report,
         )
         settings = {**(settings or {}), **chosen.settings}
+        floats = dataclasses.replace(floats, tuned=None)
     program = compile_floats(
         floats,
         images,
@@ -187,6 +194,7 @@ def compress(
         "network": network.name,
         "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
         "scheme": scheme,
+        "carried": list(program.about.get("carried", ())),
         "calibration": {
             "file": names_of(calibration),
             "images": min(limit, count),
@@ -221,7 +229,7 @@ def compile_floats(
     images: NDArray,
     preprocess: Preprocess,
     *,
-    scheme: str,
+    scheme: str | None = None,
     settings: Mapping[str, LayerSetting] | None = None,
     source: str = "the calibration images",
     report: Report = silent,
@@ -238,6 +246,13 @@ def compile_floats(
         report=report,
         **options,
     )
+
+
+def default_scheme(network: Paths) -> str:
+    """The scheme that :func:`compress` takes for an ONNX file where it is told none."""
+    from refmodel.onnx_import import load_onnx
+
+    return scheme_of(load_onnx(network))
 
 
 predict = api.predict

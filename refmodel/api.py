@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel import compile as compiler
-from refmodel import cycles, golden
+from refmodel import cycles, golden, tuned
 from refmodel import program as programs
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork, Matrix
 from refmodel.images import Preprocess
 from refmodel.metrics import NetworkMetrics, network_metrics
-from refmodel.moments import learning_statistics, quantize_matched
+from refmodel.moments import changes, learning_statistics, quantize_matched
 from refmodel.program import LayerProgram
 from refmodel.quantize import QuantNetwork, quantize
 from refmodel.schemes import LayerSetting
@@ -327,9 +327,11 @@ class Program(programs.Program):
         kept = sum(layer.kept for layer in self.layers)
         patterns = sum(layer.patterns for layer in self.layers)
         scheme = self.about.get("scheme", "?")
+        carried = len(self.about.get("carried", ()))
         return (
             f"Program, scheme {scheme}: {len(self.layers)} layers, "
             f"{kept:,} of {patterns:,} weight patterns kept"
+            + (f"; {carried} mappings came with the network" if carried else "")
         )
 
     def _repr_html_(self) -> str:
@@ -359,7 +361,7 @@ def compress(
     network: FloatNetwork | str | Path,
     images: NDArray,
     *,
-    scheme: str = "prap",
+    scheme: str | None = None,
     settings: Mapping[str, LayerSetting] | None = None,
     preprocess: Preprocess | None = None,
     ou_rows: int = 8,
@@ -378,18 +380,20 @@ def compress(
         Calibration images, (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W); a few hundred from
         the training set.
     scheme
-        A name in :data:`refmodel.schemes.SCHEMES`.
+        A name in :data:`refmodel.schemes.SCHEMES`. None: the one that the network was fine-tuned
+        for, where it was (:mod:`refmodel.tuned`), else ``prap``.
     settings
         Layer name pattern to setting; layers that none matches take
-        :func:`refmodel.schemes.default_setting`.
+        :func:`refmodel.schemes.default_setting`. In a network that was fine-tuned for the scheme,
+        these take the mapping that they came with, or run dense where they have none.
     preprocess
         How pixels become network inputs; None: integer pixels are divided by 255, others taken as
         they are.
     ou_rows
         R, rows of an operation unit.
     moments
-        Whether each output of a layer that does not run dense gets the mean and variance that it
-        has in the network, by gain and bias: :mod:`refmodel.moments`.
+        Whether each output of a layer that is mapped here, and does not run dense, gets the mean
+        and variance that it has in the network, by gain and bias: :mod:`refmodel.moments`.
     source
         Where the images came from, for messages.
     report
@@ -400,8 +404,8 @@ def compress(
     Raises
     ------
     InputError
-        The images do not fit the network, a setting matches no layer, or a layer cannot be
-        expressed in the hardware's numbers.
+        The images do not fit the network, a setting matches no layer, the network was fine-tuned
+        for another ``ou_rows``, or a layer cannot be expressed in the hardware's numbers.
 
     Notes
     -----
@@ -411,8 +415,8 @@ def compress(
     reuse maps of rule 7). ``dictionary`` is ours: it learns the patterns of a layer from its
     weights and, with ``moments``, from the covariances of its inputs on the calibration images.
 
-    Moments are matched by default, of every layer that does not run dense; ranges of activations
-    are taken after that.
+    Moments are matched by default, of every layer that is mapped here; ranges of activations are
+    taken after that.
 
     Nothing here is trained by gradients or sees a label: with a network that was not fine-tuned for
     its settings the accuracy is what one shot of pruning, or of learning patterns, and matched
@@ -421,6 +425,7 @@ def compress(
     does so with ``--budget`` or ``--max-loss``.
     """
     floats = network if isinstance(network, FloatNetwork) else load(network)
+    scheme = scheme or tuned.scheme_of(floats)
     chosen = _preprocess(images, preprocess)
     report("quantise", 0, 1)
     inputs = chosen.apply(images, floats.input_shape, source=source)
@@ -428,6 +433,9 @@ def compress(
     first = inputs[:1] if moments and scheme != "dense" else inputs
     quant = quantize(floats, first, preprocess=chosen, **options)
     report("quantise", 1, 1)
+    carried, settings = tuned.carried(
+        floats, quant.layers, scheme=scheme, settings=settings, ou_rows=ou_rows
+    )
     stage = f"prune and compile ({scheme})"
     mappings = compiler.map_network(
         quant,
@@ -435,14 +443,17 @@ def compress(
         settings=settings,
         ou_rows=ou_rows,
         inputs=learning_statistics(floats, inputs, quant, scheme, settings) if moments else None,
+        carried=carried,
         progress=lambda _, done, total: report(stage, done, total),
     )
-    if moments and any(mapping.scheme != "dense" for mapping in mappings):
+    changed = [changes(*pair, carried) for pair in zip(quant.layers, mappings, strict=True)]
+    if moments and any(changed):
         quant = quantize_matched(
             floats,
             inputs,
             layers=quant.layers,
             mappings=mappings,
+            carried=carried,
             progress=lambda done, total: report("match moments", done, total),
             preprocess=chosen,
             **options,
@@ -450,7 +461,12 @@ def compress(
     elif first is not inputs:
         quant = quantize(floats, inputs, preprocess=chosen, **options)
     program = compiler.compile_network(
-        quant, scheme=scheme, settings=settings, ou_rows=ou_rows, mappings=mappings
+        quant,
+        scheme=scheme,
+        settings=settings,
+        ou_rows=ou_rows,
+        mappings=mappings,
+        carried=list(carried),
     )
     report(stage, len(program.layers), len(program.layers))
     return Program.of(program)

@@ -53,8 +53,8 @@ PATTERNS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 TERMS = (1, 2, 3, 4)
 """T that are tried where merges have a price."""
 
-DEFAULT_TERMS = 3
-"""T where they have none: more would always be better."""
+DEFAULT_TERMS = 4
+"""T where they have none: more is always better."""
 
 KEEPS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.36, 0.44, 0.54, 0.64, 0.75, 0.87)
 """What a layer may keep, for schemes that keep a share."""

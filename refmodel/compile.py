@@ -17,7 +17,7 @@ program says in which order the engine reads, converts and merges. Three things 
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -467,17 +467,22 @@ def map_network(
     settings: Mapping[str, LayerSetting] | None = None,
     ou_rows: int = 8,
     inputs: Mapping[str, InputStatistics] | None = None,
+    carried: Mapping[str, LayerMapping] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[LayerMapping]:
     """Map all layers of a network; parameters as those of :func:`compile_network`.
 
-    ``inputs`` are the statistics of layers by name, as far as they are known.
+    ``inputs`` are the statistics of layers by name, as far as they are known; ``carried`` the
+    mappings of layers that are not mapped any more.
     """
     chosen = network_settings(quant.layers, scheme, settings, ou_rows)
     mappings = []
     for i, layer in enumerate(quant.layers):
         if progress is not None:
             progress(layer.name, i, len(quant.layers))
+        if carried is not None and layer.name in carried:
+            mappings.append(carried[layer.name])
+            continue
         setting = chosen[layer.name]
         known = None if inputs is None else inputs.get(layer.name)
         mappings.append(
@@ -493,6 +498,7 @@ def compile_network(
     settings: Mapping[str, LayerSetting] | None = None,
     ou_rows: int = 8,
     mappings: Sequence[LayerMapping] | None = None,
+    carried: Collection[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Program:
     """Map and compile a whole network.
@@ -510,6 +516,8 @@ def compile_network(
         R, rows of an OU.
     mappings
         What :func:`map_network` gives for the same, if it is at hand.
+    carried
+        Names of layers whose mapping came with the network: they have no setting.
     progress
         Called before each layer with its name, its index and the number of layers.
 
@@ -540,8 +548,13 @@ def compile_network(
         about={
             "scheme": scheme,
             "ou_rows": ou_rows,
-            "settings": {name: dataclasses.asdict(setting) for name, setting in chosen.items()},
-        },
+            "settings": {
+                name: dataclasses.asdict(setting)
+                for name, setting in chosen.items()
+                if name not in carried
+            },
+        }
+        | ({"carried": list(carried)} if carried else {}),
     )
 
 

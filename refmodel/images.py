@@ -165,7 +165,7 @@ class Preprocess:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"expected mean, std, scale and layout of the images, found {dict(values)!r}"
+                f"expected mean, std, scale and layout of the images, found {str(values)[:200]!r}"
             ) from error
 
 

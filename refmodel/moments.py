@@ -14,10 +14,11 @@ estimating its statistics anew comes to, since its own mean and deviation are th
 network; where the exporter folded it into the weights, it does the same. Since both networks see
 the same images, what is peculiar to the images cancels to a large part.
 
-Layers that run dense are left as they are.
+Layers that run dense are left as they are, and so are those of a fine-tuned network that keep the
+mapping they were trained with (:mod:`refmodel.tuned`): their weights are the mapped ones already.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -90,6 +91,7 @@ def match_moments(
     mappings: Sequence[LayerMapping],
     inputs: Floats,
     *,
+    carried: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> FloatNetwork:
     """Put mapped weights into a network, and match the moments of its outputs.
@@ -104,6 +106,8 @@ def match_moments(
         One to a layer.
     inputs
         Calibration images as network inputs, (N, *input_shape); distributed as in training.
+    carried
+        Names of layers whose mapping gives their own weights.
     progress
         Called with the layers done and their number.
 
@@ -111,13 +115,15 @@ def match_moments(
     -------
     FloatNetwork
         The same nodes, its matrices with effective weights (in the units of ``layers``), gain and
-        bias; those of dense layers unchanged.
+        bias; those of dense and carried layers unchanged.
     """
     mapped_of = {
-        layer.name: (layer, mapping) for layer, mapping in zip(layers, mappings, strict=True)
+        layer.name: (layer, mapping)
+        for layer, mapping in zip(layers, mappings, strict=True)
+        if changes(layer, mapping, carried)
     }
     nodes = [
-        _mapped(node, *mapped_of[node.name]) if isinstance(node, Matrix) else node
+        _mapped(node, *mapped_of[node.name]) if node.name in mapped_of else node
         for node in network.nodes
     ]
     left = network.consumers()
@@ -146,6 +152,11 @@ def match_moments(
                 dense.pop(name, None)
                 changed.pop(name, None)
     return replace(network, nodes=tuple(nodes), tuned=None)
+
+
+def changes(layer: MatrixLayer, mapping: LayerMapping, carried: Collection[str] = ()) -> bool:
+    """Whether mapping changes the weights of a layer: not where it runs dense or is carried."""
+    return mapping.scheme != "dense" and layer.name not in carried
 
 
 def input_statistics(
@@ -241,6 +252,7 @@ def quantize_matched(
     *,
     layers: Sequence[MatrixLayer],
     mappings: Sequence[LayerMapping],
+    carried: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> QuantNetwork:
@@ -250,7 +262,7 @@ def quantize_matched(
 
     Parameters
     ----------
-    network, layers, mappings, progress
+    network, layers, mappings, carried, progress
         As :func:`match_moments` takes them.
     images
         Calibration images as network inputs.
@@ -258,12 +270,14 @@ def quantize_matched(
         Passed on to :func:`refmodel.quantize.quantize`.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # quantize refuses what is not finite
-        mapped = match_moments(network, layers, mappings, images, progress=progress)
+        mapped = match_moments(
+            network, layers, mappings, images, carried=carried, progress=progress
+        )
     quant = quantize(mapped, images, **options)
     nodes = {node.name: node for node in mapped.nodes if isinstance(node, Matrix)}
     result = []
     for new, old, mapping in zip(quant.layers, layers, mappings, strict=True):
-        if mapping.scheme != "dense":
+        if changes(old, mapping, carried):
             # What was mapped are the old weights; the new ones are what came of it.
             node = nodes[old.name]
             new = replace(new, weight=old.weight, gain=node.gain, bias=node.bias)
@@ -283,9 +297,9 @@ def _match(node: Matrix, values: Floats, wanted: Floats) -> tuple[Floats, Matrix
     return values, replace(node, gain=gain, bias=bias)
 
 
-def _mapped(node: Matrix, layer: MatrixLayer, mapping: LayerMapping) -> Matrix:
-    """Give a node its effective weights; a dense one stays as it is."""
-    if mapping.scheme == "dense":
+def _mapped(node: Node, layer: MatrixLayer, mapping: LayerMapping) -> Node:
+    """Give a layer's node its effective weights."""
+    if not isinstance(node, Matrix):
         return node
     weight = mapping.effective(layer.weight).astype(np.float32)
     return replace(node, weight=weight, gain=layer.gain, bias=layer.bias, exact=False)

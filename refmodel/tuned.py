@@ -40,6 +40,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,11 @@ def check(network: FloatNetwork) -> None:
             )
 
 
+def scheme_of(network: FloatNetwork) -> str:
+    """The scheme of a network for which none was asked: what it was fine-tuned for, else prap."""
+    return "prap" if network.tuned is None else network.tuned.scheme
+
+
 def carried(
     network: FloatNetwork,
     layers: Sequence[MatrixLayer],
@@ -203,7 +209,7 @@ def carried(
     scheme: str,
     settings: Mapping[str, LayerSetting] | None = None,
     ou_rows: int = 8,
-) -> dict[str, LayerMapping] | None:
+) -> tuple[dict[str, LayerMapping], dict[str, LayerSetting]]:
     """Mappings that came with a network, for its quantised layers.
 
     Parameters
@@ -218,27 +224,31 @@ def carried(
 
     Returns
     -------
-    dict or None
+    dict
         Layer name to mapping, of layers that no setting matches; ``output_scale`` is for the
-        weights of ``layers``. None where the network was not tuned, or for another scheme.
+        weights of ``layers``. Empty where the network was not tuned, or for another scheme.
+    dict
+        The settings, and behind them, where the network was tuned for the scheme, one for every
+        layer by its name: to run dense, as all that have no mapping do.
 
     Raises
     ------
     InputError
         The mappings are for another ``ou_rows``.
     """
-    tuned = network.tuned
-    if tuned is None or tuned.scheme != scheme:
-        return None
+    found = network.tuned
+    chosen = dict(settings or {})
+    if found is None or found.scheme != scheme:
+        return {}, chosen
     nodes = {node.name: node for node in network.nodes if isinstance(node, Matrix)}
-    result = {}
+    result: dict[str, LayerMapping] = {}
     for layer in layers:
-        mapping = tuned.mappings.get(layer.name)
+        mapping = found.mappings.get(layer.name)
         if mapping is None or any(fnmatchcase(layer.name, key) for key in settings or {}):
             continue
-        if tuned.ou_rows != ou_rows:
+        if found.ou_rows != ou_rows:
             raise InputError(
-                f"expected ou_rows of {tuned.ou_rows}, which the mappings were made for, found "
+                f"expected ou_rows of {found.ou_rows}, which the mappings were made for, found "
                 f"{ou_rows}, for {network.source}"
             )
         weight = nodes[layer.name].weight
@@ -247,7 +257,10 @@ def carried(
         factor = before / np.where(after > 0, after, 1).astype(np.float64)
         units = mapping.scales(weight) / np.where(factor > 0, factor, 1)
         result[layer.name] = _with_scales(mapping, layer.weight, units)
-    return result
+    dense = LayerSetting(scheme="dense")
+    return result, chosen | {
+        escape(layer.name): dense for layer in layers if escape(layer.name) not in chosen
+    }
 
 
 # What a mapping comes to

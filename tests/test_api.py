@@ -66,7 +66,10 @@ def test_what_compress_says_of_itself_is_so(root):
     # Options that the page names are the command's.
     cli = (root / "prap_hw" / "cli.py").read_text(encoding="utf-8")
     options = set(re.findall(r"`(--[a-z-]+)`", page))
-    assert options == {"--no-moments", "--budget", "--budget-of", "--max-loss"}
+    assert options == {
+        *("--no-moments", "--budget", "--budget-of", "--max-loss"),
+        *("--scheme", "--set"),
+    }
     assert all(f'"{option}"' in cli for option in options)
 
 

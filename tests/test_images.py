@@ -301,7 +301,7 @@ def test_preprocessing_survives_json():
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"mean": 1, "std": [1], "scale": 1, "layout": "nhw"}], ids=str
+    "values", [{}, 1.5, {"mean": 1, "std": [1], "scale": 1, "layout": "nhw"}], ids=str
 )
 def test_a_damaged_description_is_refused(values):
     with pytest.raises(InputError, match="expected mean, std, scale and layout of the images"):

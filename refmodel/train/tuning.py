@@ -109,11 +109,11 @@ class Recipe:
     method: Method = "shared"
     epochs: int = 6
     batch: int = 128
-    rate: float = 0.05
+    rate: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
     teacher: float = 0.9
-    temperature: float = 4.0
+    temperature: float = 8.0
     augment: str | None = None
     seed: int = 0
     precision: Precision = "float32"

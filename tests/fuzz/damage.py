@@ -6,6 +6,7 @@ the program's header, set to a hostile value, with checksums made right again), 
 (huge sizes, zip bombs, cycles, deep chains, NaN scales, references that lead nowhere).
 """
 
+import base64
 import copy
 import gzip
 import io
@@ -27,10 +28,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refmodel import digits
 from refmodel.compile import compile_network
+from refmodel.onnx_export import to_onnx
 from refmodel.onnx_import import load_onnx
 from refmodel.program import _digest
 from refmodel.quantize import quantize
 from tests.onnx_nets import floats, network, node, small_cnn
+from tests.tuned_nets import tuned_network
 
 INTEGERS = (
     *(0, 1, -1, 2, 3, 7, 8, 255, 256, 65535, 1 << 20, 100_000_000),
@@ -158,7 +161,65 @@ def _quantised() -> onnx.ModelProto:
 def networks() -> tuple[onnx.ModelProto, ...]:
     """The networks that are damaged."""
     packaged = [onnx.load(str(digits.network_path(kind))) for kind in ("float", "prap")]
-    return (*packaged, small_cnn(0), _operators(), _quantised())
+    return (*packaged, small_cnn(0), _operators(), _quantised(), *_tuned())
+
+
+@cache
+def _tuned() -> tuple[onnx.ModelProto, ...]:
+    """Networks that carry the mappings that they were tuned for."""
+    with tempfile.TemporaryDirectory() as folder:
+        return tuple(
+            to_onnx(tuned_network(Path(folder), scheme)) for scheme in ("prap", "dictionary", "orc")
+        )
+
+
+@st.composite
+def damaged_mappings(draw: DrawFn) -> bytes:
+    """A network whose mappings are damaged, packed so that they are read all the same."""
+    model = copy.deepcopy(draw(st.sampled_from(_tuned())))
+    (entry,) = model.metadata_props
+    content = base64.b64decode(entry.value)
+    with zipfile.ZipFile(io.BytesIO(content)) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    kind = draw(st.sampled_from(["bytes", "zip", "header", "array", "array", "array"]))
+    if kind == "bytes":
+        content = draw(damaged_bytes(content, content))
+    elif kind == "zip":
+        content = draw(damaged_zip(members))
+    else:
+        for _ in range(draw(st.integers(1, 3))):
+            name = draw(st.sampled_from(sorted(members)))
+            if kind == "header" or not name.endswith(".npy"):
+                header = json.loads(members["header.json"])
+                path = draw(st.sampled_from(_places(header)))
+                target: Any = header
+                for key in path[:-1]:
+                    target = target[key]
+                target[path[-1]] = draw(st.sampled_from(_VALUES))
+                members["header.json"] = json.dumps(header).encode()
+            elif draw(st.integers(0, 5)):
+                array = np.lib.format.read_array(io.BytesIO(members[name]))
+                members[name] = draw(damaged_array(array))
+            else:
+                del members[name]
+            if "header.json" not in members or len(members) < 2:
+                break
+            if kind == "array" and not _readable(members):
+                break
+        content = archive(members)
+    entry.value = base64.b64encode(content).decode()
+    return model.SerializeToString()
+
+
+def _readable(members: Mapping[str, bytes]) -> bool:
+    """Whether all arrays can still be read, so that more damage can be done to them."""
+    try:
+        for name, content in members.items():
+            if name.endswith(".npy"):
+                np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception:
+        return False
+    return True
 
 
 @cache
@@ -401,7 +462,8 @@ def _graph(draw: DrawFn) -> onnx.ModelProto:
 @st.composite
 def damaged_network(draw: DrawFn) -> bytes:
     """A damaged ONNX file."""
-    kind = draw(st.sampled_from(["bytes", "fields", "fields", "fields", "sizes", "graph", "grow"]))
+    kinds = ["bytes", "fields", "fields", "fields", "mappings", "sizes", "graph", "grow"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "bytes":
         content, other = (
             draw(st.sampled_from(network_files())),
@@ -410,6 +472,8 @@ def damaged_network(draw: DrawFn) -> bytes:
         return draw(damaged_bytes(content, other))
     if kind == "fields":
         return draw(damaged_fields(draw(st.sampled_from(networks()))))
+    if kind == "mappings":
+        return draw(damaged_mappings())
     make = {"sizes": _sizes, "graph": _graph}.get(kind)
     if make is None:
         make = draw(st.sampled_from([_doubling, _doubling, _chain]))

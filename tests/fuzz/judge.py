@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from refmodel import golden
+from refmodel import golden, tuned
 from refmodel.api import Program
+from refmodel.compile import compile_network, map_network
 from refmodel.errors import InputError
+from refmodel.graph import FloatNetwork
 from refmodel.images import load_images
 from refmodel.onnx_import import load_onnx
-from refmodel.quantize import quantize
+from refmodel.quantize import QuantNetwork, quantize
 
 NAMES = {"network": "net.onnx", "images": "images.npz", "program": "net.prap"}
 """Kind of file to the name it is read under."""
@@ -58,6 +60,23 @@ def _check_message(error: InputError) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
+def _compile(network: FloatNetwork, quant: QuantNetwork) -> None:
+    """Compile a network with the mappings that came with it."""
+    assert network.tuned is not None
+    options: dict = {"scheme": network.tuned.scheme, "ou_rows": network.tuned.ou_rows}
+    carried, settings = tuned.carried(network, quant.layers, **options)
+    assert set(carried) == set(network.tuned.mappings)
+    mappings = map_network(quant, settings=settings, carried=carried, **options)
+    program = compile_network(
+        quant, settings=settings, mappings=mappings, carried=list(carried), **options
+    )
+    for layer, mapping in zip(program.layers, mappings, strict=True):
+        # Sums, whatever the groups of the convolution; outputs that are constant have zeros.
+        wanted = mapping.weight_q8.reshape(len(mapping.weight_q8), -1).sum(1)
+        found = layer.effective_weights().sum((1, 2))
+        assert ((found == wanted) | (found == 0)).all()
+
+
 def _use(kind: str, path: Path) -> None:
     if kind == "images":
         x, y = load_images(path)
@@ -73,7 +92,9 @@ def _use(kind: str, path: Path) -> None:
         with np.errstate(all="ignore"):
             values = network.forward(x)
             assert values.shape == (2, *network.output_shape)
-            quantize(network, x)
+            quant = quantize(network, x)
+            if network.tuned is not None:
+                _compile(network, quant)
         return
     program = Program.load(path)
     work = sum(layer.positions * layer.weights.size for layer in program.layers)
