@@ -26,14 +26,15 @@ drawn      key                    index
 variation  seed, 0, layer         (crossbar * X + row) * X + column
 stuck      seed, 1, layer         the same
 offset     seed, 2, layer         crossbar * X + column
-noise      seed, 3, layer, image  activation * C / 4 + column of the OU mod C / 4
+noise      seed, 3, layer, image  (column * digits + digit) * ceil(positions / 4)
+                                  + floor(position / 4), column = OU * C + column of the OU
 =========  =====================  ====================================================
 
-Activations count the OU activations of an image in a layer: (position * OUs + OU) * digits + digit,
-which is the order of requests, whatever the number of converters. Variation and offset are normal
-by Box and Muller from the halves of a word; a cell is stuck by its word as a fraction. A word of
-noise holds 16 bits for each of 4 columns, C / 4 apart, the lowest bits for the lowest; they choose
-among the middles of 65,536 equally likely parts of the normal distribution (the last at 4.3 sigma).
+Variation and offset are normal by Box and Muller from the halves of a word; a cell is stuck by its
+word as a fraction. A word of noise holds 16 bits for each of 4 output positions, the lowest bits
+for the lowest; they choose among the middles of 65,536 equally likely parts of the normal
+distribution (the last at 4.3 sigma). Where not even the last would change how a current is rounded,
+a whole layer at once does without drawing it: the codes are the same.
 
 A cell counts as 4 L at most, and all currents are rounded to a power of two so small that their
 sums are exact in float32 in any order (2^-15 of a code for R = 8 and 1-bit cells and digits): one
@@ -79,6 +80,12 @@ _MASK = (1 << 64) - 1
 _VARIATION, _STUCK, _OFFSET, _NOISE = range(4)
 _LANES = 4
 _LARGEST = 4
+
+_NOISY = 1 << 16
+"""Currents that get their noise at once, about: words and indices stay in the cache."""
+
+_FEW = 1 / 32
+"""Share of currents near a half up to which their noise is drawn one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +249,16 @@ def _key(*parts: int) -> int:
     """The key of a kind of draws."""
     key = 0
     for part in parts:
-        z = (key + _GOLDEN * (part + 1)) & _MASK
-        key = int(_mix(np.array([z], np.uint64))[0])
+        key = _word(key, part)
     return key
+
+
+def _word(key: int, index: int) -> int:
+    """One word of 64 random bits, in Python's integers: faster than an array of one."""
+    z = (key + _GOLDEN * (index + 1)) & _MASK
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+    return z ^ z >> 31
 
 
 def _words(key: int, index: NDArray) -> NDArray[np.uint64]:
@@ -296,10 +310,27 @@ class LayerChip:
     matrix: NDArray[np.float32]
     offset: NDArray[np.float32]
     noise_of: NDArray[np.float32] | None
-    key: Callable[[int], int]
+    key: int
     positions: int
     first_image: int
     config: EngineConfig
+
+    @property
+    def _quads(self) -> int:
+        """Words of noise for the positions of an image."""
+        return -(-self.positions // _LANES)
+
+    def _starts(
+        self, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of each place: key plus g * (index + 1) of column 0 and digit 0, quad, and lane."""
+        image, position = np.divmod(places, self.positions)
+        first, last = int(image.min(initial=0)), int(image.max(initial=0))
+        keys = [_word(self.key, self.first_image + i) for i in range(first, last + 1)]
+        quad, lane = np.divmod(position, _LANES)
+        start = (quad + 1).astype(np.uint64) * np.uint64(_GOLDEN)
+        start += np.array(keys, np.uint64)[image - first]
+        return start, image * self._quads + quad, lane
 
     def noise(self, columns: slice, places: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Read noise in codes, None where there is none.
@@ -317,37 +348,56 @@ class LayerChip:
         """
         if self.noise_of is None:
             return None
-        width, digits = self.config.ou_cols, self.config.digits
-        each, n = width // _LANES, len(places)
-        ratio = np.uint64(_GOLDEN)
-        image, position = np.divmod(places, self.positions)
-        first = int(image.min(initial=0))
-        keys = [self.key(self.first_image + i) for i in range(first, int(image.max()) + 1)]
-        ous = len(self.offset) // width
-        start = (position * (ous * digits * each) + 1).astype(np.uint64) * ratio
-        start += np.array(keys, np.uint64)[image - first]
-        # One OU at a time: its words stay in the cache.
-        low, high = columns.start // width, -(-columns.stop // width)
-        result = np.empty((high - low, _LANES, each, digits, n), np.float32)
-        words = np.empty((each, digits, n), np.uint64)
-        work = np.empty_like(words)
-        for ou in range(low, high):
-            step = (ou * digits + np.arange(digits)) * each + np.arange(each)[:, None]
-            np.add((step.astype(np.uint64) * ratio)[:, :, None], start, out=words)
-            _mix(words, work)
-            for lane in range(_LANES):
-                np.right_shift(words, np.uint64(16 * lane), out=work)
-                if lane < _LANES - 1:
-                    work &= np.uint64(0xFFFF)
-                self.noise_of.take(work.view(np.int64), out=result[ou - low, lane], mode="clip")
-        result = result.reshape(-1, digits * n)
-        skip = columns.start - low * width
-        return result[skip : skip + columns.stop - columns.start]
+        count = columns.stop - columns.start
+        result = np.zeros((count, self.config.digits * len(places)), np.float32)
+        self._add_noise(result, columns, places)
+        return result
 
-    def currents(
+    def _add_noise(
+        self, level: NDArray[np.float32], columns: slice, places: NDArray[np.int64]
+    ) -> None:
+        """Add to currents [columns, digits * n] their noise."""
+        assert self.noise_of is not None
+        digits, n = self.config.digits, len(places)
+        start, quad, lane = self._starts(places)
+        # Neighbours share a word.
+        new = np.diff(quad, prepend=-1) != 0
+        start, take = start[new], (np.cumsum(new) - 1) * _LANES + lane
+        whole = slice(int(take[0]), int(take[0]) + n) if n else slice(0)
+        consecutive = bool((take == np.arange(whole.start, whole.stop)).all())
+        step = max(1, _NOISY // max(1, digits * n))
+        words = np.empty((step, digits, len(start)), np.uint64)
+        work = np.empty_like(words)
+        index = np.empty((step, digits, n), np.int64)
+        drawn = np.empty(index.shape, np.float32)
+        for first in range(columns.start, columns.stop, step):
+            last = min(first + step, columns.stop)
+            lines = np.arange(first * digits, last * digits).astype(np.uint64)
+            lines *= np.uint64(_GOLDEN * self._quads & _MASK)
+            z = words[: last - first]
+            np.add(lines.reshape(-1, digits, 1), start, out=z)
+            _mix(z, work[: last - first])
+            bits = z.astype("<u8", copy=False).view("<u2")
+            chosen, noise = index[: last - first], drawn[: last - first]
+            chosen[...] = bits[..., whole] if consecutive else bits[..., take]
+            self.noise_of.take(chosen, out=noise, mode="clip")
+            level[first - columns.start : last - columns.start] += noise.reshape(len(noise), -1)
+
+    def _noise_at(
+        self, column: NDArray[np.int64], digit: NDArray[np.int64], place: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Noise of single currents, all arrays [n]; the columns as for :meth:`noise`."""
+        assert self.noise_of is not None
+        start, _, lane = self._starts(place)
+        line = (column * self.config.digits + digit).astype(np.uint64)
+        z = _mix(start + line * np.uint64(_GOLDEN * self._quads & _MASK))
+        bits = z >> (lane * 16).astype(np.uint64) & np.uint64(0xFFFF)
+        return self.noise_of[bits.astype(np.int64)]
+
+    def codes(
         self, columns: slice, lines: NDArray[np.float32], places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """What the converters see of some columns of one gather, in codes before rounding.
+        """What the converters make of some columns of one gather.
 
         Parameters
         ----------
@@ -360,19 +410,43 @@ class LayerChip:
 
         Returns
         -------
-        float32 [columns, digits * n].
+        float32 [columns, digits * n], integers from 0 to 2^code_bits - 1.
         """
         level = self.matrix[columns, : len(lines)] @ lines
         level += self.offset[columns, None]
-        noise = self.noise(columns, places)
-        if noise is not None:
-            level += noise
-        return level
+        if self.noise_of is None:
+            code = np.rint(level, out=level)
+        else:
+            code = self._round_noisy(level, columns, places)
+        return np.clip(code, 0, self.config.max_code, out=code)
+
+    def _round_noisy(
+        self, level: NDArray[np.float32], columns: slice, places: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Round currents [columns, digits * n], with their noise, to integers; may change them."""
+        assert self.noise_of is not None
+        # Noise changes nothing below this distance from an integer. Exact, since all of these are
+        # multiples of the same power of two.
+        least = np.float32(0.5) - self.noise_of[-1]
+        if least > 0:
+            code = np.rint(level)
+            apart = level - code
+            np.abs(apart, out=apart)
+            near = apart >= least
+            if np.count_nonzero(near) <= _FEW * near.size:
+                at = np.flatnonzero(near)
+                column, rest = np.divmod(at, level.shape[1])
+                digit, place = np.divmod(rest, len(places))
+                noise = self._noise_at(column + columns.start, digit, places[place])
+                code.ravel()[at] = np.rint(level.ravel()[at] + noise)
+                return code
+        self._add_noise(level, columns, places)
+        return np.rint(level, out=level)
 
     def request(
         self, ou: int, digit: int, place: int, wordlines: NDArray[np.uint8]
     ) -> NDArray[np.float32]:
-        """The same for one OU activation at a time, as a simulation meets them.
+        """Currents of one OU activation, in codes before rounding, as a simulation meets them.
 
         Parameters
         ----------
@@ -387,25 +461,32 @@ class LayerChip:
         -------
         float32 [C]; the converters of a request round some of them.
         """
-        width, ratio = self.config.ou_cols, _GOLDEN
-        columns = slice(ou * width, (ou + 1) * width)
-        level = self.matrix[columns] @ wordlines.astype(np.float32) + self.offset[columns]
-        if self.noise_of is None:
-            return level
-        image, position = divmod(place, self.positions)
-        each, key = width // _LANES, self.key(self.first_image + image)
-        ous = len(self.offset) // width
-        activation = (position * ous + ou) * self.config.digits + digit
-        for column in range(width):
-            lane, rest = divmod(column, each)
-            z = np.array([(key + ratio * (activation * each + rest + 1)) & _MASK], np.uint64)
-            level[column] += self.noise_of[int(_mix(z)[0]) >> 16 * lane & 0xFFFF]
+        width = self.config.ou_cols
+        column = np.arange(ou * width, (ou + 1) * width)
+        level = self.matrix[column] @ wordlines.astype(np.float32) + self.offset[column]
+        if self.noise_of is not None:
+            each = np.full_like(column, digit), np.full_like(column, place)
+            level += self._noise_at(column, *each)
         return level
 
     def levels(
         self, digits: NDArray[np.uint8], ous: slice, places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """The same for wordline digits [ous, n, digits, R]; float32 [ous, n, digits, C]."""
+        """Currents in codes before rounding, of consecutive OUs at all places.
+
+        Parameters
+        ----------
+        digits
+            [ous, n, digits, R], of the wordlines.
+        ous
+            Their numbers.
+        places
+            As for :meth:`noise`.
+
+        Returns
+        -------
+        float32 [ous, n, digits, C].
+        """
         count, n, steps, rows = digits.shape
         columns = slice(ous.start * self.config.ou_cols, ous.stop * self.config.ou_cols)
         matrix = self.matrix[columns].reshape(count, -1, rows)
@@ -540,15 +621,12 @@ class Chip:
             matrix = np.ascontiguousarray(matrix.reshape(-1, layer.ou_rows))
             kept = (layer, matrix, self.offsets(number, ous).ravel())
             self._drawn[number] = kept
-        key = _key(self.seed, _NOISE, number)
         height, width, _ = layer.out_shape
         return LayerChip(
             matrix=kept[1],
             offset=kept[2],
             noise_of=self._noise_table(),
-            key=lambda image: int(
-                _mix(np.array([(key + _GOLDEN * (image + 1)) & _MASK], np.uint64))[0]
-            ),
+            key=_key(self.seed, _NOISE, number),
             positions=height * width,
             first_image=first_image,
             config=self.config,

@@ -41,16 +41,15 @@ to what the converters see, in cells that conduct: float [ous, n, digits, C]."""
 class Crossbars(Protocol):
     """Crossbars that know of every activation which it is: see :mod:`refmodel.devices`.
 
-    ``places`` are image * positions + position of what the arrays hold, images from 0. All values
-    are in codes before rounding, and their sums exact.
+    ``places`` are image * positions + position of what the arrays hold, images from 0.
     """
 
-    def currents(self, columns: slice, lines: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Give [columns, digits * n] for digits [rows in use, digits * n] of one gather."""
+    def codes(self, columns: slice, lines: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Give ADC codes [columns, digits * n] for digits [rows in use, digits * n] of a gather."""
         ...
 
     def levels(self, digits: np.ndarray, ous: slice, places: np.ndarray) -> np.ndarray:
-        """Give [ous, n, digits, C] for digits [ous, n, digits, R] of consecutive OUs."""
+        """Give currents [ous, n, digits, C], in codes before rounding, for digits [..., R]."""
         ...
 
 
@@ -589,6 +588,7 @@ def serial_accumulators(
         count = part.shape[1]
         planes = (part[:, None, :] >> shifts[:, None] & mask).astype(np.float32)
         planes = planes.reshape(len(part), digits * count)
+        places = np.arange(i, i + count)
         block = max(1, _SERIAL_VALUES // (width * digits * count))
         sums = np.zeros((layer.out_shape[2], count), np.int64)
         gather = 0
@@ -612,9 +612,7 @@ def serial_accumulators(
                     these = min(block, patterns[g] - p)
                     columns = slice(first + p * width, first + (p + these) * width)
                     if device is not None and not callable(device):
-                        code = device.currents(columns, lines, np.arange(i, i + count))
-                        np.rint(code, out=code)
-                        np.clip(code, 0, config.max_code, out=code)
+                        code = device.codes(columns, lines, places)
                     elif levels is None:
                         code = by_column[columns, :used].astype(np.float32) @ lines
                         if not config.lossless:

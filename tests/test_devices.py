@@ -151,15 +151,17 @@ def test_a_draw_is_where_the_docstring_says():
     z = normal(words(words(words(words(0, 9), 2), 2), 64 + 16 + 7))
     assert drawn.offsets(2, np.array([45]))[0, 7] == pytest.approx(0.5 * z, abs=2**-15)
     layer = single([[1] * 8] * 6)
-    crossbars = drawn.layer(layer, 2, first_image=4)
-    ous = len(crossbars.offset) // 16
-    got = crossbars.noise(slice(16, 32), np.array([1]))
+    crossbars = dataclasses.replace(drawn.layer(layer, 2, first_image=4), positions=10)
+    got = crossbars.noise(slice(16, 32), np.array([9, 16]))
     assert got is not None
-    # Image 5, position 0, OU 1, digit 3, column 6: word 6 % 4 of its activation, lane 1.
+    # Image 5, position 6, OU 1, column 6, digit 3: the second of three words, its third lane.
     key = words(words(words(words(0, 9), 3), 2), 5)
-    word = words(key, ((0 * ous + 1) * 8 + 3) * 4 + 2)
-    part = word >> 16 & 0xFFFF
-    assert got[6, 3] == pytest.approx(0.2 * NormalDist().inv_cdf((part + 0.5) / 65536), abs=2**-15)
+    part = words(key, ((1 * 16 + 6) * 8 + 3) * 3 + 1) >> 32 & 0xFFFF
+    expected = pytest.approx(0.2 * NormalDist().inv_cdf((part + 0.5) / 65536), abs=2**-15)
+    assert got[6, 3 * 2 + 1] == expected
+    assert crossbars.request(1, 3, 16, np.zeros(8, np.uint8))[6] == pytest.approx(
+        crossbars.offset[22] + got[6, 3 * 2 + 1]
+    )
 
 
 # --- the same chip, in any order
@@ -204,9 +206,15 @@ def by_request(
 SMALL: dict[str, Any] = {"in_shape": (2, 3, 4), "outputs": 3, "groups": 1, "kernel": (1, 1)}
 
 
-def sequential_is_vectorised(seed: int, config: EngineConfig) -> bool:
+QUIET = dataclasses.replace(
+    BAD, read_noise=0.02, variation_on=0.1, variation_off=0.1, drift_nu=0.0, adc_offset=0.1
+)
+"""Few codes are changed by read noise, so that most of it need not be drawn."""
+
+
+def sequential_is_vectorised(seed: int, config: EngineConfig, device: Device = BAD) -> bool:
     layer, codes = draw_layer(seed, config, **SMALL)
-    drawn = chip(BAD, config, seed).layer(layer, 3, first_image=5)
+    drawn = chip(device, config, seed).layer(layer, 3, first_image=5)
     trace = golden.run_layer_serial(layer, codes, config, device=drawn)
     same = (by_request(layer, codes, config, drawn) == trace.codes).all()
     fast = golden.serial_accumulators(layer, codes, config, device=drawn)
@@ -214,30 +222,66 @@ def sequential_is_vectorised(seed: int, config: EngineConfig) -> bool:
 
 
 @settings(max_examples=10)
-@given(seed=SEEDS, config=ENGINES)
-@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
-def test_one_request_at_a_time_gives_the_same_codes(seed: int, config: EngineConfig):
-    assert sequential_is_vectorised(seed, config)
+@given(seed=SEEDS, config=ENGINES, device=st.sampled_from([BAD, QUIET]))
+@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4), device=BAD)
+@example(seed=0, config=EngineConfig(), device=QUIET)
+def test_one_request_at_a_time_gives_the_same_codes(
+    seed: int, config: EngineConfig, device: Device
+):
+    assert sequential_is_vectorised(seed, config, device)
 
 
-def late(self, columns, places, right=LayerChip.noise):
-    return right(self, columns, places + 1)
+def late(self, level, columns, places, right=LayerChip._add_noise):
+    right(self, level, columns, places + 1)
 
 
-def other_digit(self, columns, places, right=LayerChip.noise):
-    found = right(self, columns, places)
-    return found.reshape(len(found), -1, len(places))[:, ::-1].reshape(len(found), -1)
+def other_digit(self, level, columns, places, right=LayerChip._add_noise):
+    found = np.zeros_like(level)
+    right(self, found, columns, places)
+    level += found.reshape(len(found), -1, len(places))[:, ::-1].reshape(len(found), -1)
 
 
-def other_column(self, columns, places, right=LayerChip.noise):
-    return right(self, columns, places)[::-1]
+def other_column(self, level, columns, places, right=LayerChip._add_noise):
+    right(self, level[::-1], columns, places)
 
 
 @pytest.mark.parametrize("mutant", [late, other_digit, other_column])
 def test_noise_of_another_place_is_noticed(mutant, monkeypatch):
     assert sequential_is_vectorised(2, EngineConfig())
-    monkeypatch.setattr(LayerChip, "noise", mutant)
+    monkeypatch.setattr(LayerChip, "_add_noise", mutant)
     assert not sequential_is_vectorised(2, EngineConfig())
+
+
+@pytest.mark.parametrize("device", [BAD, QUIET], ids=["bad", "quiet"])
+def test_noise_that_changes_no_code_is_not_drawn(device: Device, monkeypatch):
+    """Codes are those of all currents with all noise; whether all is drawn is a matter of speed."""
+    layer, _ = draw_layer(1, EngineConfig(), in_shape=(6, 6, 8), kernel=(3, 3))
+    drawn = chip(device).layer(layer, 0)
+    lines = np.random.default_rng(0).integers(0, 2, (8, 8 * 30)).astype(np.float32)
+    columns, places = slice(24, len(drawn.offset)), np.arange(5, 35)
+    noise = drawn.noise(columns, places)
+    assert noise is not None
+    level = drawn.matrix[columns] @ lines + drawn.offset[columns, None]
+    expected = np.clip(np.rint(level + noise), 0, 15)
+    changed = (np.rint(level + noise) != np.rint(level)).mean()
+    assert changed > 5e-4
+    if device is QUIET:
+        monkeypatch.setattr(LayerChip, "_add_noise", None)
+    assert (drawn.codes(columns, lines, places) == expected).all()
+
+
+def test_a_current_that_noise_brings_to_a_tie_is_rounded_with_it():
+    # 1.25 + 0.25 is a tie, and gives 2; 1.25 - 0.25 gives 1. 0.75 gives 1 and 0.
+    drawn = dataclasses.replace(
+        chip(Device(read_noise=0.1)).layer(single([[1]] * 64), 0),
+        noise_of=np.repeat(np.array([-0.25, 0.25], np.float32), 32768),
+        offset=np.zeros(512, np.float32),
+    )
+    drawn.offset[:2] = 1.25, 0.75
+    found = drawn.codes(slice(0, 512), np.zeros((1, 8), np.float32), np.arange(1))
+    assert np.unique(found[0]).tolist() == [1, 2]
+    assert np.unique(found[1]).tolist() == [0, 1]
+    assert (found[2:] == 0).all()
 
 
 def test_images_one_by_one_draw_what_they_draw_together():
@@ -330,6 +374,7 @@ def test_offset_has_its_sigma():
 def test_read_noise_has_its_sigma_and_no_memory():
     layer = single([[1] * 8] * 16)
     drawn = chip(Device(read_noise=0.25), seed=5).layer(layer, 0)
+    drawn = dataclasses.replace(drawn, positions=50)
     found = drawn.noise(slice(0, 128), np.arange(400))
     assert found is not None
     assert found.shape == (128, 3200)
