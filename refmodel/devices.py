@@ -12,6 +12,14 @@ b is the reference column's share, sigma goes from ``variation_off`` at l = 0 to
 l = L in even steps, the offset has ``adc_offset`` as its standard deviation, and the noise
 ``read_noise / step``. With 1-bit cells (I - b) / step is (I - b) / (G_on - G_off).
 
+A differential pair holds a digit of ``|w|`` in a plus cell (w > 0) or in a minus cell (w < 0), and
+its other cell is off (:func:`refmodel.golden.pair_cells`). The two bitlines are subtracted before
+they are converted, by a converter with a sign: what a reference column would take from each
+cancels, and the read noise of both adds up::
+
+    code = clip(rint((I+ - I-) / step + offset + sqrt(2) * noise), -most, most)
+                                                                    most = 2^code_bits - 1
+
 Every random number is a function of where it is used, so that any part of a chip can be drawn alone
 and in any order. With ``mix`` the output function of SplitMix64 (Steele, Lea and Flood: Fast
 splittable pseudorandom number generators, OOPSLA 2014, doi:10.1145/2660193.2660195) and all sums
@@ -24,7 +32,9 @@ modulo 2^64::
 drawn      key                    index
 =========  =====================  ====================================================
 variation  seed, 0, layer         (crossbar * X + row) * X + column
+           seed, 4, layer         the same, of minus cells
 stuck      seed, 1, layer         the same
+           seed, 5, layer         the same, of minus cells
 offset     seed, 2, layer         crossbar * X + column
 noise      seed, 3, layer, image  (column * digits + digit) * ceil(positions / 4)
                                   + floor(position / 4), column = OU * C + column of the OU
@@ -77,7 +87,7 @@ UNITS = {
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-_VARIATION, _STUCK, _OFFSET, _NOISE = range(4)
+_VARIATION, _STUCK, _OFFSET, _NOISE, _MINUS_VARIATION, _MINUS_STUCK = range(6)
 _LANES = 4
 _LARGEST = 4
 
@@ -292,7 +302,7 @@ class LayerChip:
     Attributes
     ----------
     matrix
-        float32 [OUs * C, R]: what a cell adds to a code, for one step of its wordline.
+        float32 [OUs * C, R]: what a cell, or a pair, adds to a code for one step of its wordline.
     offset
         float32 [OUs * C], in codes.
     noise_of
@@ -305,6 +315,8 @@ class LayerChip:
         Number of the image that stands first in the arrays.
     config
         Sizes of the engine.
+    pairs
+        Whether weights are differential pairs, and codes signed.
     """
 
     matrix: NDArray[np.float32]
@@ -314,6 +326,7 @@ class LayerChip:
     positions: int
     first_image: int
     config: EngineConfig
+    pairs: bool = False
 
     @property
     def _quads(self) -> int:
@@ -410,7 +423,8 @@ class LayerChip:
 
         Returns
         -------
-        float32 [columns, digits * n], integers from 0 to 2^code_bits - 1.
+        float32 [columns, digits * n], integers from 0, or from -(2^code_bits - 1) with pairs, to
+        2^code_bits - 1.
         """
         level = self.matrix[columns, : len(lines)] @ lines
         level += self.offset[columns, None]
@@ -418,7 +432,8 @@ class LayerChip:
             code = np.rint(level, out=level)
         else:
             code = self._round_noisy(level, columns, places)
-        return np.clip(code, 0, self.config.max_code, out=code)
+        most = self.config.max_code
+        return np.clip(code, -most if self.pairs else 0, most, out=code)
 
     def _round_noisy(
         self, level: NDArray[np.float32], columns: slice, places: NDArray[np.int64]
@@ -502,9 +517,9 @@ class LayerChip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chip:
-    """One chip: a device, an engine and a seed.
+    """One chip: a device, an engine, a seed, and how its cells hold weights.
 
-    The same three give the same chip, and two seeds two chips that have nothing in common.
+    The same four give the same chip, and two seeds two chips that have nothing in common.
 
     Attributes
     ----------
@@ -514,11 +529,15 @@ class Chip:
         Sizes of the engine; cell, DAC and ADC bits among them.
     seed
         Number of the chip, 0 to 2^63 - 1.
+    pairs
+        Differential pairs of cells in place of two's complement, which the RTL does not have. The
+        plus cells of a chip are those that it has without.
     """
 
     device: Device
     config: EngineConfig
     seed: int
+    pairs: bool = False
     _drawn: dict[int, tuple[LayerProgram, NDArray[np.float32], NDArray[np.float32]]] = field(
         default_factory=dict, repr=False
     )
@@ -529,7 +548,10 @@ class Chip:
 
     @property
     def fraction_bits(self) -> int:
-        """Bits behind the point of a current in codes, so that sums are exact in float32."""
+        """Bits behind the point of a current in codes, so that sums are exact in float32.
+
+        Sums of cells are below 2^21 of such parts, or 2^22 of pairs, offset and noise 2^21 at most.
+        """
         config = self.config
         rows = config.ou_rows * ((1 << config.dac_bits) - 1)
         return 21 - (rows * _LARGEST * ((1 << config.cell_bits) - 1)).bit_length()
@@ -540,7 +562,12 @@ class Chip:
         return (np.rint(np.clip(values, -largest, largest) * scale) / scale).astype(np.float32)
 
     def cells(
-        self, programmed: NDArray[np.uint8], layer: int, ous: NDArray[np.integer]
+        self,
+        programmed: NDArray[np.uint8],
+        layer: int,
+        ous: NDArray[np.integer],
+        *,
+        minus: bool = False,
     ) -> NDArray[np.float32]:
         """What each cell adds to a code.
 
@@ -552,12 +579,15 @@ class Chip:
             Number of the layer in its program.
         ous
             [n], numbers of the OUs: where in the crossbars they lie.
+        minus
+            Draw the minus cells of pairs: other cells at the same places.
 
         Returns
         -------
-        float32 [n, R, C].
+        float32 [n, R, C]; what minus cells add is to be subtracted.
         """
         device, config = self.device, self.config
+        variation, stuck = (_MINUS_VARIATION, _MINUS_STUCK) if minus else (_VARIATION, _STUCK)
         top = (1 << config.cell_bits) - 1
         step = (1 - device.off) / top
         crossbar, row, column = self._places(np.asarray(ous, np.int64))
@@ -568,11 +598,11 @@ class Chip:
         if device.variation_on or device.variation_off:
             more = device.variation_on - device.variation_off
             sigma = device.variation_off + level / top * more
-            z = _normal(_words(_key(self.seed, _VARIATION, layer), index))
+            z = _normal(_words(_key(self.seed, variation, layer), index))
             conductance *= np.exp(sigma * z)
         conductance *= device.decay
         if device.stuck_off or device.stuck_on:
-            share = _words(_key(self.seed, _STUCK, layer), index).astype(np.float64) / 2.0**64
+            share = _words(_key(self.seed, stuck, layer), index).astype(np.float64) / 2.0**64
             conductance[share < device.stuck_off] = device.off
             on = (share >= device.stuck_off) & (share < device.stuck_off + device.stuck_on)
             conductance[on] = 1.0
@@ -615,10 +645,10 @@ class Chip:
         """
         kept = self._drawn.get(number)
         if kept is None or kept[0] is not layer:
-            programmed = golden.cells(layer, self.config)
-            ous = np.arange(len(programmed))
-            matrix = self.cells(programmed, number, ous).transpose(0, 2, 1)
-            matrix = np.ascontiguousarray(matrix.reshape(-1, layer.ou_rows))
+            matrix = self._matrix(layer, number)
+            ous = np.arange(len(matrix))
+            matrix = matrix.transpose(0, 2, 1).reshape(-1, layer.ou_rows)
+            matrix = np.ascontiguousarray(matrix)
             kept = (layer, matrix, self.offsets(number, ous).ravel())
             self._drawn[number] = kept
         height, width, _ = layer.out_shape
@@ -630,13 +660,25 @@ class Chip:
             positions=height * width,
             first_image=first_image,
             config=self.config,
+            pairs=self.pairs,
         )
+
+    def _matrix(self, layer: LayerProgram, number: int) -> NDArray[np.float32]:
+        """What each cell, or pair of cells, of a layer adds to a code: [OUs, R, C]."""
+        if not self.pairs:
+            programmed = golden.cells(layer, self.config)
+            return self.cells(programmed, number, np.arange(len(programmed)))
+        signed = golden.pair_cells(layer, self.config)
+        ous = np.arange(len(signed))
+        plus, minus = (np.maximum(each, 0).astype(np.uint8) for each in (signed, -signed))
+        return self.cells(plus, number, ous) - self.cells(minus, number, ous, minus=True)
 
     def _noise_table(self) -> NDArray[np.float32] | None:
         if not self.device.read_noise:
             return None
         step = (1 - self.device.off) / ((1 << self.config.cell_bits) - 1)
-        return self._round(self.device.read_noise / step * _quantiles(), self._most)
+        sigma = self.device.read_noise / step * (math.sqrt(2) if self.pairs else 1)
+        return self._round(sigma * _quantiles(), self._most)
 
     def layer_function(self, program: Program, *, first_image: int = 0) -> golden.LayerFunction:
         """Return a ``layer_fn`` of :func:`refmodel.golden.run_program` that goes through the chip.
