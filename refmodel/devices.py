@@ -58,7 +58,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,9 @@ from refmodel.program import LayerProgram, Program
 
 FOLDER = Path(__file__).parent / "assets" / "devices"
 """Packaged device files; their stems can be given in place of a path."""
+
+Cells = Literal["twos-complement", "pairs"]
+"""How cells hold weights, by the names of the command line."""
 
 UNITS = {
     "on_off_ratio": "G_on / G_off",
