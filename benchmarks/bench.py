@@ -318,6 +318,32 @@ def serial_inference(published: bool) -> Figures:
     return figures
 
 
+def chip_inference(name: str, *, noise: bool) -> Figures:
+    """Images through ADC codes on one chip of a packaged device, with read noise or without."""
+    import dataclasses
+
+    from refmodel import devices
+    from refmodel.compile import ou_count
+
+    device = devices.Device.load(name)
+    if not noise:
+        device = dataclasses.replace(device, read_noise=0.0)
+    program, note = compiled("prap")
+    config = program.engine()
+    chip = devices.Chip(device=device, config=config, seed=SEED)
+    codes = program.codes(images("cifar10_test_A_5000.npz", 4))
+    devices.logits(program, codes[:1], chip)  # draws the cells, once
+    converted = sum(
+        ou_count(layer, config) * layer.positions * config.digits * config.ou_cols
+        for layer in program.layers
+    )
+    return rate(
+        lambda: devices.logits(program, codes, chip),
+        len(codes),
+        f"{name}, {converted / 1e6:.0f} M codes an image {note}".strip(),
+    )
+
+
 JOBS: dict[str, tuple[str, str, Callable[[], Figures]]] = {
     "map": ("shape mask + prap map, conv 512x512x3x3, (4,2), 0.125", "0.4 s, 200 MB", map_512),
     "map-compress": ("  the same, as prap compress calls it", "", map_512_as_compress),
@@ -334,6 +360,14 @@ JOBS: dict[str, tuple[str, str, Callable[[], Figures]]] = {
     ),
     "serial-published": (
         "  the same, (2,4), keep 0.75/0.375/0.1875", "2 images/s", lambda: serial_inference(True),
+    ),
+    "device": (
+        "ResNet-20 through ADC codes, prap: static non-idealities", "2 images/s",
+        lambda: chip_inference("wan-2022", noise=False),
+    ),
+    "device-noise": (
+        "  the same with read noise", "1 images/s",
+        lambda: chip_inference("wan-2022", noise=True),
     ),
     "quantise": ("import and quantise ResNet-20, 256 images", "10 s", import_and_quantise),
 }  # fmt: skip

@@ -69,6 +69,7 @@ Weights = Literal["layer", "channel"]
 Plant = Literal["code", "shift", "index"]
 Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
+Cells = Literal["twos-complement", "pairs"]
 
 Debug = Annotated[
     bool,
@@ -456,7 +457,7 @@ def inspect(
 
 @app.command(
     epilog="Examples:\n\nprap evaluate build/net --images test.npz --json accuracy.json\n\n"
-    "prap evaluate build/net --images test.npz --device wan-2022 --trials 5 --limit 100"
+    "prap evaluate build/net --images test.npz --device wan-2022 --device mine.toml --limit 100"
 )
 def evaluate(
     folder: Folder,
@@ -466,15 +467,25 @@ def evaluate(
         int | None, typer.Option("--limit", help="Images evaluated at most.", min=1)
     ] = None,
     device: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--device",
             metavar="FILE",
             help="Cells and converters that are not ideal: a device file, or the name of a packaged"
-            " one (docs/devices.md).",
+            " one (docs/devices.md); may be repeated.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option("--trials", help="Chips drawn, for --device.", min=1)] = 5,
+    cells: Annotated[
+        Cells,
+        typer.Option(
+            "--cells",
+            help="How cells hold weights, for --device: as those of the RTL, or as differential"
+            " pairs.",
+        ),
+    ] = "twos-complement",
+    trials: Annotated[
+        int, typer.Option("--trials", help="Chips drawn of each --device.", min=1)
+    ] = 5,
     seed: Annotated[
         int, typer.Option("--seed", help="Of the first chip, for --device.", min=0, max=1 << 62)
     ] = 0,
@@ -495,7 +506,8 @@ def evaluate(
             folder,
             _pair(images, labels),
             limit=limit,
-            device=device,
+            device=device or (),
+            cells=cells,
             trials=trials,
             seed=seed,
             config={"adc_bits": adc_bits},
@@ -503,8 +515,8 @@ def evaluate(
         )
     screen = console.console()
     screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
-    if "chips" in figures:
-        screen.print(console.chip_table(figures))
+    if "devices" in figures:
+        screen.print(console.device_table(figures["devices"]))
     _write_json(json_file, figures)
 
 

@@ -224,13 +224,17 @@ def history_table(history: Sequence[Mapping[str, float]]) -> Table:
     return table("Fine-tuning (training images)", ["epoch", "loss", "accuracy"], rows)
 
 
-def chip_table(figures: Mapping[str, Any]) -> Table:
-    """Make the table of chips: seed and accuracy of each, mean and standard deviation."""
-    chips, device = figures["chips"], figures["device"]
-    cells = [f"{100 * value:.2f} %" for value in (*chips["accuracy"], chips["mean"])]
-    rows = list(zip([*map(str, chips["seeds"]), "mean"], cells, strict=True))
-    if chips["spread"] is not None:
-        rows.append(("spread", f"{100 * chips['spread']:.2f} points"))
-    kind = (device["name"], f"{device['adc_bits']} bits")
-    columns = ["device", "codes", "chip", "accuracy"]
-    return table("Accuracy on chips", columns, [(*kind, *row) for row in rows])
+def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of devices: the accuracy of their chips, its mean and standard deviation."""
+    rows = []
+    for each in found:
+        seeds, pairs = each["seeds"], each["cells"] == "pairs"
+        chips = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+        bits = each["adc_bits"]
+        codes = f"{bits} bit{'s' if bits > 1 else ''}{' and sign' if pairs else ''}"
+        spread = None if each["spread"] is None else f"{100 * each['spread']:.2f} points"
+        ends = min(each["accuracy"]), each["mean"], max(each["accuracy"])
+        shares = [f"{100 * value:.2f} %" for value in ends]
+        rows.append([each["name"], each["cells"], codes, chips, *shares, spread])
+    columns = ["device", "cells", "codes", "chips", "lowest", "mean", "highest", "spread"]
+    return table("Accuracy on chips", columns, rows)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from refmodel import compile as compiler
 from refmodel.augment import augment as augmented
 from refmodel.budget import Budget, choose
 from refmodel.config import EngineConfig
+from refmodel.devices import Cells, Chip, Device
+from refmodel.devices import accuracy as chip_accuracy
 from refmodel.errors import InputError
 from refmodel.graph import FloatNetwork
 from refmodel.images import Preprocess, load_images
@@ -325,7 +327,8 @@ def evaluate(
     images: Paths | Sequence[Paths],
     *,
     limit: int | None = None,
-    device: Paths | None = None,
+    device: Paths | Sequence[Paths] = (),
+    cells: Cells = "twos-complement",
     trials: int = 5,
     seed: int = 0,
     config: EngineOptions | EngineConfig | None = None,
@@ -338,27 +341,31 @@ def evaluate(
     limit
         Images used at most: the first of the file.
     device
-        A device file, or the name of a packaged one; none: ideal cells and converters.
+        Device files, or names of packaged ones; none: ideal cells and converters.
+    cells
+        How the cells of devices hold weights: as those of the RTL do, in two's complement (the
+        weight + 128 where cells have 2 or 4 bits), or as differential ``pairs`` of cells.
     trials
-        Chips drawn from the device.
+        Chips drawn from each device.
     seed
         Of the first chip; the next have ``seed + 1`` and so on.
     config
-        The engine whose cells and converters the device is; it is sized to the network.
+        The engine whose cells and converters the devices are; it is sized to the network.
 
     Returns
     -------
     dict
         ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
-        of the scheme, as shares of 1. With a device also ``device`` (``name``, ``values``,
-        ``adc_bits``) and ``chips``: ``seeds``, ``accuracy`` of each, ``mean``, and ``spread``,
-        their standard deviation (None of one chip).
+        of the scheme, as shares of 1. With devices also ``devices``, of each: ``name``, ``cells``,
+        ``adc_bits``, ``values``; and of its chips ``seeds``, ``accuracy`` of each, ``mean``, and
+        ``spread``, their standard deviation (None of one chip).
     """
-    from refmodel import devices
     from refmodel.onnx_import import load_onnx
 
     folder = Path(folder)
-    drawn = None if device is None else devices.Device.load(device)
+    if cells not in get_args(Cells):
+        raise InputError(f"expected {' or '.join(get_args(Cells))}, found {cells!r} as cells")
+    kinds = [Device.load(name) for name in ([device] if isinstance(device, Paths) else device)]
     fitted = engine(config)
     program = load_program(folder)
     floats = load_onnx(folder / NETWORK_FILE)
@@ -374,29 +381,31 @@ def evaluate(
         program, inputs, y, stage=f"evaluate in 8 bits ({scheme})", report=report
     )
     figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy}
-    if drawn is None:
+    if not kinds:
         return figures
     fitted = compiler.engine_config_for(program.layers, fitted)
     codes = golden.quantise_input(program, inputs)
     found = []
-    for number in range(seed, seed + trials):
-        stage = f"evaluate chip {number} of {drawn.name}"
-        report(stage, 0, len(codes))
-        chip = devices.Chip(device=drawn, config=fitted, seed=number)
-        found.append(devices.accuracy(program, codes, y, chip, progress=partial(report, stage)))
-    return figures | {
-        "device": {
-            "name": drawn.name,
-            "values": drawn.values(),
-            "adc_bits": fitted.code_bits,
-        },
-        "chips": {
-            "seeds": list(range(seed, seed + trials)),
-            "accuracy": found,
-            "mean": float(np.mean(found)),
-            "spread": float(np.std(found, ddof=1)) if trials > 1 else None,
-        },
-    }
+    for kind in kinds:
+        rights = []
+        for number in range(seed, seed + trials):
+            stage = f"evaluate chip {number} of {kind.name}"
+            report(stage, 0, len(codes))
+            chip = Chip(device=kind, config=fitted, seed=number, pairs=cells == "pairs")
+            rights.append(chip_accuracy(program, codes, y, chip, progress=partial(report, stage)))
+        found.append(
+            {
+                "name": kind.name,
+                "cells": cells,
+                "adc_bits": fitted.code_bits,
+                "values": kind.values(),
+                "seeds": list(range(seed, seed + trials)),
+                "accuracy": rights,
+                "mean": float(np.mean(rights)),
+                "spread": float(np.std(rights, ddof=1)) if trials > 1 else None,
+            }
+        )
+    return figures | {"devices": found}
 
 
 def program_accuracy(

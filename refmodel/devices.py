@@ -12,6 +12,14 @@ b is the reference column's share, sigma goes from ``variation_off`` at l = 0 to
 l = L in even steps, the offset has ``adc_offset`` as its standard deviation, and the noise
 ``read_noise / step``. With 1-bit cells (I - b) / step is (I - b) / (G_on - G_off).
 
+A differential pair holds a digit of ``|w|`` in a plus cell (w > 0) or in a minus cell (w < 0), and
+its other cell is off (:func:`refmodel.golden.pair_cells`). The two bitlines are subtracted before
+they are converted, by a converter with a sign: what a reference column would take from each
+cancels, and the read noise of both adds up::
+
+    code = clip(rint((I+ - I-) / step + offset + sqrt(2) * noise), -most, most)
+                                                                    most = 2^code_bits - 1
+
 Every random number is a function of where it is used, so that any part of a chip can be drawn alone
 and in any order. With ``mix`` the output function of SplitMix64 (Steele, Lea and Flood: Fast
 splittable pseudorandom number generators, OOPSLA 2014, doi:10.1145/2660193.2660195) and all sums
@@ -24,16 +32,19 @@ modulo 2^64::
 drawn      key                    index
 =========  =====================  ====================================================
 variation  seed, 0, layer         (crossbar * X + row) * X + column
+           seed, 4, layer         the same, of minus cells
 stuck      seed, 1, layer         the same
+           seed, 5, layer         the same, of minus cells
 offset     seed, 2, layer         crossbar * X + column
-noise      seed, 3, layer, image  activation * C / 4 + column of the OU mod C / 4
+noise      seed, 3, layer, image  (column * digits + digit) * ceil(positions / 4)
+                                  + floor(position / 4), column = OU * C + column of the OU
 =========  =====================  ====================================================
 
-Activations count the OU activations of an image in a layer: (position * OUs + OU) * digits + digit,
-which is the order of requests, whatever the number of converters. Variation and offset are normal
-by Box and Muller from the halves of a word; a cell is stuck by its word as a fraction. A word of
-noise holds 16 bits for each of 4 columns, C / 4 apart, the lowest bits for the lowest; they choose
-among the middles of 65,536 equally likely parts of the normal distribution (the last at 4.3 sigma).
+Variation and offset are normal by Box and Muller from the halves of a word; a cell is stuck by its
+word as a fraction. A word of noise holds 16 bits for each of 4 output positions, the lowest bits
+for the lowest; they choose among the middles of 65,536 equally likely parts of the normal
+distribution (the last at 4.3 sigma). Where not even the last would change how a current is rounded,
+a whole layer at once does without drawing it: the codes are the same.
 
 A cell counts as 4 L at most, and all currents are rounded to a power of two so small that their
 sums are exact in float32 in any order (2^-15 of a code for R = 8 and 1-bit cells and digits): one
@@ -47,7 +58,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +70,9 @@ from refmodel.program import LayerProgram, Program
 
 FOLDER = Path(__file__).parent / "assets" / "devices"
 """Packaged device files; their stems can be given in place of a path."""
+
+Cells = Literal["twos-complement", "pairs"]
+"""How cells hold weights, by the names of the command line."""
 
 UNITS = {
     "on_off_ratio": "G_on / G_off",
@@ -76,9 +90,15 @@ UNITS = {
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-_VARIATION, _STUCK, _OFFSET, _NOISE = range(4)
+_VARIATION, _STUCK, _OFFSET, _NOISE, _MINUS_VARIATION, _MINUS_STUCK = range(6)
 _LANES = 4
 _LARGEST = 4
+
+_NOISY = 1 << 16
+"""Currents that get their noise at once, about: words and indices stay in the cache."""
+
+_FEW = 1 / 32
+"""Share of currents near a half up to which their noise is drawn one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +262,16 @@ def _key(*parts: int) -> int:
     """The key of a kind of draws."""
     key = 0
     for part in parts:
-        z = (key + _GOLDEN * (part + 1)) & _MASK
-        key = int(_mix(np.array([z], np.uint64))[0])
+        key = _word(key, part)
     return key
+
+
+def _word(key: int, index: int) -> int:
+    """One word of 64 random bits, in Python's integers: faster than an array of one."""
+    z = (key + _GOLDEN * (index + 1)) & _MASK
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+    return z ^ z >> 31
 
 
 def _words(key: int, index: NDArray) -> NDArray[np.uint64]:
@@ -278,7 +305,7 @@ class LayerChip:
     Attributes
     ----------
     matrix
-        float32 [OUs * C, R]: what a cell adds to a code, for one step of its wordline.
+        float32 [OUs * C, R]: what a cell, or a pair, adds to a code for one step of its wordline.
     offset
         float32 [OUs * C], in codes.
     noise_of
@@ -291,15 +318,35 @@ class LayerChip:
         Number of the image that stands first in the arrays.
     config
         Sizes of the engine.
+    pairs
+        Whether weights are differential pairs, and codes signed.
     """
 
     matrix: NDArray[np.float32]
     offset: NDArray[np.float32]
     noise_of: NDArray[np.float32] | None
-    key: Callable[[int], int]
+    key: int
     positions: int
     first_image: int
     config: EngineConfig
+    pairs: bool = False
+
+    @property
+    def _quads(self) -> int:
+        """Words of noise for the positions of an image."""
+        return -(-self.positions // _LANES)
+
+    def _starts(
+        self, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of each place: key plus g * (index + 1) of column 0 and digit 0, quad, and lane."""
+        image, position = np.divmod(places, self.positions)
+        first, last = int(image.min(initial=0)), int(image.max(initial=0))
+        keys = [_word(self.key, self.first_image + i) for i in range(first, last + 1)]
+        quad, lane = np.divmod(position, _LANES)
+        start = (quad + 1).astype(np.uint64) * np.uint64(_GOLDEN)
+        start += np.array(keys, np.uint64)[image - first]
+        return start, image * self._quads + quad, lane
 
     def noise(self, columns: slice, places: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """Read noise in codes, None where there is none.
@@ -317,37 +364,56 @@ class LayerChip:
         """
         if self.noise_of is None:
             return None
-        width, digits = self.config.ou_cols, self.config.digits
-        each, n = width // _LANES, len(places)
-        ratio = np.uint64(_GOLDEN)
-        image, position = np.divmod(places, self.positions)
-        first = int(image.min(initial=0))
-        keys = [self.key(self.first_image + i) for i in range(first, int(image.max()) + 1)]
-        ous = len(self.offset) // width
-        start = (position * (ous * digits * each) + 1).astype(np.uint64) * ratio
-        start += np.array(keys, np.uint64)[image - first]
-        # One OU at a time: its words stay in the cache.
-        low, high = columns.start // width, -(-columns.stop // width)
-        result = np.empty((high - low, _LANES, each, digits, n), np.float32)
-        words = np.empty((each, digits, n), np.uint64)
-        work = np.empty_like(words)
-        for ou in range(low, high):
-            step = (ou * digits + np.arange(digits)) * each + np.arange(each)[:, None]
-            np.add((step.astype(np.uint64) * ratio)[:, :, None], start, out=words)
-            _mix(words, work)
-            for lane in range(_LANES):
-                np.right_shift(words, np.uint64(16 * lane), out=work)
-                if lane < _LANES - 1:
-                    work &= np.uint64(0xFFFF)
-                self.noise_of.take(work.view(np.int64), out=result[ou - low, lane], mode="clip")
-        result = result.reshape(-1, digits * n)
-        skip = columns.start - low * width
-        return result[skip : skip + columns.stop - columns.start]
+        count = columns.stop - columns.start
+        result = np.zeros((count, self.config.digits * len(places)), np.float32)
+        self._add_noise(result, columns, places)
+        return result
 
-    def currents(
+    def _add_noise(
+        self, level: NDArray[np.float32], columns: slice, places: NDArray[np.int64]
+    ) -> None:
+        """Add to currents [columns, digits * n] their noise."""
+        assert self.noise_of is not None
+        digits, n = self.config.digits, len(places)
+        start, quad, lane = self._starts(places)
+        # Neighbours share a word.
+        new = np.diff(quad, prepend=-1) != 0
+        start, take = start[new], (np.cumsum(new) - 1) * _LANES + lane
+        whole = slice(int(take[0]), int(take[0]) + n) if n else slice(0)
+        consecutive = bool((take == np.arange(whole.start, whole.stop)).all())
+        step = max(1, _NOISY // max(1, digits * n))
+        words = np.empty((step, digits, len(start)), np.uint64)
+        work = np.empty_like(words)
+        index = np.empty((step, digits, n), np.int64)
+        drawn = np.empty(index.shape, np.float32)
+        for first in range(columns.start, columns.stop, step):
+            last = min(first + step, columns.stop)
+            lines = np.arange(first * digits, last * digits).astype(np.uint64)
+            lines *= np.uint64(_GOLDEN * self._quads & _MASK)
+            z = words[: last - first]
+            np.add(lines.reshape(-1, digits, 1), start, out=z)
+            _mix(z, work[: last - first])
+            bits = z.astype("<u8", copy=False).view("<u2")
+            chosen, noise = index[: last - first], drawn[: last - first]
+            chosen[...] = bits[..., whole] if consecutive else bits[..., take]
+            self.noise_of.take(chosen, out=noise, mode="clip")
+            level[first - columns.start : last - columns.start] += noise.reshape(len(noise), -1)
+
+    def _noise_at(
+        self, column: NDArray[np.int64], digit: NDArray[np.int64], place: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Noise of single currents, all arrays [n]; the columns as for :meth:`noise`."""
+        assert self.noise_of is not None
+        start, _, lane = self._starts(place)
+        line = (column * self.config.digits + digit).astype(np.uint64)
+        z = _mix(start + line * np.uint64(_GOLDEN * self._quads & _MASK))
+        bits = z >> (lane * 16).astype(np.uint64) & np.uint64(0xFFFF)
+        return self.noise_of[bits.astype(np.int64)]
+
+    def codes(
         self, columns: slice, lines: NDArray[np.float32], places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """What the converters see of some columns of one gather, in codes before rounding.
+        """What the converters make of some columns of one gather.
 
         Parameters
         ----------
@@ -360,19 +426,45 @@ class LayerChip:
 
         Returns
         -------
-        float32 [columns, digits * n].
+        float32 [columns, digits * n], integers from 0, or from -(2^code_bits - 1) with pairs, to
+        2^code_bits - 1.
         """
         level = self.matrix[columns, : len(lines)] @ lines
         level += self.offset[columns, None]
-        noise = self.noise(columns, places)
-        if noise is not None:
-            level += noise
-        return level
+        if self.noise_of is None:
+            code = np.rint(level, out=level)
+        else:
+            code = self._round_noisy(level, columns, places)
+        most = self.config.max_code
+        return np.clip(code, -most if self.pairs else 0, most, out=code)
+
+    def _round_noisy(
+        self, level: NDArray[np.float32], columns: slice, places: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Round currents [columns, digits * n], with their noise, to integers; may change them."""
+        assert self.noise_of is not None
+        # Noise changes nothing below this distance from an integer. Exact, since all of these are
+        # multiples of the same power of two.
+        least = np.float32(0.5) - self.noise_of[-1]
+        if least > 0:
+            code = np.rint(level)
+            apart = level - code
+            np.abs(apart, out=apart)
+            near = apart >= least
+            if np.count_nonzero(near) <= _FEW * near.size:
+                at = np.flatnonzero(near)
+                column, rest = np.divmod(at, level.shape[1])
+                digit, place = np.divmod(rest, len(places))
+                noise = self._noise_at(column + columns.start, digit, places[place])
+                code.ravel()[at] = np.rint(level.ravel()[at] + noise)
+                return code
+        self._add_noise(level, columns, places)
+        return np.rint(level, out=level)
 
     def request(
         self, ou: int, digit: int, place: int, wordlines: NDArray[np.uint8]
     ) -> NDArray[np.float32]:
-        """The same for one OU activation at a time, as a simulation meets them.
+        """Currents of one OU activation, in codes before rounding, as a simulation meets them.
 
         Parameters
         ----------
@@ -387,25 +479,32 @@ class LayerChip:
         -------
         float32 [C]; the converters of a request round some of them.
         """
-        width, ratio = self.config.ou_cols, _GOLDEN
-        columns = slice(ou * width, (ou + 1) * width)
-        level = self.matrix[columns] @ wordlines.astype(np.float32) + self.offset[columns]
-        if self.noise_of is None:
-            return level
-        image, position = divmod(place, self.positions)
-        each, key = width // _LANES, self.key(self.first_image + image)
-        ous = len(self.offset) // width
-        activation = (position * ous + ou) * self.config.digits + digit
-        for column in range(width):
-            lane, rest = divmod(column, each)
-            z = np.array([(key + ratio * (activation * each + rest + 1)) & _MASK], np.uint64)
-            level[column] += self.noise_of[int(_mix(z)[0]) >> 16 * lane & 0xFFFF]
+        width = self.config.ou_cols
+        column = np.arange(ou * width, (ou + 1) * width)
+        level = self.matrix[column] @ wordlines.astype(np.float32) + self.offset[column]
+        if self.noise_of is not None:
+            each = np.full_like(column, digit), np.full_like(column, place)
+            level += self._noise_at(column, *each)
         return level
 
     def levels(
         self, digits: NDArray[np.uint8], ous: slice, places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """The same for wordline digits [ous, n, digits, R]; float32 [ous, n, digits, C]."""
+        """Currents in codes before rounding, of consecutive OUs at all places.
+
+        Parameters
+        ----------
+        digits
+            [ous, n, digits, R], of the wordlines.
+        ous
+            Their numbers.
+        places
+            As for :meth:`noise`.
+
+        Returns
+        -------
+        float32 [ous, n, digits, C].
+        """
         count, n, steps, rows = digits.shape
         columns = slice(ous.start * self.config.ou_cols, ous.stop * self.config.ou_cols)
         matrix = self.matrix[columns].reshape(count, -1, rows)
@@ -421,9 +520,9 @@ class LayerChip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chip:
-    """One chip: a device, an engine and a seed.
+    """One chip: a device, an engine, a seed, and how its cells hold weights.
 
-    The same three give the same chip, and two seeds two chips that have nothing in common.
+    The same four give the same chip, and two seeds two chips that have nothing in common.
 
     Attributes
     ----------
@@ -433,11 +532,15 @@ class Chip:
         Sizes of the engine; cell, DAC and ADC bits among them.
     seed
         Number of the chip, 0 to 2^63 - 1.
+    pairs
+        Differential pairs of cells in place of two's complement, which the RTL does not have. The
+        plus cells of a chip are those that it has without.
     """
 
     device: Device
     config: EngineConfig
     seed: int
+    pairs: bool = False
     _drawn: dict[int, tuple[LayerProgram, NDArray[np.float32], NDArray[np.float32]]] = field(
         default_factory=dict, repr=False
     )
@@ -448,7 +551,10 @@ class Chip:
 
     @property
     def fraction_bits(self) -> int:
-        """Bits behind the point of a current in codes, so that sums are exact in float32."""
+        """Bits behind the point of a current in codes, so that sums are exact in float32.
+
+        Sums of cells are below 2^21 of such parts, or 2^22 of pairs, offset and noise 2^21 at most.
+        """
         config = self.config
         rows = config.ou_rows * ((1 << config.dac_bits) - 1)
         return 21 - (rows * _LARGEST * ((1 << config.cell_bits) - 1)).bit_length()
@@ -459,7 +565,12 @@ class Chip:
         return (np.rint(np.clip(values, -largest, largest) * scale) / scale).astype(np.float32)
 
     def cells(
-        self, programmed: NDArray[np.uint8], layer: int, ous: NDArray[np.integer]
+        self,
+        programmed: NDArray[np.uint8],
+        layer: int,
+        ous: NDArray[np.integer],
+        *,
+        minus: bool = False,
     ) -> NDArray[np.float32]:
         """What each cell adds to a code.
 
@@ -471,12 +582,15 @@ class Chip:
             Number of the layer in its program.
         ous
             [n], numbers of the OUs: where in the crossbars they lie.
+        minus
+            Draw the minus cells of pairs: other cells at the same places.
 
         Returns
         -------
-        float32 [n, R, C].
+        float32 [n, R, C]; what minus cells add is to be subtracted.
         """
         device, config = self.device, self.config
+        variation, stuck = (_MINUS_VARIATION, _MINUS_STUCK) if minus else (_VARIATION, _STUCK)
         top = (1 << config.cell_bits) - 1
         step = (1 - device.off) / top
         crossbar, row, column = self._places(np.asarray(ous, np.int64))
@@ -487,11 +601,11 @@ class Chip:
         if device.variation_on or device.variation_off:
             more = device.variation_on - device.variation_off
             sigma = device.variation_off + level / top * more
-            z = _normal(_words(_key(self.seed, _VARIATION, layer), index))
+            z = _normal(_words(_key(self.seed, variation, layer), index))
             conductance *= np.exp(sigma * z)
         conductance *= device.decay
         if device.stuck_off or device.stuck_on:
-            share = _words(_key(self.seed, _STUCK, layer), index).astype(np.float64) / 2.0**64
+            share = _words(_key(self.seed, stuck, layer), index).astype(np.float64) / 2.0**64
             conductance[share < device.stuck_off] = device.off
             on = (share >= device.stuck_off) & (share < device.stuck_off + device.stuck_on)
             conductance[on] = 1.0
@@ -534,31 +648,40 @@ class Chip:
         """
         kept = self._drawn.get(number)
         if kept is None or kept[0] is not layer:
-            programmed = golden.cells(layer, self.config)
-            ous = np.arange(len(programmed))
-            matrix = self.cells(programmed, number, ous).transpose(0, 2, 1)
-            matrix = np.ascontiguousarray(matrix.reshape(-1, layer.ou_rows))
+            matrix = self._matrix(layer, number)
+            ous = np.arange(len(matrix))
+            matrix = matrix.transpose(0, 2, 1).reshape(-1, layer.ou_rows)
+            matrix = np.ascontiguousarray(matrix)
             kept = (layer, matrix, self.offsets(number, ous).ravel())
             self._drawn[number] = kept
-        key = _key(self.seed, _NOISE, number)
         height, width, _ = layer.out_shape
         return LayerChip(
             matrix=kept[1],
             offset=kept[2],
             noise_of=self._noise_table(),
-            key=lambda image: int(
-                _mix(np.array([(key + _GOLDEN * (image + 1)) & _MASK], np.uint64))[0]
-            ),
+            key=_key(self.seed, _NOISE, number),
             positions=height * width,
             first_image=first_image,
             config=self.config,
+            pairs=self.pairs,
         )
+
+    def _matrix(self, layer: LayerProgram, number: int) -> NDArray[np.float32]:
+        """What each cell, or pair of cells, of a layer adds to a code: [OUs, R, C]."""
+        if not self.pairs:
+            programmed = golden.cells(layer, self.config)
+            return self.cells(programmed, number, np.arange(len(programmed)))
+        signed = golden.pair_cells(layer, self.config)
+        ous = np.arange(len(signed))
+        plus, minus = (np.maximum(each, 0).astype(np.uint8) for each in (signed, -signed))
+        return self.cells(plus, number, ous) - self.cells(minus, number, ous, minus=True)
 
     def _noise_table(self) -> NDArray[np.float32] | None:
         if not self.device.read_noise:
             return None
         step = (1 - self.device.off) / ((1 << self.config.cell_bits) - 1)
-        return self._round(self.device.read_noise / step * _quantiles(), self._most)
+        sigma = self.device.read_noise / step * (math.sqrt(2) if self.pairs else 1)
+        return self._round(sigma * _quantiles(), self._most)
 
     def layer_function(self, program: Program, *, first_image: int = 0) -> golden.LayerFunction:
         """Return a ``layer_fn`` of :func:`refmodel.golden.run_program` that goes through the chip.

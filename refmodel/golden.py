@@ -41,16 +41,20 @@ to what the converters see, in cells that conduct: float [ous, n, digits, C]."""
 class Crossbars(Protocol):
     """Crossbars that know of every activation which it is: see :mod:`refmodel.devices`.
 
-    ``places`` are image * positions + position of what the arrays hold, images from 0. All values
-    are in codes before rounding, and their sums exact.
+    ``places`` are image * positions + position of what the arrays hold, images from 0.
     """
 
-    def currents(self, columns: slice, lines: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Give [columns, digits * n] for digits [rows in use, digits * n] of one gather."""
+    @property
+    def pairs(self) -> bool:
+        """Whether a weight is a difference of two cells: see :func:`pair_cells`."""
+        ...
+
+    def codes(self, columns: slice, lines: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Give ADC codes [columns, digits * n] for digits [rows in use, digits * n] of a gather."""
         ...
 
     def levels(self, digits: np.ndarray, ous: slice, places: np.ndarray) -> np.ndarray:
-        """Give [ous, n, digits, C] for digits [ous, n, digits, R] of consecutive OUs."""
+        """Give currents [ous, n, digits, C], in codes before rounding, for digits [..., R]."""
         ...
 
 
@@ -313,18 +317,54 @@ def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
     -------
     uint8 [OUs, R, C], 0 to 2^cell_bits - 1; unused cells are 0.
     """
-    columns = _columns_of_patterns(layer, config)
     stored = layer.weights.view(np.uint8) ^ np.uint8(config.offset)
     if config.offset:
         rows = np.repeat(layer.gather_rows, layer.gather_patterns)
         stored[np.arange(layer.ou_rows) >= rows[:, None]] = 0
+    return _placed(_digits_of(stored, config), layer, config)
+
+
+def pair_cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """What differential pairs of cells are programmed to.
+
+    They lie as :func:`cells` lie. The columns of a pattern hold the digits of ``|w|``, low first;
+    those of a positive weight are in the plus cells, those of a negative one in the minus cells,
+    and the other cell of each pair is off. No weight is stored with an offset, every column counts
+    2^(cell_bits j), and codes are signed. With 1-bit cells -1 is one on-cell, and -128, the only
+    weight of eight digits, one in column 7.
+
+    Returns
+    -------
+    int8 [OUs, R, C], plus less minus: -(2^cell_bits - 1) to 2^cell_bits - 1; unused pairs are 0.
+    """
+    size = np.abs(layer.weights.astype(np.int16)).astype(np.uint8)
+    parts = _digits_of(size, config).astype(np.int8)
+    parts *= np.sign(layer.weights)[:, None, :]
+    return _placed(parts, layer, config)
+
+
+def _digits_of(stored: np.ndarray, config: EngineConfig) -> np.ndarray:
+    """Digits of what is stored, uint8 [patterns, R]: uint8 [patterns, S, R], low first."""
     shifts = np.arange(config.columns_per_weight, dtype=np.uint8) * np.uint8(config.cell_bits)
-    parts = stored[:, None, :] >> shifts[:, None] & np.uint8((1 << config.cell_bits) - 1)
+    return stored[:, None, :] >> shifts[:, None] & np.uint8((1 << config.cell_bits) - 1)
+
+
+def _placed(parts: np.ndarray, layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """Put the columns of all patterns, [patterns, S, R], where they lie: [OUs, R, C]."""
+    columns = _columns_of_patterns(layer, config)
     count = int(ous_of_gathers(layer, config).sum())
-    result = np.zeros((count * config.ou_cols, config.ou_rows), np.uint8)
+    result = np.zeros((count * config.ou_cols, config.ou_rows), parts.dtype)
     result[columns] = parts
     result = result.reshape(count, config.ou_cols, config.ou_rows)
     return np.ascontiguousarray(result.transpose(0, 2, 1))
+
+
+def _coding(config: EngineConfig, device: Device | Crossbars | None) -> tuple[np.ndarray, int, int]:
+    """What codes of each column of a weight count, the offset of stored weights, the least code."""
+    weights = np.array(config.column_weights)
+    if device is None or callable(device) or not device.pairs:
+        return weights, config.offset, 0
+    return np.abs(weights), 0, -config.max_code
 
 
 def _columns_of_patterns(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
@@ -383,8 +423,9 @@ class LayerTrace:
     digits
         uint8 [N, positions, requests, R], below 2^dac_bits: wordline digits of each request.
     codes
-        uint8 (uint16 where codes have more than 8 bits) [N, positions, requests, adcs]: ADC codes
-        of each response, lowest column first; 0 of converters beyond the OU's last column.
+        uint8 (uint16 where codes have more than 8 bits, int16 of differential pairs) [N, positions,
+        requests, adcs]: ADC codes of each response, lowest column first; 0 of converters beyond the
+        OU's last column.
     psums
         int64 [N, positions, slots]: partial sums when complete, groups in order, slots in order.
     accumulators
@@ -450,7 +491,9 @@ def run_layer_serial(
     rows = np.where(rows < 0, depth, rows)
 
     total = len(flat)
+    weights, offset, least = _coding(config, device)
     wide = np.uint8 if config.max_code <= np.iinfo(np.uint8).max else np.uint16
+    wide = np.int16 if least < 0 else wide
     wordlines = np.empty((total, len(program.ou), layer.ou_rows), np.uint8)
     converted = np.zeros((total, len(program.ou), config.adcs), wide)
     psums = np.zeros((total, slots), np.int64)
@@ -459,7 +502,7 @@ def run_layer_serial(
     column = program.chunk[:, None] * config.adcs + np.arange(config.adcs)
     column = np.minimum(column, config.ou_cols)
     exact = _exact_type(config)
-    column_weight = np.array(config.column_weights, exact)
+    column_weight = weights.astype(exact)
     shifts = np.arange(config.digits, dtype=np.uint8) * np.uint8(config.dac_bits)
     digit_weight = (1 << shifts.astype(int)).astype(exact)
     mask = np.uint8((1 << config.dac_bits) - 1)
@@ -483,7 +526,7 @@ def run_layer_serial(
             else:
                 level = device.levels(bits, here, places[i : i + step])
             code = np.zeros((*level.shape[:3], config.ou_cols + 1), exact)
-            np.clip(np.rint(level), 0, config.max_code, out=code[..., :-1], casting="unsafe")
+            np.clip(np.rint(level), least, config.max_code, out=code[..., :-1], casting="unsafe")
             ou, digit = program.ou[asked] - first_ou[a], program.digit[asked]
             wordlines[i : i + step, asked] = bits[ou, :, digit].transpose(1, 0, 2)
             picked = code[ou[:, None], :, digit[:, None], column[asked]]
@@ -492,9 +535,9 @@ def run_layer_serial(
             summed = (code[..., :-1].swapaxes(2, 3) @ digit_weight).transpose(0, 2, 1)
             summed = summed.reshape(-1, psum.shape[1])[columns[mine] - first_ou[a] * config.ou_cols]
             folded = np.einsum("psn,s->pn", summed, column_weight).astype(np.int64)
-            if config.offset:
+            if offset:
                 inputs = flat[i : i + step][:, rows[a:b]].sum(2, dtype=np.int64)
-                folded -= config.offset * inputs.T[gather_of_pattern[mine] - a]
+                folded -= offset * inputs.T[gather_of_pattern[mine] - a]
             np.add.at(psum, slot[mine], folded)
         merged = np.zeros((outputs, psum.shape[1]), np.int64)
         word_step = max(1, _CHUNK // psum.shape[1])
@@ -576,7 +619,8 @@ def serial_accumulators(
     exact = _exact_type(config)
     shifts = np.arange(digits, dtype=np.uint8) * np.uint8(config.dac_bits)
     mask = np.uint8((1 << config.dac_bits) - 1)
-    weight = np.outer(config.column_weights, 1 << shifts.astype(int)).astype(exact).ravel()
+    weights, offset, _ = _coding(config, device)
+    weight = np.outer(weights, 1 << shifts.astype(int)).astype(exact).ravel()
     rows = gather_columns(layer)
     length, patterns = layer.gather_rows.tolist(), layer.gather_patterns.tolist()
     starts = (np.cumsum(layer.gather_accumulate == 0) - 1).tolist()
@@ -589,6 +633,7 @@ def serial_accumulators(
         count = part.shape[1]
         planes = (part[:, None, :] >> shifts[:, None] & mask).astype(np.float32)
         planes = planes.reshape(len(part), digits * count)
+        places = np.arange(i, i + count)
         block = max(1, _SERIAL_VALUES // (width * digits * count))
         sums = np.zeros((layer.out_shape[2], count), np.int64)
         gather = 0
@@ -601,9 +646,9 @@ def serial_accumulators(
                 first = first_ou[g] * config.ou_cols
                 if g > gather and starts[g] != starts[g - 1]:
                     slot += patterns[g - 1]
-                if config.offset:
+                if offset:
                     inputs = part[rows[g, :used]].sum(0, dtype=np.int64)
-                    psum[slot : slot + patterns[g]] -= config.offset * inputs
+                    psum[slot : slot + patterns[g]] -= offset * inputs
                 here = slice(first_ou[g], first_ou[g] + int(ous[g]))
                 levels = None
                 if callable(device):
@@ -612,9 +657,7 @@ def serial_accumulators(
                     these = min(block, patterns[g] - p)
                     columns = slice(first + p * width, first + (p + these) * width)
                     if device is not None and not callable(device):
-                        code = device.currents(columns, lines, np.arange(i, i + count))
-                        np.rint(code, out=code)
-                        np.clip(code, 0, config.max_code, out=code)
+                        code = device.codes(columns, lines, places)
                     elif levels is None:
                         code = by_column[columns, :used].astype(np.float32) @ lines
                         if not config.lossless:

@@ -35,6 +35,8 @@ TARGETS = {
     "golden-prap": "100 images/s",
     "serial": "2 images/s",
     "serial-published": "2 images/s",
+    "device": "2 images/s",
+    "device-noise": "1 images/s",
     "quantise": "10 s",
 }
 """Job to the target that the issue gives it (ARCHITECTURE.md, Speed of the software)."""

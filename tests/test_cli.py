@@ -362,23 +362,49 @@ def test_evaluate_on_chips_gives_each_their_mean_and_their_spread(
     path = tmp_path / "a.json"
     asked = ("evaluate", given / "done", "--images", given / "images.npz", "--json", path)
     asked += ("--limit", "8", "--trials", "3", "--seed", "4")
-    code, text, err = prap(*asked, "--device", "wan-2022")
+    code, text, err = prap(*asked, "--device", "wan-2022", "--device", "ideal")
     assert (code, err) == (0, "")
-    chips = json.loads(path.read_text())["chips"]
-    assert chips["seeds"] == [4, 5, 6]
-    assert chips["mean"] == pytest.approx(np.mean(chips["accuracy"]))
-    assert chips["spread"] == pytest.approx(np.std(chips["accuracy"], ddof=1))
-    assert "wan-2022  4 bits  mean" in text
-    assert f"{100 * chips['mean']:.2f} %" in text
-    # Ideal cells: every chip has the accuracy of the golden model; 1-bit codes lose it in sums.
-    code, text, _ = prap(*asked, "--device", "ideal")
     figures = json.loads(path.read_text())
-    assert code == 0
-    assert figures["chips"]["accuracy"] == [figures["accuracy"]["prap"]] * 3
-    code, text, _ = prap(*asked, "--device", "ideal", "--adc-bits", "1", "--trials", "1")
+    wan, ideal = figures["devices"]
+    assert (wan["name"], ideal["name"]) == ("wan-2022", "ideal")
+    assert wan["values"]["adc_offset"] == 0.1
+    for each in (wan, ideal):
+        assert each["seeds"] == [4, 5, 6]
+        assert each["cells"] == "twos-complement"
+        assert each["mean"] == pytest.approx(np.mean(each["accuracy"]))
+        assert each["spread"] == pytest.approx(np.std(each["accuracy"], ddof=1))
+    # Ideal cells: every chip has the accuracy of the golden model.
+    assert ideal["accuracy"] == [figures["accuracy"]["prap"]] * 3
+    row = f"{100 * wan['mean']:.2f} %  {100 * max(wan['accuracy']):.2f} %"
+    assert "wan-2022  twos-complement  4 bits  4 to 6" in text
+    assert row in text
+
+
+def test_evaluate_on_chips_of_pairs(
+    prap: Prap, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    asked = ("evaluate", given / "done", "--images", given / "images.npz", "--json", path)
+    asked += ("--limit", "8", "--trials", "1", "--device", "ideal", "--cells", "pairs")
+    code, text, _ = prap(*asked)
     figures = json.loads(path.read_text())
-    assert (code, "ideal   1 bits" in text) == (0, True)
-    assert figures["chips"]["spread"] is None
+    (found,) = figures["devices"]
+    assert (code, "ideal   pairs  4 bits and sign  0" in text) == (0, True)
+    # One chip has no spread.
+    assert found["spread"] is None
+    assert found["accuracy"] == [figures["accuracy"]["prap"]]
+    monkeypatch.setattr(
+        workflow, "chip_accuracy", lambda *args, **_: float(args[3].pairs * args[3].config.adc_bits)
+    )
+    code, text, _ = prap(*asked, "--adc-bits", "3")
+    (found,) = json.loads(path.read_text())["devices"]
+    assert (code, found["accuracy"]) == (0, [3.0])
+
+
+def test_evaluate_refuses_cells_that_there_are_not(given: Path) -> None:
+    none: Any = "both"
+    with pytest.raises(InputError, match="expected twos-complement or pairs, found 'both' as"):
+        workflow.evaluate(given / "done", given / "images.npz", cells=none)
 
 
 def test_golden_reports_the_last_line_that_was_asked_for(

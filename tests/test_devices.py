@@ -46,8 +46,14 @@ BAD = Device(
 """Every non-ideality at once, each large enough to change codes."""
 
 
-def chip(device: Device = BAD, config: EngineConfig | None = None, seed: int = 1) -> Chip:
-    return Chip(device=device, config=config or EngineConfig(), seed=seed)
+def chip(
+    device: Device = BAD,
+    config: EngineConfig | None = None,
+    seed: int = 1,
+    *,
+    pairs: bool = False,
+) -> Chip:
+    return Chip(device=device, config=config or EngineConfig(), seed=seed, pairs=pairs)
 
 
 def square(rows: int = 200) -> np.ndarray:
@@ -114,6 +120,77 @@ def test_multi_level_noise_counts_in_levels():
         assert float(drawn.noise_of.std()) == pytest.approx(expected, rel=1e-3)
 
 
+def test_pairs_by_hand():
+    # Weights of three outputs; inputs 1, 3, 0, 1. Of each, the digits of |w| in plus or minus.
+    config = EngineConfig()
+    layer = single([[-1, 3, 5, 0], [-128, -3, 0, 127], [0, 0, 0, 1]])
+    programmed = golden.pair_cells(layer, config)
+    # OU 0, rows by columns, low digits first.
+    assert programmed[0, :4, :3].tolist() == [[-1, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0]]
+    assert programmed[1, 0].tolist() == [0] * 7 + [-1]
+    assert programmed[1, 1].tolist() == [-1, -1] + [0] * 6
+    assert programmed[1, 3].tolist() == [1] * 7 + [0]
+    codes = np.array([1, 3, 0, 1], np.uint8).reshape(1, 1, 1, 4)
+    drawn = Chip(device=Device(), config=config, seed=0, pairs=True).layer(layer, 0)
+    trace = golden.run_layer_serial(layer, codes, config, device=drawn)
+    # Input digit 0 drives rows 0, 1 and 3, digit 1 row 1 alone. Output 1: 1 - 1 = 0 in columns 0
+    # and 1, then 1, and -1 in column 7.
+    assert trace.codes[0, 0, 8:10].tolist() == [[0, 0, 1, 1, 1, 1, 1, -1], [-1, -1] + [0] * 6]
+    # -1 + 3 * 3; -128 - 3 * 3 + 127; 1.
+    assert trace.psums.ravel().tolist() == [8, -10, 1]
+    # Two bits hold -3 to 3 of the -4 of four minus cells, and offsets are added before.
+    four = single([[-1] * 4])
+    few = dataclasses.replace(config, adc_bits=2)
+    drawn = Chip(device=Device(), config=few, seed=0, pairs=True).layer(four, 0)
+    ones = np.ones((1, 1, 1, 4), np.uint8)
+    for offset, expected in ((0.0, -3), (1.625, -2), (20.0, 3)):
+        moved = dataclasses.replace(drawn, offset=np.full(8, offset, np.float32))
+        trace = golden.run_layer_serial(four, ones, few, device=moved)
+        assert trace.codes[0, 0, 0, 0] == expected
+        assert (
+            golden.serial_accumulators(four, ones, few, device=moved)
+            == trace.accumulators.reshape(1, 1, 1, 1)
+        ).all()
+
+
+def test_pairs_of_multi_level_cells_by_hand():
+    # 2-bit cells: 128 = 2 * 64, 27 = 3 + 2 * 4 + 1 * 16; 4-bit: 27 = 11 + 1 * 16.
+    layer = single([[-128, 27]])
+    two = golden.pair_cells(layer, EngineConfig(cell_bits=2))
+    assert two[0, :2, :4].tolist() == [[0, 0, 0, -2], [3, 2, 1, 0]]
+    four = golden.pair_cells(layer, EngineConfig(cell_bits=4))
+    assert four[0, :2, :2].tolist() == [[0, -8], [11, 1]]
+
+
+def test_minus_cells_are_other_cells_and_noise_is_that_of_two_bitlines():
+    # One weight of 1 and one of -1: the plus cell is that of the chip without pairs.
+    config, device = EngineConfig(), Device(on_off_ratio=10.0, variation_on=0.3, read_noise=0.1)
+    layer = single([[1, -1]])
+    plain = Chip(device=device, config=config, seed=4)
+    paired = Chip(device=device, config=config, seed=4, pairs=True)
+    one, pair = plain.layer(layer, 0), paired.layer(layer, 0)
+    # The off cell of a pair adds nothing: variation_off is 0.
+    key = words(words(words(0, 4), 4), 0)
+    assert pair.matrix[0, 0] == one.matrix[0, 0]
+    word = words(key, (0 * config.crossbar_size + 1) * config.crossbar_size)
+    radius, angle = ((word >> 32) + 0.5) / 2**32, ((word & 0xFFFFFFFF) + 0.5) / 2**32
+    z = math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
+    assert pair.matrix[0, 1] == pytest.approx(-(math.exp(0.3 * z) - 0.1) / 0.9, abs=2**-14)
+    assert one.noise_of is not None
+    assert pair.noise_of is not None
+    assert pair.noise_of.std() == pytest.approx(math.sqrt(2) * one.noise_of.std(), rel=1e-3)
+
+
+def test_stuck_minus_cells_are_not_those_of_the_plus_cells():
+    stuck = Device(stuck_on=0.3)
+    levels = np.zeros((200, 8, 8), np.uint8)
+    drawn = chip(stuck)
+    plus = drawn.cells(levels, 0, np.arange(200))
+    minus = drawn.cells(levels, 0, np.arange(200), minus=True)
+    assert abs(np.corrcoef(plus.ravel(), minus.ravel())[0, 1]) < 5 / math.sqrt(plus.size)
+    assert abs(minus.mean() - 0.3) < 5 * math.sqrt(0.21 / minus.size)
+
+
 def words(key: int, index: int) -> int:
     """SplitMix64 in Python integers, from the formula of the docstring."""
     most = (1 << 64) - 1
@@ -151,15 +228,17 @@ def test_a_draw_is_where_the_docstring_says():
     z = normal(words(words(words(words(0, 9), 2), 2), 64 + 16 + 7))
     assert drawn.offsets(2, np.array([45]))[0, 7] == pytest.approx(0.5 * z, abs=2**-15)
     layer = single([[1] * 8] * 6)
-    crossbars = drawn.layer(layer, 2, first_image=4)
-    ous = len(crossbars.offset) // 16
-    got = crossbars.noise(slice(16, 32), np.array([1]))
+    crossbars = dataclasses.replace(drawn.layer(layer, 2, first_image=4), positions=10)
+    got = crossbars.noise(slice(16, 32), np.array([9, 16]))
     assert got is not None
-    # Image 5, position 0, OU 1, digit 3, column 6: word 6 % 4 of its activation, lane 1.
+    # Image 5, position 6, OU 1, column 6, digit 3: the second of three words, its third lane.
     key = words(words(words(words(0, 9), 3), 2), 5)
-    word = words(key, ((0 * ous + 1) * 8 + 3) * 4 + 2)
-    part = word >> 16 & 0xFFFF
-    assert got[6, 3] == pytest.approx(0.2 * NormalDist().inv_cdf((part + 0.5) / 65536), abs=2**-15)
+    part = words(key, ((1 * 16 + 6) * 8 + 3) * 3 + 1) >> 32 & 0xFFFF
+    expected = pytest.approx(0.2 * NormalDist().inv_cdf((part + 0.5) / 65536), abs=2**-15)
+    assert got[6, 3 * 2 + 1] == expected
+    assert crossbars.request(1, 3, 16, np.zeros(8, np.uint8))[6] == pytest.approx(
+        crossbars.offset[22] + got[6, 3 * 2 + 1]
+    )
 
 
 # --- the same chip, in any order
@@ -179,13 +258,29 @@ def test_an_ideal_device_gives_the_ideal_codes(seed: int, config: EngineConfig):
         assert (fast == golden.serial_accumulators(layer, codes, config)).all()
 
 
+@settings(max_examples=25)
+@given(seed=SEEDS, config=ENGINES)
+@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
+@example(seed=1, config=EngineConfig(ou_rows=4, ou_cols=4, cell_bits=2))
+def test_ideal_pairs_give_the_exact_accumulators(seed: int, config: EngineConfig):
+    config = dataclasses.replace(config, adc_bits=0)
+    layer, codes = draw_layer(seed, config)
+    exact = golden.accumulators(layer, codes)
+    for device in (Device(), Device(on_off_ratio=7.3)):
+        drawn = chip(device, config, seed, pairs=True).layer(layer, 0)
+        assert (golden.serial_accumulators(layer, codes, config, device=drawn) == exact).all()
+        trace = golden.run_layer_serial(layer, codes, config, device=drawn)
+        assert (trace.accumulators.reshape(exact.shape) == exact).all()
+        assert np.abs(trace.codes).max() <= config.max_code
+
+
 def by_request(
     layer: LayerProgram, codes: np.ndarray, config: EngineConfig, drawn: LayerChip
 ) -> np.ndarray:
     """Codes of all requests one at a time, in their order."""
     ideal = golden.run_layer_serial(layer, codes, config)
-    result = np.zeros_like(ideal.codes)
-    images, positions, requests, _ = result.shape
+    result = np.zeros(ideal.codes.shape, np.int32)
+    images, positions, requests, _ = ideal.codes.shape
     for image in range(images):
         for position in range(positions):
             for r in range(requests):
@@ -197,16 +292,26 @@ def by_request(
                 )
                 first = int(ideal.chunk[r]) * config.adcs
                 part = level[first : first + config.adcs]
-                result[image, position, r, : len(part)] = np.clip(np.rint(part), 0, config.max_code)
+                least = -config.max_code if drawn.pairs else 0
+                part = np.clip(np.rint(part), least, config.max_code)
+                result[image, position, r, : len(part)] = part
     return result
 
 
 SMALL: dict[str, Any] = {"in_shape": (2, 3, 4), "outputs": 3, "groups": 1, "kernel": (1, 1)}
 
 
-def sequential_is_vectorised(seed: int, config: EngineConfig) -> bool:
+QUIET = dataclasses.replace(
+    BAD, read_noise=0.02, variation_on=0.1, variation_off=0.1, drift_nu=0.0, adc_offset=0.1
+)
+"""Few codes are changed by read noise, so that most of it need not be drawn."""
+
+
+def sequential_is_vectorised(
+    seed: int, config: EngineConfig, device: Device = BAD, *, pairs: bool = False
+) -> bool:
     layer, codes = draw_layer(seed, config, **SMALL)
-    drawn = chip(BAD, config, seed).layer(layer, 3, first_image=5)
+    drawn = chip(device, config, seed, pairs=pairs).layer(layer, 3, first_image=5)
     trace = golden.run_layer_serial(layer, codes, config, device=drawn)
     same = (by_request(layer, codes, config, drawn) == trace.codes).all()
     fast = golden.serial_accumulators(layer, codes, config, device=drawn)
@@ -214,30 +319,68 @@ def sequential_is_vectorised(seed: int, config: EngineConfig) -> bool:
 
 
 @settings(max_examples=10)
-@given(seed=SEEDS, config=ENGINES)
-@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
-def test_one_request_at_a_time_gives_the_same_codes(seed: int, config: EngineConfig):
-    assert sequential_is_vectorised(seed, config)
+@given(seed=SEEDS, config=ENGINES, device=st.sampled_from([BAD, QUIET]), pairs=st.booleans())
+@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4), device=BAD, pairs=False)
+@example(seed=0, config=EngineConfig(), device=QUIET, pairs=False)
+@example(seed=0, config=EngineConfig(), device=BAD, pairs=True)
+@example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4), device=BAD, pairs=True)
+def test_one_request_at_a_time_gives_the_same_codes(
+    seed: int, config: EngineConfig, device: Device, pairs: bool
+):
+    assert sequential_is_vectorised(seed, config, device, pairs=pairs)
 
 
-def late(self, columns, places, right=LayerChip.noise):
-    return right(self, columns, places + 1)
+def late(self, level, columns, places, right=LayerChip._add_noise):
+    right(self, level, columns, places + 1)
 
 
-def other_digit(self, columns, places, right=LayerChip.noise):
-    found = right(self, columns, places)
-    return found.reshape(len(found), -1, len(places))[:, ::-1].reshape(len(found), -1)
+def other_digit(self, level, columns, places, right=LayerChip._add_noise):
+    found = np.zeros_like(level)
+    right(self, found, columns, places)
+    level += found.reshape(len(found), -1, len(places))[:, ::-1].reshape(len(found), -1)
 
 
-def other_column(self, columns, places, right=LayerChip.noise):
-    return right(self, columns, places)[::-1]
+def other_column(self, level, columns, places, right=LayerChip._add_noise):
+    right(self, level[::-1], columns, places)
 
 
 @pytest.mark.parametrize("mutant", [late, other_digit, other_column])
 def test_noise_of_another_place_is_noticed(mutant, monkeypatch):
     assert sequential_is_vectorised(2, EngineConfig())
-    monkeypatch.setattr(LayerChip, "noise", mutant)
+    monkeypatch.setattr(LayerChip, "_add_noise", mutant)
     assert not sequential_is_vectorised(2, EngineConfig())
+
+
+@pytest.mark.parametrize("device", [BAD, QUIET], ids=["bad", "quiet"])
+def test_noise_that_changes_no_code_is_not_drawn(device: Device, monkeypatch):
+    """Codes are those of all currents with all noise; whether all is drawn is a matter of speed."""
+    layer, _ = draw_layer(1, EngineConfig(), in_shape=(6, 6, 8), kernel=(3, 3))
+    drawn = chip(device).layer(layer, 0)
+    lines = np.random.default_rng(0).integers(0, 2, (8, 8 * 30)).astype(np.float32)
+    columns, places = slice(24, len(drawn.offset)), np.arange(5, 35)
+    noise = drawn.noise(columns, places)
+    assert noise is not None
+    level = drawn.matrix[columns] @ lines + drawn.offset[columns, None]
+    expected = np.clip(np.rint(level + noise), 0, 15)
+    changed = (np.rint(level + noise) != np.rint(level)).mean()
+    assert changed > 5e-4
+    if device is QUIET:
+        monkeypatch.setattr(LayerChip, "_add_noise", None)
+    assert (drawn.codes(columns, lines, places) == expected).all()
+
+
+def test_a_current_that_noise_brings_to_a_tie_is_rounded_with_it():
+    # 1.25 + 0.25 is a tie, and gives 2; 1.25 - 0.25 gives 1. 0.75 gives 1 and 0.
+    drawn = dataclasses.replace(
+        chip(Device(read_noise=0.1)).layer(single([[1]] * 64), 0),
+        noise_of=np.repeat(np.array([-0.25, 0.25], np.float32), 32768),
+        offset=np.zeros(512, np.float32),
+    )
+    drawn.offset[:2] = 1.25, 0.75
+    found = drawn.codes(slice(0, 512), np.zeros((1, 8), np.float32), np.arange(1))
+    assert np.unique(found[0]).tolist() == [1, 2]
+    assert np.unique(found[1]).tolist() == [0, 1]
+    assert (found[2:] == 0).all()
 
 
 def test_images_one_by_one_draw_what_they_draw_together():
@@ -279,6 +422,18 @@ def test_a_chip_drawn_twice_or_in_parts_is_the_same(seed: int):
         assert (chip(seed=seed).cells(programmed[part], 2, ous[part]) == whole[part]).all()
         offsets = chip(seed=seed).offsets(2, ous)[part]
         assert (chip(seed=seed).offsets(2, ous[part]) == offsets).all()
+
+
+def test_a_chip_of_pairs_drawn_twice_is_the_same():
+    layer, codes = draw_layer(3, EngineConfig(), in_shape=(4, 4, 4), kernel=(3, 3))
+    found = [
+        golden.serial_accumulators(
+            layer, codes, EngineConfig(), device=chip(seed=seed, pairs=True).layer(layer, 0)
+        )
+        for seed in (7, 7, 8)
+    ]
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).any()
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"layer": 3}])
@@ -330,6 +485,7 @@ def test_offset_has_its_sigma():
 def test_read_noise_has_its_sigma_and_no_memory():
     layer = single([[1] * 8] * 16)
     drawn = chip(Device(read_noise=0.25), seed=5).layer(layer, 0)
+    drawn = dataclasses.replace(drawn, positions=50)
     found = drawn.noise(slice(0, 128), np.arange(400))
     assert found is not None
     assert found.shape == (128, 3200)
