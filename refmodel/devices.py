@@ -178,6 +178,12 @@ class Device:
         """What drift leaves of a conductance: (time / start)^-nu."""
         return (self.drift_time / self.drift_start) ** -self.drift_nu
 
+    @property
+    def varies(self) -> bool:
+        """Whether two chips can differ: drift alone is the same on all."""
+        drawn = (self.variation_on, self.variation_off, self.stuck_off, self.stuck_on)
+        return any((*drawn, self.read_noise, self.adc_offset))
+
     @classmethod
     def load(cls, path: str | Path) -> "Device":
         """Read a device file, or the packaged one of that name.
