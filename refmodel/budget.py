@@ -283,7 +283,7 @@ class _Search:
         outputs = layer.out_shape[2] // layer.groups
         result = []
         for setting in variants(self.chosen[layer.name], outputs, self.budget.of):
-            if setting.scheme in ("orc", "structured") and not _keeps(layer, setting):
+            if not _keeps(layer, setting):
                 continue
             try:
                 mapping = self.map(layer, dataclasses.replace(setting, rounds=SEARCH_ROUNDS))
@@ -353,9 +353,15 @@ class _Search:
 
 
 def _keeps(layer: MatrixLayer, setting: LayerSetting) -> bool:
-    """Whether structured or orc would keep anything of a layer."""
-    size = layer.weight[0].size if setting.scheme == "orc" else layer.weight.shape[1]
-    return int(size * setting.keep) > 0
+    """Whether a setting keeps anything of a layer that goes by a share."""
+    outputs = len(layer.weight) // layer.groups
+    of = {
+        "orc": layer.weight[0].size,
+        "structured": layer.weight.shape[1],
+        "prap": outputs,
+        "similar": outputs,
+    }
+    return setting.scheme not in of or int(of[setting.scheme] * setting.keep) > 0
 
 
 def _distance(setting: LayerSetting, default: LayerSetting) -> tuple[float, ...]:

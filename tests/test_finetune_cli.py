@@ -76,7 +76,7 @@ def test_a_file_that_is_there_is_kept_unless_told(given, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--rate", 0), "expected a recipe that can be followed, found rate must be above 0"),
+        (("--rate", 0), "expected a recipe that can be followed, found rate must be above 0 and below"),
         (("--teacher", 2), "found teacher must be 0 to 1, not 2.0"),
         (("--noise", "nowhere.toml"), "expected a device file or one of"),
         (("--method", "published", "--scheme", "dictionary"), "the method shared for the scheme"),

@@ -279,7 +279,7 @@ def test_checkpoints_of_something_else_are_refused(tmp_path):
         ({"seed": -1}, "seed must be 0 to 2147483647, not -1"),
         ({"teacher": 1.5}, "teacher must be 0 to 1, not 1.5"),
         ({"momentum": 1.0}, "momentum must be 0 to below 1, not 1.0"),
-        ({"rate": 0.0}, "rate must be above 0, not 0.0"),
+        ({"rate": 0.0}, "rate must be above 0 and below 1000, not 0.0"),
         ({"method": "published", "device": Device()}, "can be drawn in the method shared"),
     ],
 )

@@ -222,8 +222,8 @@ class MatrixModule(nn.Module):
             axes = (0, *range(2, y.ndim))
             wide = y.double()
             total, square = self.sums
-            self.sums = total + wide.mean(axes), square + wide.square().mean(axes)
-            self.count += 1
+            self.sums = total + wide.sum(axes), square + wide.square().sum(axes)
+            self.count += y.numel() // y.shape[1]
         if not (self.normalised and self.started):
             shape = (-1, *(1,) * (y.ndim - 2))
             return y * self.gain.reshape(shape) + self.bias.reshape(shape)

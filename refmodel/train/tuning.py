@@ -143,7 +143,9 @@ class Recipe:
             raise ValueError(f"momentum must be 0 to below 1, not {self.momentum!r}")
         for name in ("rate", "temperature"):
             if not 0 < getattr(self, name) < 1e3:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be above 0 and below 1000, not {getattr(self, name)!r}"
+                )
         if self.device is not None and self.method != "shared":
             raise ValueError("errors of cells can be drawn in the method shared, not published")
 
@@ -374,7 +376,7 @@ class _Run:
         """Train the epochs that are left, and put weights and statistics in order."""
         recipe = self.recipe
         optimiser = self._optimiser()
-        steps = -(-len(self.labels) // recipe.batch)
+        steps = len(_batch_sizes(len(self.labels), recipe.batch))
         done = self._resume(checkpoint, key, optimiser)
         for epoch in range(done + 1, recipe.epochs + 1):
             self._epoch(epoch, steps, optimiser)
@@ -408,11 +410,9 @@ class _Run:
         self.generator.manual_seed(recipe.seed * 10_007 + epoch)
         images = self._epoch_images(epoch)
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images))
-        total, right = 0.0, 0
+        total, right, count = 0.0, 0, 0
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            if len(chosen) < 2:
-                continue
             share = (step + (epoch - 1) * steps) / (recipe.epochs * steps)
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * (1 + cos(pi * share)) / 2
@@ -427,10 +427,12 @@ class _Run:
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            total += loss.item() * len(chosen)
+            for module in self.student.modules():
+                if isinstance(module, SharedWeights):
+                    module.limit()
+            total, count = total + loss.item() * len(chosen), count + len(chosen)
             right += int((found.argmax(1) == y).sum())
             self.report(stage, step + 1, steps)
-        count = len(images)
         self.history.append({"loss": total / count, "accuracy": right / count})
 
     def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -485,8 +487,9 @@ class _Run:
     def _batches(self, images: NDArray, *, limit: int) -> list[Tensor]:
         size = self.recipe.batch
         order = np.random.default_rng([self.recipe.seed, 0]).permutation(len(images))
-        parts = [order[i : i + size] for i in range(0, len(order), size)][:limit]
-        return [self._tensor(images[part]) for part in parts if len(part) > 1]
+        count = min(limit, len(_batch_sizes(len(order), size)))
+        parts = [order[i * size : (i + 1) * size] for i in range(count)]
+        return [self._tensor(images[part]) for part in parts]
 
     def _save(self, path: Path, key: str, optimiser: torch.optim.Optimizer, epoch: int) -> None:
         state = {
@@ -543,6 +546,17 @@ class _Run:
             folded, scheme=self.scheme, ou_rows=self.ou_rows, mappings=mappings, scales=scales
         )
         return FineTuned(network=network, history=self.history)
+
+
+def _batch_sizes(images: int, batch: int) -> list[int]:
+    """Sizes of the batches of an epoch.
+
+    What is left over is a batch if it is half of one at least, or there is no other: outputs are
+    normalised by their batch, and a few images are too few for that.
+    """
+    sizes = [batch] * (images // batch)
+    rest = images % batch
+    return [*sizes, rest] if 2 * rest >= batch or not sizes else sizes
 
 
 def _in_steps(node: Matrix, mapping: LayerMapping) -> tuple[Matrix, float]:

@@ -63,9 +63,12 @@ class _Rounding(nn.Module):
         self.noise, self.generator = noise, generator
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Round ``steps``, real numbers of steps; gradients go through."""
-        limited = steps.clamp(-DENSE_LEVELS, DENSE_LEVELS)
-        rounded = limited + (limited.round() - limited).detach()
+        """Round ``steps``, real numbers of steps of any shape, to -127..127; gradients go through.
+
+        They go through where a value is beyond the limits, too: it could not come back otherwise.
+        """
+        wanted = steps.detach().round().clamp(-DENSE_LEVELS, DENSE_LEVELS)
+        rounded = steps + (wanted - steps).detach()
         if self.training and self.noise is not None and self.generator is not None:
             rounded = rounded + self.noise.errors(rounded, self.generator)
         return rounded
@@ -119,8 +122,13 @@ class SharedWeights(nn.Module):
         assert isinstance(weights, Tensor)
         return weights.reshape(self.table.shape)
 
+    @torch.no_grad()
+    def limit(self) -> None:
+        """Keep the values to what 8 bits can hold, after a step."""
+        self.values.clamp_(-DENSE_LEVELS * self.unit, DENSE_LEVELS * self.unit)
+
     def codes(self) -> NDArray[np.int8]:
-        """Values in steps of 8 bits, as they are programmed."""
+        """Values in steps of 8 bits, as they are programmed; int8 [values]."""
         steps = (self.values.detach() / self.unit).clamp(-DENSE_LEVELS, DENSE_LEVELS).round()
         return steps.cpu().numpy().astype(np.int8)
 
