@@ -342,14 +342,20 @@ def finetune(
     epochs: Annotated[int, typer.Option("--epochs", help="Passes over the images.", min=1)] = 6,
     batch: Annotated[int, typer.Option("--batch", help="Images to a step.", min=2)] = 128,
     rate: Annotated[
-        float, typer.Option("--rate", help="Rate of the first step; falls to 0 as a half cosine.")
-    ] = 0.03,
-    teacher: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--teacher", help="Share of the loss that is the dense network's; 0: labels alone."
+            "--rate",
+            help="Rate of the first step; falls to 0 as a half cosine."
+            " Left out: 0.03, published 0.1.",
         ),
-    ] = 0.9,
+    ] = None,
+    teacher: Annotated[
+        float | None,
+        typer.Option(
+            "--teacher",
+            help="Share of the loss that is the dense network's. Left out: 0.9, published 0.",
+        ),
+    ] = None,
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the teacher's answers.")
     ] = 8.0,

@@ -84,10 +84,11 @@ def finetune(
     Returns
     -------
     dict
-        ``network``, ``scheme``, ``settings`` of the layers that a budget chose, ``ratio`` that it
-        reached, ``recipe``, ``images``, ``history`` (``loss`` and ``accuracy`` on the changed
-        training images, per epoch), and with ``test`` ``accuracy`` of ``float`` and ``tuned``,
-        shares of 1, on so many ``test_images``.
+        ``network`` and ``sha256`` of its file, ``scheme``, ``data``, the number of ``images``,
+        ``recipe``, ``versions``, ``history`` (``loss`` and ``accuracy`` on the changed training
+        images, per epoch); with a budget ``budget``, its fields, and ``settings``, ``ratio`` and
+        ``loss`` of :class:`refmodel.budget.Choice`; with ``test`` ``accuracy`` of ``float`` and
+        ``tuned``, shares of 1, on so many ``test_images``.
 
     Raises
     ------
@@ -100,6 +101,7 @@ def finetune(
     from refmodel.onnx_import import load_onnx
     from refmodel.train import Recipe
     from refmodel.train import finetune as train
+    from refmodel.train.tuning import check
 
     network, out = Path(network), Path(out)
     if out.exists() and not replace:
@@ -109,7 +111,12 @@ def finetune(
     floats = load_onnx(network)
     images, labels = _labelled(data)
     preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
-    measured = None if test is None else _labelled(test)
+    preprocess = preprocess.for_input(images, floats.input_shape, source=names_of(data))
+    check(floats, images, labels, recipe, scheme)
+    measured = None
+    if test is not None:
+        x, y = _labelled(test)
+        measured = preprocess.apply(x, floats.input_shape, source=names_of(test)), y
     report("read network and images", 1, 1)
     figures: dict[str, Any] = {
         "network": network.name,
@@ -117,7 +124,8 @@ def finetune(
         "scheme": scheme,
         "data": names_of(data),
         "images": len(images),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": dataclasses.asdict(recipe)
+        | {"rate": recipe.first_rate, "teacher": recipe.teacher_share},
         "versions": versions("torch"),
     }
     if budget is not None:
@@ -153,8 +161,7 @@ def finetune(
     )
     figures["history"] = tuned.history
     if measured is not None:
-        x, y = measured
-        inputs = preprocess.apply(x, floats.input_shape, source=names_of(test or ()))
+        inputs, y = measured
         figures["test_images"] = len(y)
         figures["accuracy"] = {
             "float": float_accuracy(floats, inputs, y, report=report),

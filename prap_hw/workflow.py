@@ -132,7 +132,7 @@ def compress(
     augment
         How calibration images are changed: :func:`refmodel.augment.augment`.
     budget
-        Chooses the settings of scheme dictionary: :func:`refmodel.budget.choose`. Mappings that
+        Chooses the settings of the layers: :func:`refmodel.budget.choose`. Mappings that
         came with the network are not used then.
     replace
         Whether a folder that this function wrote before is replaced.
@@ -161,7 +161,8 @@ def compress(
     count = len(images)
     images = images[:limit]
     if augment is not None:
-        images = augmented(images, augment, layout=preprocess.layout)
+        fitting = preprocess.for_input(images, floats.input_shape, source=names_of(calibration))
+        images = augmented(images, augment, layout=fitting.layout)
     report("read the network", 1, 1)
     chosen = None
     if budget is not None:

@@ -551,21 +551,34 @@ def _within_loss(
     """The cheapest choice that loses no more than allowed, and what it loses, by halving."""
     assert labels is not None
     reference = _accuracy(search.network, search.inputs, labels)
-    low, high, loss = 0, len(choices) - 1, 0.0
-    steps = max(1, (high - low).bit_length())
+
+    def lost(place: int) -> float:
+        accuracy = search.accuracy(search.settings_of(hulls, choices[place]), labels)
+        return 100 * (reference - accuracy)
+
+    low, high, loss = 0, len(choices) - 1, None
+    steps = max(1, (high - low).bit_length()) + 1
     step = 0
     while low < high:
         search.progress("look for the loss", step, steps)
         middle = (low + high) // 2
-        accuracy = search.accuracy(search.settings_of(hulls, choices[middle]), labels)
-        lost = 100 * (reference - accuracy)
+        found = lost(middle)
         # Accuracies are whole numbers of images: 1e-9 is the rounding of the difference.
-        if lost <= max_loss + 1e-9:
-            high, loss = middle, lost
+        if found <= max_loss + 1e-9:
+            high, loss = middle, found
         else:
             low = middle + 1
-        step = min(step + 1, steps)
+        step = min(step + 1, steps - 1)
+    if (
+        loss is None
+    ):  # no cheaper choice will do; layers set by hand can lose something by themselves
+        loss = lost(high)
     search.progress("look for the loss", steps, steps)
+    if loss > max_loss + 1e-9:
+        raise InputError(
+            f"expected settings by hand that lose at most {max_loss:g} points by themselves, found "
+            f"{loss:.2f}"
+        )
     return high, loss
 
 

@@ -6,7 +6,7 @@ format of MNIST, plain or gzipped, where images and labels are two files.
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,7 @@ class Preprocess:
             The images do not fit the input, or mean and std do not fit the channels.
         """
         images = np.asarray(images)
-        layout = self._layout(images, input_shape)
-        if layout is None:
-            raise InputError(
-                f"expected images for a network input of shape {_text(input_shape)}, "
-                f"found {_text(images.shape[1:])} (layout {self.layout}), in {source}"
-            )
+        layout = self.for_input(images, input_shape, source=source).layout
         x = _planes(images, layout).astype(np.float32)
         channels = x.shape[1] if x.ndim == 4 else 1
         for name in ("mean", "std"):
@@ -135,6 +130,29 @@ class Preprocess:
         result = _fit((x * np.float32(self.scale) - mean) / std, input_shape)
         assert result is not None
         return np.ascontiguousarray(result)
+
+    def for_input(
+        self, images: NDArray, input_shape: tuple[int, ...], *, source: str = "the images"
+    ) -> "Preprocess":
+        """Settle the layout: the one in which images fit a network's input.
+
+        Parameters
+        ----------
+        images, input_shape, source
+            As :meth:`apply` takes them.
+
+        Raises
+        ------
+        InputError
+            They fit in none.
+        """
+        layout = self._layout(np.asarray(images), input_shape)
+        if layout is None:
+            raise InputError(
+                f"expected images for a network input of shape {_text(input_shape)}, "
+                f"found {_text(np.shape(images)[1:])} (layout {self.layout}), in {source}"
+            )
+        return replace(self, layout=layout)
 
     def _layout(self, images: NDArray, shape: tuple[int, ...]) -> str | None:
         """The layout in which the images fit the network's input, if there is one."""

@@ -1,4 +1,4 @@
-"""Settings of the dictionary by a budget or an allowed loss."""
+"""Settings by a budget or an allowed loss."""
 
 import re
 
@@ -141,6 +141,22 @@ def test_every_scheme_that_keeps_a_share_keeps_to_a_budget(scheme):
     ]
     assert np.isclose(found.ratio, counts[0] / counts[1])
     assert found.ratio >= 1.3
+
+
+def test_settings_by_hand_that_lose_too_much_are_refused():
+    net, x = network(), images(1)
+    labels = net.forward(x).reshape(len(x), -1).argmax(1)
+    hand = {name: LayerSetting(scheme="orc", keep=0.03) for name in ("conv1", "conv2")}
+    with pytest.raises(InputError, match="expected settings by hand that lose at most 1 points"):
+        choose(net, x, Budget(max_loss=1.0), labels=labels, scheme="orc", settings=hand)
+
+
+def test_nothing_is_kept_by_no_choice():
+    net, x = network(), images(1)
+    for scheme in ("prap", "similar", "orc"):
+        found = choose(net, x, Budget(times=1.6), scheme=scheme)
+        maps = map_network(quantize(net, x), scheme=scheme, settings=found.settings)
+        assert all(each.kept for each in maps)
 
 
 def test_several_budgets_are_chosen_as_one_by_one():

@@ -76,7 +76,10 @@ def test_a_file_that_is_there_is_kept_unless_told(given, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--rate", 0), "expected a recipe that can be followed, found rate must be above 0 and below"),
+        (
+            ("--rate", 0),
+            "expected a recipe that can be followed, found rate must be above 0 and below",
+        ),
         (("--teacher", 2), "found teacher must be 0 to 1, not 2.0"),
         (("--noise", "nowhere.toml"), "expected a device file or one of"),
         (("--method", "published", "--scheme", "dictionary"), "the method shared for the scheme"),
@@ -155,7 +158,7 @@ def test_curves_put_seeds_together_by_hand(curves, tmp_path):
     assert np.isclose(row["accuracy"], 0.85)
     assert np.isclose(row["spread"], 0.0707, atol=1e-4)
     assert row["cost"] == 85
-    assert "| orc | 2.00 | 85.00 ± 7.07 % | 2 |" in curves.table([row])
+    assert "| orc | 2.00 | 80.00 % (85.00 ± 7.07 %) | 2 |" in curves.table([row])
 
 
 @pytest.mark.slow
@@ -173,3 +176,11 @@ def test_curves_of_the_digits(curves, given, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert curves.main() == 0
     assert "4 points, 4 there already" in capsys.readouterr().out
+    # Another budget is looked for; another number of epochs is another run.
+    more = [*arguments[:-1], tmp_path, "--times", "2"]
+    monkeypatch.setattr("sys.argv", [str(each) for each in more])
+    assert curves.main() == 0
+    assert capsys.readouterr().out.count("\n| orc | ") == 3
+    monkeypatch.setattr("sys.argv", [str(each) for each in (*arguments, "--epochs", 2)])
+    with pytest.raises(SystemExit, match="expected a folder of this run, found another's"):
+        curves.main()

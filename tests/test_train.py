@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
-from refmodel.api import Program
-from refmodel.compile import compile_network, map_network
+from refmodel.api import compress
 from refmodel.config import EngineConfig
 from refmodel.devices import Chip, Device
 from refmodel.digits import PIXEL_SCALE, digits_images, network_path
@@ -16,17 +16,16 @@ from refmodel.graph import FloatNetwork, Matrix
 from refmodel.images import Preprocess
 from refmodel.onnx_export import write_onnx
 from refmodel.onnx_import import load_onnx
-from refmodel.quantize import quantize
 from refmodel.schemes import LayerSetting, map_layer
 from tests.onnx_nets import f32, floats, network, node, save
-from tests.test_train_patterns import SETTINGS, SHAPES, by_hand, mapped
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")
 
-from refmodel.train import Recipe, finetune  # noqa: E402
+from refmodel.train import Recipe, finetune, tuning  # noqa: E402
 from refmodel.train.network import TorchNetwork, folded_network  # noqa: E402
 from refmodel.train.noise import CellNoise, rounded_variance  # noqa: E402
 from refmodel.train.weights import PulledWeights, SharedWeights  # noqa: E402
+from tests.test_train_patterns import SETTINGS, SHAPES, by_hand, mapped  # noqa: E402
 
 PIXELS = Preprocess(scale=PIXEL_SCALE)
 
@@ -191,8 +190,6 @@ def test_a_tuned_network_is_compiled_as_it_was_trained(scheme, tmp_path):
     write_onnx(tuned, tmp_path / "tuned.onnx")
     again = load_onnx(tmp_path / "tuned.onnx")
     images = digits_images()
-    from refmodel.api import compress
-
     program = compress(again, images.calibration_x, scheme=scheme, preprocess=PIXELS)
     assert program.about["scheme"] == scheme
     x = PIXELS.apply(images.x, again.input_shape)
@@ -202,14 +199,99 @@ def test_a_tuned_network_is_compiled_as_it_was_trained(scheme, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["prap", "similar", "identical", "orc", "shape"])
-def test_the_published_recipe_ends_on_its_mapping(scheme):
+def test_the_published_recipe_ends_on_its_mapping(scheme, monkeypatch):
+    weights = []
+
+    def folded(module: TorchNetwork) -> FloatNetwork:
+        result = folded_network(module)
+        layers = [each for each in result.nodes if isinstance(each, Matrix)]
+        weights.extend(each.weight for each in layers if each.name == "conv2")
+        return result
+
+    monkeypatch.setattr(tuning, "folded_network", folded)
     tuned = tune(scheme, SETTINGS[scheme], method="published", teacher=0.0, rate=0.05).network
     assert tuned.tuned is not None
     mapping = tuned.tuned.mappings["conv2"]
     node = next(each for each in tuned.nodes if each.name == "conv2")
     assert isinstance(node, Matrix)
-    assert np.allclose(mapping.effective(node.weight), node.weight, rtol=1e-6, atol=0)
     assert np.abs(mapping.groups[0].values).max() > 0
+    # The weights of training itself, not what is attached to the network: on the patterns.
+    assert np.allclose(weights[0], node.weight, rtol=1e-6, atol=0)
+
+
+def test_the_published_pull_is_that_of_the_pattern():
+    """M is 1 / scale all over a pattern, on its shape and off it, and 2^-8 where it is dropped."""
+    _, mapping = mapped("prap", SHAPES[0])
+    (reuse,) = mapping.reuse
+    pulled = PulledWeights(floats(0, *SHAPES[0][:4]), mapping, 0.001)
+    pull = np.broadcast_to(pulled.get_buffer("pull").numpy(), mapping.weight_q8.shape)
+    table = 1 / np.where(reuse.relationship_table() > 0, reuse.relationship_table(), 256)
+    assert (pull == np.minimum(table, np.where(table == 1 / 256, table, 64))).all()
+    assert len(np.unique(pull)) > 2
+
+
+@pytest.mark.parametrize("scheme", ["identical", "structured+identical"])
+def test_the_identical_rules_have_no_penalty(scheme):
+    weight, mapping = mapped(scheme, SHAPES[0])
+    assert PulledWeights(weight, mapping, 0.001).penalty().item() == 0
+
+
+def test_what_is_left_over_is_a_batch_if_it_is_half_of_one():
+    assert tuning._batch_sizes(10_000, 128) == [128] * 78
+    assert tuning._batch_sizes(200, 128) == [128, 72]
+    assert tuning._batch_sizes(3, 128) == [3]
+
+
+def test_statistics_count_every_image_alike(tmp_path):
+    net = everything(tmp_path)
+    x = torch.from_numpy(floats(9, 40, *net.input_shape))
+    one, other = TorchNetwork(net), TorchNetwork(net)
+    one.normalise_as(TorchNetwork(net).eval(), [x])
+    other.normalise_as(TorchNetwork(net).eval(), [x[:36], x[36:]])
+    first = one.layers[0].get_buffer("variance"), other.layers[0].get_buffer("variance")
+    assert torch.allclose(*first)
+
+
+def test_a_value_at_its_limit_comes_back():
+    weights = SharedWeights(by_hand(), 1.0)
+    with torch.no_grad():
+        weights.values.copy_(torch.tensor([127.6, 0.0, 200.0]))
+    weights().sum().backward()
+    assert weights.values.grad is not None
+    assert (weights.values.grad != 0).all()
+    weights.limit()
+    assert weights.values.detach().tolist() == [127, 0, 127]
+
+
+def test_a_layer_of_which_nothing_is_kept_is_trained(tmp_path):
+    found = tune("orc", LayerSetting(scheme="orc", keep=0.0))
+    assert found.network.tuned is not None
+    assert not found.network.tuned.mappings["conv2"].weight_q8.any()
+
+
+def test_augmentation_and_pixels_agree_on_the_axes():
+    """Two channels last: flips exchange left and right, never the channels."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (40, 6, 6, 2), np.uint8)
+    x[..., 1] = 0
+    nodes = [node("GlobalMaxPool", "x", "p"), node("Flatten", "p", "f", axis=1)]
+    nodes.append(node("Gemm", "f w b", "y", transB=1))
+    model = network(nodes, {"w": f32(np.eye(2)), "b": f32([0, 0])}, ("N", 2, 6, 6))
+    with TemporaryDirectory() as folder:
+        net = load_onnx(save(model, Path(folder)))
+    seen = []
+    tuning_augment = tuning.augment
+
+    def watched(images, how, **options):
+        seen.append(tuning_augment(images, how, **options))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "augment", watched)
+        recipe = Recipe(epochs=1, batch=20, augment="flip")
+        finetune(net, x, np.zeros(40, np.int64), scheme="dense", recipe=recipe)
+    assert seen
+    assert not any(images[..., 1].any() for images in seen)
 
 
 def test_training_helps():
@@ -217,10 +299,12 @@ def test_training_helps():
     setting = LayerSetting(scheme="orc", keep=0.05)
     found = tune("orc", setting, epochs=8, augment="crop1", rate=0.05)
     assert found.history[-1]["loss"] < 0.7 * found.history[0]["loss"]
-    quant = quantize(digits(), PIXELS.apply(images.calibration_x, digits().input_shape))
-    maps = map_network(quant, scheme="orc", settings={"conv2": setting})
-    untrained = Program.of(
-        compile_network(quant, scheme="orc", settings={"conv2": setting}, mappings=maps)
+    untrained = compress(
+        digits(),
+        images.calibration_x,
+        scheme="orc",
+        settings={"conv2": setting},
+        preprocess=PIXELS,
     )
     x = PIXELS.apply(images.x, digits().input_shape)
     right = (found.network.forward(x).argmax(1) == images.y).mean()
@@ -295,9 +379,13 @@ def test_images_and_labels_that_do_not_fit_are_refused():
         (y[:3], "expected two or more images with a label each, found 200 and 3"),
         (y + 5, "expected labels of 0 to 9, found 5 to 14"),
         (y.astype(float), "expected one integer label to an image, found float64"),
+        (np.array(3), "expected one integer label to an image, found int64"),
     ):
         with pytest.raises(InputError, match=message):
             finetune(digits(), x, labels, preprocess=PIXELS)
+    tuned = tune("orc", SETTINGS["orc"], epochs=1).network
+    with pytest.raises(InputError, match="expected a network as it was trained, found one tuned"):
+        finetune(tuned, x, y, preprocess=PIXELS)
     with pytest.raises(InputError, match="expected a scheme out of dense"):
         finetune(digits(), x, y, scheme="none", preprocess=PIXELS)
     with pytest.raises(InputError, match="expected the method shared for the scheme dictionary"):
@@ -359,11 +447,11 @@ def test_training_with_errors_of_cells_ends_without_them():
     again = tune("orc", SETTINGS["orc"], device=device)
     assert noisy.history == again.history
     assert noisy.history != tune("orc", SETTINGS["orc"]).history
-    assert noisy.network.tuned is not None
-    mapping = noisy.network.tuned.mappings["conv2"]
-    layer = next(each for each in noisy.network.nodes if each.name == "conv2")
-    assert isinstance(layer, Matrix)
-    assert np.allclose(mapping.effective(layer.weight), layer.weight, rtol=1e-6, atol=0)
+    images = digits_images()
+    x = PIXELS.apply(images.x, digits().input_shape)
+    # Two evaluations are the same: nothing is drawn any more.
+    assert (noisy.network.forward(x) == noisy.network.forward(x)).all()
+    assert (noisy.network.forward(x).argmax(1) == images.y).mean() > 0.9
 
 
 def test_devices_are_part_of_what_a_checkpoint_is_of(tmp_path):

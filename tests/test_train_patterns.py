@@ -1,4 +1,4 @@
-"""A mapped layer as a list of values and entries: nothing here needs PyTorch."""
+"""A mapped layer as a list of values and entries."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,11 @@ import pytest
 from refmodel.reuse import DENSE_LEVELS, SIMILAR_LEVELS, quantise
 from refmodel.schemes import SCHEMES, LayerMapping, LayerSetting, PatternGroup, map_layer
 from refmodel.schemes.base import eight_bit
-from refmodel.train.patterns import PatternTable
 from tests.onnx_nets import floats
+
+pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")
+
+from refmodel.train.patterns import PatternTable
 
 SETTINGS = {
     "structured": LayerSetting(scheme="structured", keep=0.6),

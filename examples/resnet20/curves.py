@@ -135,8 +135,7 @@ def settings(point: Point, options: argparse.Namespace) -> dict[str, Any] | None
 
     if not point.times:
         return None
-    text = _settings_file(point.scheme, options).read_text(encoding="utf-8")
-    chosen = json.loads(text)[f"{point.times:g}"]
+    chosen = _read(_settings_file(point.scheme, options))[f"{point.times:g}"]
     return {name: LayerSetting(**fields) for name, fields in chosen.items()}
 
 
@@ -144,12 +143,12 @@ def missing(points: Sequence[Point], options: argparse.Namespace) -> None:
     """Choose the settings and compute the points whose files are not there, some at a time."""
     left = [point for point in points if not _file(point, options).exists()]
     print(f"curves: {len(points)} points, {len(points) - len(left)} there already", flush=True)
-    schemes = sorted({point.scheme for point in left if point.times})
-    schemes = [each for each in schemes if not _settings_file(each, options).exists()]
+    schemes = {point.scheme for point in left if point.times and not _has_settings(point, options)}
     with ProcessPoolExecutor(options.jobs) as pool:
-        searches = {pool.submit(search, scheme, options): scheme for scheme in schemes}
+        searches = {pool.submit(search, scheme, options): scheme for scheme in sorted(schemes)}
         for future in as_completed(searches):
-            _write(_settings_file(searches[future], options), future.result())
+            path = _settings_file(searches[future], options)
+            _write(path, (_read(path) if path.exists() else {}) | future.result())
             print(f"{searches[future]}: settings chosen", flush=True)
         futures = {pool.submit(compute, point, options): point for point in left}
         for future in as_completed(futures):
@@ -168,6 +167,25 @@ def _write(path: Path, figures: dict[str, Any]) -> None:
     draft.replace(path)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _has_settings(point: Point, options: argparse.Namespace) -> bool:
+    path = _settings_file(point.scheme, options)
+    return path.exists() and f"{point.times:g}" in _read(path)
+
+
+def same_run(options: argparse.Namespace) -> None:
+    """Refuse a folder of points that were computed with other options."""
+    names = ("network", "data", "images", "epochs", "augment", "precision", "calibration")
+    own = {name: str(getattr(options, name)) for name in names}
+    path = options.out / "run.json"
+    if path.exists() and _read(path) != own:
+        raise SystemExit(f"curves: error: expected a folder of this run, found another's: {path}")
+    _write(path, own)
+
+
 def _settings_file(scheme: str, options: argparse.Namespace) -> Path:
     return options.out / f"settings-{scheme}.json"
 
@@ -180,7 +198,7 @@ def grouped(points: Sequence[Point], options: argparse.Namespace) -> list[dict[s
     """Put the seeds of a point together: mean and spread of the accuracy, costs in the mean."""
     groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for point in points:
-        figures = json.loads(_file(point, options).read_text(encoding="utf-8"))
+        figures = _read(_file(point, options))
         groups.setdefault((point.scheme, point.method, point.times), []).append(figures)
     result = []
     for (scheme, method, times), found in groups.items():
@@ -199,20 +217,20 @@ def grouped(points: Sequence[Point], options: argparse.Namespace) -> list[dict[s
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the table as Markdown."""
+    """Write the table as Markdown; the accuracy of the first seed, and mean and spread of all."""
     lines = [
         f"| {' | '.join(HEADINGS)} |",
         "|" + "---|" * len(HEADINGS),
     ]
     for row in rows:
         name = row["scheme"] + (f" ({row['method']})" if row["method"] != "shared" else "")
-        accuracy = f"{100 * row['accuracy']:.2f}"
+        accuracy = f"{100 * row['first']:.2f} %"
         if row["spread"] is not None:
-            accuracy += f" ± {100 * row['spread']:.2f}"
+            accuracy += f" ({100 * row['accuracy']:.2f} ± {100 * row['spread']:.2f} %)"
         counts = [row["ou_activations"], row["conversions"], row["merges"], row["cost"]]
         millions = " | ".join(f"{count / 1e6:.2f} M" for count in counts)
         lines.append(
-            f"| {name} | {row['ratio']:.2f} | {accuracy} % | {row['seeds']} | {millions} | "
+            f"| {name} | {row['ratio']:.2f} | {accuracy} | {row['seeds']} | {millions} | "
             f"{row['cycles'] / 1e6:.2f} M | {row['index_bits']:,.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -315,13 +333,14 @@ def main() -> int:
         for times in options.times
         for seed in map(int, options.seeds.split(","))
     ]
+    same_run(options)
     missing(points, options)
     everything = [
         Point(**{key: figures[key] for key in ("scheme", "method", "times", "seed")})
         for figures in (
-            json.loads(path.read_text(encoding="utf-8"))
+            _read(path)
             for path in sorted(options.out.glob("*.json"))
-            if not path.name.startswith("settings-")
+            if path.name != "run.json" and not path.name.startswith("settings-")
         )
     ]
     rows = grouped(everything, options)

@@ -6,7 +6,7 @@ power of two (:class:`refmodel.schemes.base.PatternGroup`)::
     weight_q8[element] / 256 = sum over its entries of factor * values[value]
 
 Training needs that sum forwards, with the values of today, and backwards, where a value gathers the
-gradients of all weights that use it. Nothing here needs PyTorch.
+gradients of all weights that use it.
 """
 
 from dataclasses import dataclass, replace
@@ -51,17 +51,17 @@ class PatternTable:
         """List the values and entries of a mapping; not of one that runs dense."""
         shape = mapping.weight_q8.shape
         parts = [_group_entries(group, shape) for group in mapping.groups]
-        sizes = [len(part[0]) for part in parts]
-        starts = np.cumsum([0, *sizes[:-1]])
+        sizes = np.array([len(part[0]) for part in parts], np.int64)
+        starts = np.cumsum(sizes) - sizes
+        none = np.zeros(0, np.int64)  # of a layer of which nothing is kept
+        places = [part[2] + start for part, start in zip(parts, starts, strict=True)]
         table = cls(
             mapping=mapping,
             shape=shape,
-            values=np.concatenate([part[0] for part in parts]),
-            element=np.concatenate([part[1] for part in parts]),
-            value=np.concatenate(
-                [part[2] + start for part, start in zip(parts, starts, strict=True)]
-            ),
-            factor=np.concatenate([part[3] for part in parts]),
+            values=np.concatenate([none.astype(np.int8), *(part[0] for part in parts)]),
+            element=np.concatenate([none, *(part[1] for part in parts)]),
+            value=np.concatenate([none, *places]),
+            factor=np.concatenate([none.astype(np.float32), *(part[3] for part in parts)]),
         )
         if (table.decode(table.values) != mapping.weight_q8).any():
             raise ValueError(

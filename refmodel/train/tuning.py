@@ -27,7 +27,7 @@ seed and the epoch's number, so that a run that was interrupted goes on as if it
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import cos, pi
 from pathlib import Path
 from typing import Literal, get_args
@@ -49,6 +49,7 @@ from refmodel.quantize import quantize
 from refmodel.schemes import SCHEMES, LayerMapping, LayerSetting
 from refmodel.train.network import TorchNetwork, folded_network
 from refmodel.train.noise import CellNoise
+from refmodel.train.patterns import PatternTable
 from refmodel.train.weights import DenseWeights, PulledWeights, SharedWeights
 from refmodel.tuned import attach
 
@@ -63,6 +64,9 @@ Report = Callable[[str, int, int], None]
 
 PUBLISHED_FACTOR = 0.001
 """Factor of the penalties of the published recipe."""
+
+DEFAULTS = {"shared": (0.03, 0.9), "published": (0.1, 0.0)}
+"""Rate, and share of the teacher, of each method; ALGORITHM.md has the published ones."""
 
 PROJECT_EVERY = 5
 """Epochs between projections of the published recipe."""
@@ -84,14 +88,16 @@ class Recipe:
     batch
         Images to a step, 2 to 65,536.
     rate
-        Rate of the first step, above 0; it falls to 0 as a half cosine.
+        Rate of the first step, above 0; it falls to 0 as a half cosine. None: 0.03 for ``shared``,
+        0.1 for ``published``.
     momentum
         0 to below 1.
     weight_decay
         Of weights that run dense, 0 to 1. Values of patterns have none: outputs are normalised, so
         that their size does not matter.
     teacher
-        Share of the loss that is the dense network's, 0 to 1; 0: none.
+        Share of the loss that is the dense network's, 0 to 1; 0: none. None: 0.9 for ``shared``, 0
+        for ``published``.
     temperature
         Of the teacher, above 0.
     augment
@@ -109,10 +115,10 @@ class Recipe:
     method: Method = "shared"
     epochs: int = 6
     batch: int = 128
-    rate: float = 0.03
+    rate: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    teacher: float = 0.9
+    teacher: float | None = None
     temperature: float = 8.0
     augment: str | None = None
     seed: int = 0
@@ -136,18 +142,26 @@ class Recipe:
                 raise TypeError(f"{name} must be an integer, not {value!r}")
             if not least <= value <= most:
                 raise ValueError(f"{name} must be {least} to {most}, not {value!r}")
-        for name, most in (("weight_decay", 1.0), ("teacher", 1.0)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be 0 to {most:g}, not {getattr(self, name)!r}")
+        for name, value in (("weight_decay", self.weight_decay), ("teacher", self.teacher_share)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be 0 to 1, not {value!r}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be 0 to below 1, not {self.momentum!r}")
-        for name in ("rate", "temperature"):
-            if not 0 < getattr(self, name) < 1e3:
-                raise ValueError(
-                    f"{name} must be above 0 and below 1000, not {getattr(self, name)!r}"
-                )
+        for name, value in (("rate", self.first_rate), ("temperature", self.temperature)):
+            if not 0 < value < 1e3:
+                raise ValueError(f"{name} must be above 0 and below 1000, not {value!r}")
         if self.device is not None and self.method != "shared":
             raise ValueError("errors of cells can be drawn in the method shared, not published")
+
+    @property
+    def first_rate(self) -> float:
+        """Rate of the first step: the method's where none was given."""
+        return DEFAULTS[self.method][0] if self.rate is None else self.rate
+
+    @property
+    def teacher_share(self) -> float:
+        """Share of the loss that is the teacher's: the method's where none was given."""
+        return DEFAULTS[self.method][1] if self.teacher is None else self.teacher
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -213,9 +227,11 @@ def finetune(
         the scheme cannot be trained by the method, or the checkpoint is of another run.
     """
     recipe = recipe or Recipe()
-    chosen = preprocess or Preprocess.for_images(np.asarray(images))
+    images = np.asarray(images)
+    chosen = preprocess or Preprocess.for_images(images)
+    chosen = chosen.for_input(images, network.input_shape, source="the training images")
     labels = np.asarray(labels)
-    _check(network, images, labels, recipe, scheme)
+    check(network, images, labels, recipe, scheme)
     run = _Run(
         network,
         images,
@@ -229,7 +245,7 @@ def finetune(
     )
     mappings = run.map(settings, calibration)
     run.build(mappings)
-    key = _key(network, images, labels, chosen, recipe, mappings)
+    key = _key(network, images, labels, chosen, recipe, mappings, ou_rows)
     run.train(checkpoint, key)
     return run.result()
 
@@ -240,7 +256,7 @@ def torch_device(on: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(on)
-        torch.zeros(1, device=found)
+        torch.zeros(1, device=found).item()
     except (RuntimeError, AssertionError) as problem:
         first = (str(problem).splitlines() or ["?"])[0]
         raise InputError(
@@ -249,27 +265,32 @@ def torch_device(on: str) -> torch.device:
     return found
 
 
-def _check(
+def check(
     network: FloatNetwork, images: NDArray, labels: NDArray, recipe: Recipe, scheme: str
 ) -> None:
+    """Raise InputError where :func:`finetune` would, as far as that shows before it starts."""
     if scheme not in SCHEMES:
         raise InputError(f"expected a scheme out of {', '.join(SCHEMES)}, found {scheme!r}")
     if recipe.method == "published" and scheme == "dictionary":
         raise InputError("expected the method shared for the scheme dictionary, found published")
+    if network.tuned is not None:
+        raise InputError(
+            f"expected a network as it was trained, found one tuned for {network.tuned.scheme}: "
+            f"{network.source}"
+        )
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "ui":
+        raise InputError(
+            f"expected one integer label to an image, found {labels.dtype}{labels.shape}"
+        )
     if len(images) != len(labels) or len(labels) < 2:
         raise InputError(
             f"expected two or more images with a label each, found {len(images)} and {len(labels)}"
         )
     classes = int(np.prod(network.output_shape))
-    if (
-        labels.ndim != 1
-        or labels.dtype.kind not in "ui"
-        or not 0 <= labels.min() <= labels.max() < classes
-    ):
+    if not 0 <= labels.min() <= labels.max() < classes:
         raise InputError(
             f"expected labels of 0 to {classes - 1}, found {labels.min()} to {labels.max()}"
-            if labels.ndim == 1 and labels.dtype.kind in "ui"
-            else f"expected one integer label to an image, found {labels.dtype}{labels.shape}"
         )
 
 
@@ -280,16 +301,20 @@ def _key(
     preprocess: Preprocess,
     recipe: Recipe,
     mappings: Mapping[str, LayerMapping],
+    ou_rows: int,
 ) -> str:
     """Hash of all that a run depends on."""
     found = hashlib.sha256()
     for node in network.nodes:
-        found.update(node.name.encode())
-        if isinstance(node, Matrix):
-            for array in (node.weight, node.gain, node.bias):
-                found.update(np.ascontiguousarray(array).tobytes())
+        for each in fields(node):
+            value = getattr(node, each.name)
+            array = isinstance(value, np.ndarray)
+            found.update(np.ascontiguousarray(value).tobytes() if array else repr(value).encode())
     for name, mapping in mappings.items():
-        found.update(name.encode() + mapping.weight_q8.tobytes())
+        table = PatternTable.of(mapping)
+        found.update(f"{name} {mapping.scheme} {ou_rows}".encode())
+        for array in (table.values, table.element, table.value, table.factor):
+            found.update(array.tobytes())
     found.update(np.ascontiguousarray(images).tobytes() + np.ascontiguousarray(labels).tobytes())
     found.update(repr((preprocess, asdict(recipe), torch.__version__)).encode())
     return found.hexdigest()
@@ -400,7 +425,7 @@ class _Run:
             {"params": decayed, "weight_decay": recipe.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        return torch.optim.SGD(groups, lr=recipe.rate, momentum=recipe.momentum)
+        return torch.optim.SGD(groups, lr=recipe.first_rate, momentum=recipe.momentum)
 
     def _epoch(self, epoch: int, steps: int, optimiser: torch.optim.Optimizer) -> None:
         recipe = self.recipe
@@ -415,7 +440,7 @@ class _Run:
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
             share = (step + (epoch - 1) * steps) / (recipe.epochs * steps)
             for group in optimiser.param_groups:
-                group["lr"] = recipe.rate * (1 + cos(pi * share)) / 2
+                group["lr"] = recipe.first_rate * (1 + cos(pi * share)) / 2
             x = self._tensor(images[chosen])
             y = self.labels[chosen].to(self.device)
             loss, found = self._loss(x, y)
@@ -442,9 +467,10 @@ class _Run:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=low):
             found: Tensor = self.student(x).float()
         loss = found.new_zeros(())
-        if recipe.teacher < 1:
-            loss = loss + (1 - recipe.teacher) * functional.cross_entropy(found, y)
-        if recipe.teacher:
+        share = recipe.teacher_share
+        if share < 1:
+            loss = loss + (1 - share) * functional.cross_entropy(found, y)
+        if share:
             t = recipe.temperature
             with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=low):
                 wanted: Tensor = self.teacher(x).float()
@@ -454,7 +480,7 @@ class _Run:
                 reduction="batchmean",
                 log_target=True,
             )
-            loss = loss + recipe.teacher * t * t * distance
+            loss = loss + share * t * t * distance
         for module in self._pulled():
             loss = loss + module.penalty()
         return loss, found
@@ -504,10 +530,9 @@ class _Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state, draft)
             draft.replace(path)
-        except OSError as problem:
-            raise InputError(
-                f"expected a place to write, found {problem.strerror or problem} at {path}"
-            ) from None
+        except (OSError, RuntimeError) as problem:  # PyTorch's own writer raises the latter
+            first = (str(problem).splitlines() or [type(problem).__name__])[0]
+            raise InputError(f"expected a place to write, found {first} at {path}") from None
 
     def _resume(self, path: Path | None, key: str, optimiser: torch.optim.Optimizer) -> int:
         """Go on with a checkpoint, if there is one; epochs that are done."""

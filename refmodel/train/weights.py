@@ -158,11 +158,13 @@ class PulledWeights(nn.Module):
     ALGORITHM.md, Fine-tuning, has them from the paper.
 
     With S the projection of the weights (kept patterns rounded to 8 bits, the others their target's
-    times the scale, refreshed each epoch), P the mask, and M = 1 / scale (2^-8 where dropped)::
+    times the scale, refreshed each epoch), P the mask, and M = 1 / scale of the pattern (1 where
+    kept, 2^-8 where dropped)::
 
         penalty = 0.001 * 0.5 * |W - P W|^2 + 0.001 * |M (W - S)|^2
 
-    The second term is left out for the identical rules and for schemes without reuse, as published.
+    The identical rules have no penalty, as published, and schemes without reuse have its first term
+    (ours: the paper trains them no further).
 
     Attributes
     ----------
@@ -177,19 +179,18 @@ class PulledWeights(nn.Module):
         if source is None:
             raise ValueError(f"mapping must take its patterns from the weights: {mapping.scheme}")
         self.factor = factor
+        self.masked = "identical" not in mapping.scheme
         self.scaled = mapping.scheme in ("similar", "prap")
         self.weight = nn.Parameter(torch.from_numpy(weight.copy()))
         mask = np.zeros(weight.size, np.float32)
         mask[self.table.element] = 1
-        pull = np.full(weight.size, 2.0**-8, np.float32)
-        pull[self.table.element] = np.minimum(1 / np.abs(self.table.factor), LARGEST_PULL)
         for name, array in (
             ("source", source),
             ("element", self.table.element),
             ("value", self.table.value),
             ("scale", self.table.factor),
             ("mask", mask.reshape(weight.shape)),
-            ("pull", pull.reshape(weight.shape)),
+            ("pull", _pull(mapping)),
         ):
             self.register_buffer(name, torch.from_numpy(array), persistent=False)
         self.register_buffer("target", torch.zeros(weight.shape), persistent=True)
@@ -234,7 +235,22 @@ class PulledWeights(nn.Module):
     def penalty(self) -> Tensor:
         """Both terms of the penalty for the weights of today."""
         mask, target = self.get_buffer("mask"), self.get_buffer("target")
-        result = 0.5 * (self.weight - mask * self.weight).square().sum()
+        result = self.weight.new_zeros(())
+        if self.masked:
+            result = result + 0.5 * (self.weight - mask * self.weight).square().sum()
         if self.scaled:
             result = result + (self.get_buffer("pull") * (self.weight - target)).square().sum()
         return self.factor * result
+
+
+def _pull(mapping: LayerMapping) -> NDArray[np.float32]:
+    """M of every weight of a layer, [out, in / groups, 1, 1], by its pattern."""
+    parts = []
+    for reuse in mapping.reuse:
+        inverse = np.exp2(-reuse.exponent.astype(np.float64))
+        pull = np.where(reuse.target < 0, 2.0**-8, np.minimum(inverse, LARGEST_PULL))
+        # One row to a group of input channels.
+        parts.append(np.repeat(pull, reuse.channels, axis=0)[: mapping.weight_q8.shape[1]].T)
+    if not parts:
+        return np.ones((1, 1, 1, 1), np.float32)
+    return np.concatenate(parts).astype(np.float32)[:, :, None, None]
