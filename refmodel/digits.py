@@ -18,6 +18,9 @@ from refmodel.schemes import LayerSetting
 PIXEL_SCALE = 1 / 16
 """What a pixel (0 to 16) is multiplied by to become a network input."""
 
+Kind = Literal["float", "prap"]
+"""The packaged networks: as trained, and fine-tuned for prap."""
+
 SETTINGS: Mapping[str, LayerSetting] = MappingProxyType(
     {
         "conv1": LayerSetting(scheme="dense"),
@@ -61,7 +64,7 @@ def images_path() -> Path:
     return asset_path("digits_images.npz")
 
 
-def network_path(kind: Literal["float", "prap"]) -> Path:
+def network_path(kind: Kind) -> Path:
     """Path of a network as ONNX: ``float`` as trained, ``prap`` fine-tuned onto its patterns."""
     if kind not in ("float", "prap"):
         raise ValueError(f"kind must be 'float' or 'prap', not {kind!r}")

@@ -331,7 +331,8 @@ def pair_cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
     those of a positive weight are in the plus cells, those of a negative one in the minus cells,
     and the other cell of each pair is off. No weight is stored with an offset, every column counts
     2^(cell_bits j), and codes are signed. With 1-bit cells -1 is one on-cell, and -128, the only
-    weight of eight digits, one in column 7.
+    weight of eight digits, one in column 7. Columns above the digits of a layer's
+    largest weight are left out of its sums: without a weight of -128, column 7.
 
     Returns
     -------
@@ -359,12 +360,16 @@ def _placed(parts: np.ndarray, layer: LayerProgram, config: EngineConfig) -> np.
     return np.ascontiguousarray(result.transpose(0, 2, 1))
 
 
-def _coding(config: EngineConfig, device: Device | Crossbars | None) -> tuple[np.ndarray, int, int]:
+def _coding(
+    layer: LayerProgram, config: EngineConfig, device: Device | Crossbars | None
+) -> tuple[np.ndarray, int, int]:
     """What codes of each column of a weight count, the offset of stored weights, the least code."""
     weights = np.array(config.column_weights)
     if device is None or callable(device) or not device.pairs:
         return weights, config.offset, 0
-    return np.abs(weights), 0, -config.max_code
+    largest = int(np.abs(layer.weights.astype(np.int16)).max(initial=0))
+    weights = np.abs(weights)
+    return np.where(weights <= largest, weights, 0), 0, -config.max_code
 
 
 def _columns_of_patterns(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
@@ -491,7 +496,7 @@ def run_layer_serial(
     rows = np.where(rows < 0, depth, rows)
 
     total = len(flat)
-    weights, offset, least = _coding(config, device)
+    weights, offset, least = _coding(layer, config, device)
     wide = np.uint8 if config.max_code <= np.iinfo(np.uint8).max else np.uint16
     wide = np.int16 if least < 0 else wide
     wordlines = np.empty((total, len(program.ou), layer.ou_rows), np.uint8)
@@ -619,7 +624,7 @@ def serial_accumulators(
     exact = _exact_type(config)
     shifts = np.arange(digits, dtype=np.uint8) * np.uint8(config.dac_bits)
     mask = np.uint8((1 << config.dac_bits) - 1)
-    weights, offset, _ = _coding(config, device)
+    weights, offset, _ = _coding(layer, config, device)
     weight = np.outer(weights, 1 << shifts.astype(int)).astype(exact).ravel()
     rows = gather_columns(layer)
     length, patterns = layer.gather_rows.tolist(), layer.gather_patterns.tolist()

@@ -153,6 +153,20 @@ def test_pairs_by_hand():
         ).all()
 
 
+def test_columns_of_pairs_that_no_weight_needs_count_nothing():
+    # Every column has a code of 1 of its offset, in all eight digits: 255 times its weight.
+    config = EngineConfig()
+    codes = np.zeros((1, 1, 1, 2), np.uint8)
+    for weights, columns in (([-128, 0], 255), ([127, -64], 127), ([0, 3], 3), ([0, 0], 0)):
+        layer = single([weights])
+        drawn = Chip(device=Device(), config=config, seed=0, pairs=True).layer(layer, 0)
+        drawn = dataclasses.replace(drawn, offset=np.ones(8, np.float32))
+        trace = golden.run_layer_serial(layer, codes, config, device=drawn)
+        assert trace.psums.ravel().tolist() == [255 * columns]
+        found = golden.serial_accumulators(layer, codes, config, device=drawn)
+        assert (found == trace.accumulators.reshape(found.shape)).all()
+
+
 def test_pairs_of_multi_level_cells_by_hand():
     # 2-bit cells: 128 = 2 * 64, 27 = 3 + 2 * 4 + 1 * 16; 4-bit: 27 = 11 + 1 * 16.
     layer = single([[-128, 27]])
