@@ -353,7 +353,7 @@ def finetune(
         float | None,
         typer.Option(
             "--teacher",
-            help="Share of the loss that is the dense network's. Left out: 0.9, published 0.",
+            help="Share of the loss that is the dense network's. Left out: 1, published 0.",
         ),
     ] = None,
     temperature: Annotated[

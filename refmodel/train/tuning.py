@@ -65,7 +65,7 @@ Report = Callable[[str, int, int], None]
 PUBLISHED_FACTOR = 0.001
 """Factor of the penalties of the published recipe."""
 
-DEFAULTS = {"shared": (0.03, 0.9), "published": (0.1, 0.0)}
+DEFAULTS = {"shared": (0.03, 1.0), "published": (0.1, 0.0)}
 """Rate, and share of the teacher, of each method; ALGORITHM.md has the published ones."""
 
 PROJECT_EVERY = 5
@@ -96,7 +96,7 @@ class Recipe:
         Of weights that run dense, 0 to 1. Values of patterns have none: outputs are normalised, so
         that their size does not matter.
     teacher
-        Share of the loss that is the dense network's, 0 to 1; 0: none. None: 0.9 for ``shared``, 0
+        Share of the loss that is the dense network's, 0 to 1; 0: none. None: 1 for ``shared``, 0
         for ``published``.
     temperature
         Of the teacher, above 0.
