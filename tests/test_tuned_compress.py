@@ -130,6 +130,10 @@ def test_a_setting_maps_its_layer_anew_and_the_others_are_carried(tuned):
     unmatched = compress(network, settings={"c2_node": setting}, moments=False)
     first, second = (real_scale(each, each.layer("c2_node")) for each in (program, unmatched))
     assert not np.allclose(first, second, rtol=1e-3)
+    # Those of the carried layers behind it are not, though their inputs are others now.
+    for name in ("c3_node", "c4_node"):
+        first, second = (real_scale(each, each.layer(name)) for each in (program, unmatched))
+        np.testing.assert_allclose(first, second, rtol=2**-13)
     dense = compress(network, settings={"c*": LayerSetting(scheme="dense")})
     assert dense.about["carried"] == ["f5_node"]
     assert dense.layer("c3_node").scheme == "dense"
@@ -187,11 +191,15 @@ def test_the_summary_says_which_mappings_came(tuned, calibration, tmp_path):
     assert (other["scheme"], other["carried"]) == ("prap", [])
 
 
-def test_a_budget_chooses_anew(tuned, calibration, tmp_path):
-    network = tuned["dictionary"]
+def test_a_budget_chooses_anew(calibration, tmp_path):
+    # The first layer, too, has a mapping, of which a budget chooses nothing: it runs dense.
+    own = {"c1_node": LayerSetting(scheme="dictionary", patterns=3)}
+    network = tmp_path / "tuned.onnx"
+    write_onnx(tuned_network(tmp_path, "dictionary", own), network)
     summary = workflow.compress(network, calibration, tmp_path / "out", budget=Budget(times=1.5))
     assert summary["scheme"] == "dictionary"
     assert summary["carried"] == []
+    assert summary["layers"][0]["patterns_reused"] == 0
     assert summary["budget"]["ratio"] >= 1.5
 
 
