@@ -78,8 +78,7 @@ def run_engine(
                     dut.trace_acc.valid,
                     dut.trace_acc.payload,
                 )
-                if pv:
-                    run.psums.append(pp.sum)
+                run.psums += [item.sum for lane, item in enumerate(pp) if pv >> lane & 1]
                 if av:
                     run.accumulators.append(ap.acc)
                 if valid and ready:

@@ -241,19 +241,11 @@ def test_sizes_out_of_range_are_refused(changes, message):
         EngineConfig(**changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"cell_bits": 2}, "the RTL supports cell_bits 1, not 2"),
-        ({"dac_bits": 4}, "the RTL supports dac_bits 1, not 4"),
-        ({"adc_bits": 9}, "the RTL supports adc_bits 0 to 8, not 9"),
-        ({"ou_cols": 12}, "the RTL supports ou_cols 8, 16, 24 or 32, not 12"),
-        ({"adcs": 16}, "the RTL supports adcs 1, 2, 4 or 8, not 16"),
-    ],
-)
-def test_what_the_hardware_lacks_is_said(changes, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        Layouts(EngineConfig(**changes))
+def test_what_the_hardware_lacks_is_said():
+    message = r"^the RTL supports adcs of at most ou_cols \(4\), not 8$"
+    with pytest.raises(ValueError, match=message):
+        Layouts(EngineConfig(ou_cols=4))
+    Layouts(EngineConfig(ou_cols=4, adcs=4))
 
 
 def test_codes_are_wide_enough():
