@@ -1,6 +1,6 @@
 """The OU engine: turns gathered vectors into conversion requests."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -100,8 +100,10 @@ class OUEngine(wiring.Component):
             first_request.eq((digit == 0) & (chunk == 0)),
             last_request.eq((digit == config.digits - 1) & (chunk == last_chunk)),
         ]
+        # Whether the OU ends within a pattern, which goes on in the next one: where OUs differ in
+        # phase, a full one that begins with a pattern has half of another at its end.
+        split: Value = Const(0)
         if len(columns.phases) > 1:
-            # A full OU that begins with a pattern has half of another at its end.
             split = Signal()
             m.d.comb += [
                 split.eq(~phase & (left >= per_ou)),
