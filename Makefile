@@ -7,10 +7,13 @@ STAMP := $(VENV)/.prap-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 FUZZ_SECONDS ?= 300
+ENGINES ?= 20
+LAYERS ?= 20
+SEED ?= 1
 DOCS_STAMP := $(VENV)/.prap-docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup demo bench test lint docs fuzz clean
+.PHONY: help check setup demo bench test lint docs fuzz cosim-random clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -20,6 +23,7 @@ help:
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
+	@echo 'make cosim-random   setup, then random engines by random layers: ENGINES (20), LAYERS (20), SEED (1)'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
 
@@ -70,6 +74,10 @@ $(DOCS_STAMP): $(STAMP)
 
 fuzz: setup
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --workers $(WORKERS) $(FUZZ_ARGS)
+
+cosim-random: setup
+	@$(VENV)/bin/python -m tests.campaign --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) \
+	  --workers $(WORKERS)
 
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
