@@ -7,13 +7,16 @@ STAMP := $(VENV)/.prap-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 FUZZ_SECONDS ?= 300
+ENGINES ?= 20
+LAYERS ?= 20
+SEED ?= 1
 DOCS_STAMP := $(VENV)/.prap-docs-installed
 TRAIN_STAMP := $(VENV)/.prap-train-installed
 # Fine-tuning needs PyTorch; `make test TRAIN=0` leaves it and its tests out.
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test lint docs fuzz clean
+.PHONY: help check setup train demo bench test lint docs fuzz cosim-random clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -24,6 +27,7 @@ help:
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
+	@echo 'make cosim-random   setup, then random engines by random layers: ENGINES (20), LAYERS (20), SEED (1)'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
 
@@ -82,6 +86,10 @@ $(DOCS_STAMP): $(STAMP)
 
 fuzz: setup
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --workers $(WORKERS) $(FUZZ_ARGS)
+
+cosim-random: setup
+	@$(VENV)/bin/python -m tests.campaign --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) \
+	  --workers $(WORKERS)
 
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

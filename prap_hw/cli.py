@@ -11,16 +11,13 @@ import traceback
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from prap_hw import console
 from refmodel.errors import InputError
-
-if TYPE_CHECKING:
-    from refmodel.config import EngineConfig
 
 DIFFERENT, BAD_INPUT, OUR_FAULT, INTERRUPTED = 1, 2, 3, 130
 
@@ -95,12 +92,73 @@ Labels = Annotated[
         help="Labels of idx images; left out, the file beside them with labels in its name.",
     ),
 ]
-Adcs = Annotated[
-    int, typer.Option("--adcs", help="Converters: columns of an OU in a cycle.", min=1)
+Preset = Literal["default", "paper", "small"]
+ENGINE = "Engine"
+Presets = Annotated[
+    Preset,
+    typer.Option(
+        "--preset",
+        help="Engine whose sizes hold where no option sets them: default (8x8 OUs in 128x128"
+        " crossbars, 8 converters), paper (256x256, 1 converter), small (64x64, 4 converters).",
+        rich_help_panel=ENGINE,
+    ),
 ]
-Lanes = Annotated[int, typer.Option("--merge-lanes", help="Reuse words merged in a cycle.", min=1)]
+Adcs = Annotated[
+    int | None,
+    typer.Option(
+        "--adcs",
+        help="Converters: columns of an OU in a cycle, 1 to --ou-cols.",
+        min=1,
+        rich_help_panel=ENGINE,
+    ),
+]
+Lanes = Annotated[
+    int | None,
+    typer.Option(
+        "--merge-lanes",
+        help="Reuse words merged in a cycle: 1, 2 or 4.",
+        min=1,
+        rich_help_panel=ENGINE,
+    ),
+]
 Latency = Annotated[
-    int, typer.Option("--latency", help="Cycles of the emulated crossbar, 1 to 40.", min=1)
+    int | None,
+    typer.Option(
+        "--latency",
+        help="Cycles of the emulated crossbar, 1 to 40.",
+        min=1,
+        rich_help_panel=ENGINE,
+    ),
+]
+OuRows = Annotated[
+    int | None,
+    typer.Option(
+        "--ou-rows",
+        help="Wordlines of an OU, 4 to 32; after `prap compress`, those that it was given.",
+        rich_help_panel=ENGINE,
+    ),
+]
+OuCols = Annotated[
+    int | None,
+    typer.Option(
+        "--ou-cols", help="Bitlines of an OU, a multiple of 4 up to 32.", rich_help_panel=ENGINE
+    ),
+]
+CellBits = Annotated[
+    int | None,
+    typer.Option("--cell-bits", help="Bits of a cell: 1, 2 or 4.", rich_help_panel=ENGINE),
+]
+DacBits = Annotated[
+    int | None,
+    typer.Option("--dac-bits", help="Bits of an input digit: 1, 2 or 4.", rich_help_panel=ENGINE),
+]
+AdcBits = Annotated[
+    int | None,
+    typer.Option(
+        "--adc-bits",
+        help="Bits of an ADC code, up to 13; larger sums clip. 0: enough for every sum.",
+        rich_help_panel=ENGINE,
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -247,9 +305,15 @@ def compress(
     force: Annotated[
         bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
     ] = False,
-    adcs: Adcs = 8,
-    merge_lanes: Lanes = 1,
-    latency: Latency = 1,
+    preset: Presets = "default",
+    adcs: Adcs = None,
+    merge_lanes: Lanes = None,
+    latency: Latency = None,
+    ou_rows: OuRows = None,
+    ou_cols: OuCols = None,
+    cell_bits: CellBits = None,
+    dac_bits: DacBits = None,
+    adc_bits: AdcBits = None,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
@@ -278,7 +342,9 @@ def compress(
             augment=augment,
             budget=_budget(budget, budget_of, max_loss),
             replace=force,
-            config=_engine(adcs, merge_lanes, latency),
+            config=_engine(
+                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+            ),
             report=report,
         )
     screen = console.console()
@@ -444,9 +510,15 @@ def finetune(
 @app.command(epilog="Example:\n\nprap inspect build/net --json metrics.json")
 def inspect(
     folder: Folder,
-    adcs: Adcs = 8,
-    merge_lanes: Lanes = 1,
-    latency: Latency = 1,
+    preset: Presets = "default",
+    adcs: Adcs = None,
+    merge_lanes: Lanes = None,
+    latency: Latency = None,
+    ou_rows: OuRows = None,
+    ou_cols: OuCols = None,
+    cell_bits: CellBits = None,
+    dac_bits: DacBits = None,
+    adc_bits: AdcBits = None,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
@@ -455,7 +527,11 @@ def inspect(
 
     with console.progress() as report:
         figures = workflow.inspect(
-            folder, config=_engine(adcs, merge_lanes, latency), report=report
+            folder,
+            config=_engine(
+                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+            ),
+            report=report,
         )
     console.console().print(console.metrics_table(figures["layers"], figures["total"]))
     _write_json(json_file, figures)
@@ -526,7 +602,10 @@ def evaluate(
     _write_json(json_file, figures)
 
 
-@app.command(epilog="Example:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4")
+@app.command(
+    epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
+    "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2"
+)
 def cosim(
     folder: Folder,
     images: Images,
@@ -534,9 +613,15 @@ def cosim(
     count: Annotated[
         int, typer.Option("--count", help="Images that go through the hardware.", min=1)
     ] = 1,
-    adcs: Adcs = 8,
-    merge_lanes: Lanes = 1,
-    latency: Latency = 1,
+    preset: Presets = "default",
+    adcs: Adcs = None,
+    merge_lanes: Lanes = None,
+    latency: Latency = None,
+    ou_rows: OuRows = None,
+    ou_cols: OuCols = None,
+    cell_bits: CellBits = None,
+    dac_bits: DacBits = None,
+    adc_bits: AdcBits = None,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
@@ -548,7 +633,9 @@ def cosim(
             folder,
             _pair(images, labels),
             count=count,
-            config=_engine(adcs, merge_lanes, latency),
+            config=_engine(
+                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+            ),
             report=report,
         )
     screen = console.console()
@@ -561,9 +648,15 @@ def cosim(
 @app.command(epilog="Example:\n\nprap verilog -o build/verilog --adcs 8 --open-port")
 def verilog(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.")],
-    adcs: Adcs = 8,
-    merge_lanes: Lanes = 1,
-    latency: Latency = 1,
+    preset: Presets = "default",
+    adcs: Adcs = None,
+    merge_lanes: Lanes = None,
+    latency: Latency = None,
+    ou_rows: OuRows = None,
+    ou_cols: OuCols = None,
+    cell_bits: CellBits = None,
+    dac_bits: DacBits = None,
+    adc_bits: AdcBits = None,
     open_port: Annotated[
         bool,
         typer.Option(
@@ -586,7 +679,9 @@ def verilog(
     with console.progress() as report:
         written = workflow.write_verilog(
             out,
-            _engine(adcs, merge_lanes, latency),
+            _engine(
+                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+            ),
             program=fit,
             open_port=open_port,
             trace=trace,
@@ -615,13 +710,33 @@ def golden(
         raise Exit(DIFFERENT)
 
 
-def _engine(adcs: int, merge_lanes: int, latency: int) -> "EngineConfig":
-    """The engine of the options; InputError where the RTL has no such engine."""
+def _engine(
+    preset: str,
+    adcs: int | None,
+    merge_lanes: int | None,
+    latency: int | None,
+    ou_rows: int | None,
+    ou_cols: int | None,
+    cell_bits: int | None,
+    dac_bits: int | None,
+    adc_bits: int | None,
+) -> dict[str, Any]:
+    """The options of an engine; InputError where the RTL has no such engine."""
     from prap_hw import workflow
 
-    return workflow.rtl_engine(
-        {"adcs": adcs, "merge_lanes": merge_lanes, "crossbar_latency": latency}
-    )
+    options = {
+        "preset": preset,
+        "adcs": adcs,
+        "merge_lanes": merge_lanes,
+        "crossbar_latency": latency,
+        "ou_rows": ou_rows,
+        "ou_cols": ou_cols,
+        "cell_bits": cell_bits,
+        "dac_bits": dac_bits,
+        "adc_bits": adc_bits,
+    }
+    workflow.rtl_engine(options)
+    return options
 
 
 def _device(name: str | None) -> Any:

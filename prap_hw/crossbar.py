@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -34,10 +34,10 @@ def crossbar_port(config: EngineConfig) -> wiring.Signature:
 
 
 class EmulatedCrossbar(wiring.Component):
-    """Crossbars of ideal cells: block RAM, AND, population count, clip to the ADC's range.
+    """Crossbars of ideal cells: block RAM, products, their sum, clip to the ADC's range.
 
     code[j] = min(sum over rows r of cell[r, column j] * digit[r], 2**code_bits - 1), where the
-    columns are ``select * adcs`` to ``select * adcs + adcs - 1`` of the OU.
+    columns are ``select * adcs`` to ``select * adcs + adcs - 1`` of the OU; 0 beyond its last one.
 
     A response follows its request by ``crossbar_latency`` cycles; throughput is one request per
     cycle. Where the response is not taken, the whole pipeline stands: ``port.request.ready``
@@ -76,7 +76,7 @@ class EmulatedCrossbar(wiring.Component):
         rows = []
         for r in range(config.ou_rows):
             m.submodules[f"row_{r}"] = memory = Memory(
-                shape=config.ou_cols, depth=1 << place_bits, init=[]
+                shape=config.ou_cols * config.cell_bits, depth=1 << place_bits, init=[]
             )
             w = memory.write_port()
             read = memory.read_port(domain="sync")
@@ -98,20 +98,33 @@ class EmulatedCrossbar(wiring.Component):
                 valid.eq(request.valid),
             ]
 
-        clips = config.ou_rows > config.max_code
+        # Bits of a product, and of the largest sum; 1-bit operands need no multiplier.
+        cell_bits, dac_bits = config.cell_bits, config.dac_bits
+        most = config.ou_rows * ((1 << cell_bits) - 1) * ((1 << dac_bits) - 1)
         codes = []
         for j in range(config.adcs):
-            columns = Array(
-                Cat(row[chunk * config.adcs + j] & (digits[r] != 0) for r, row in enumerate(rows))
-                for chunk in range(layouts.chunks)
-            )
-            active = Signal(config.ou_rows, name=f"active_{j}")
-            count = Signal(range(config.ou_rows + 1), name=f"count_{j}")
+            products = []
+            for r, row in enumerate(rows):
+                # Converters beyond the OU's last column see none.
+                columns = [chunk * config.adcs + j for chunk in range(layouts.columns.chunks)]
+                cells = Array(
+                    row.word_select(column, cell_bits) if column < config.ou_cols else Const(0)
+                    for column in columns
+                )
+                cell = Signal(cell_bits, name=f"cell_{j}_{r}")
+                m.d.comb += cell.eq(cells[select] if len(columns) > 1 else cells[0])
+                if cell_bits == 1:
+                    product = Mux(cell, digits[r], 0)
+                elif dac_bits == 1:
+                    product = Mux(digits[r], cell, 0)
+                else:
+                    product = cell * digits[r]
+                products.append(product)
+            level = Signal(range(most + 1), name=f"level_{j}")
             code = Signal(config.code_bits, name=f"code_{j}")
             m.d.comb += [
-                active.eq(columns[select]),
-                count.eq(_population(active)),
-                code.eq(Mux(count > config.max_code, config.max_code, count) if clips else count),
+                level.eq(_sum(products)),
+                code.eq(level if config.lossless else _clip(level, config.max_code)),
             ]
             codes.append(code)
 
@@ -128,9 +141,14 @@ class EmulatedCrossbar(wiring.Component):
         return m
 
 
-def _population(bits):
-    """Number of ones, as a balanced tree of adders."""
-    if len(bits) == 1:
-        return bits
-    middle = len(bits) // 2
-    return _population(bits[:middle]) + _population(bits[middle:])
+def _clip(level: Value, top: int) -> Value:
+    """The lesser of a level and the largest code."""
+    return Mux(level > top, top, level)
+
+
+def _sum(terms: list[Value]) -> Value:
+    """Sum, as a balanced tree of adders."""
+    if len(terms) == 1:
+        return terms[0]
+    middle = len(terms) // 2
+    return _sum(terms[:middle]) + _sum(terms[middle:])

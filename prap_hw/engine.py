@@ -33,7 +33,7 @@ def host_members(config: EngineConfig) -> dict:
     }
     if config.trace:
         members |= {
-            "trace_psum": Out(valid_only(layouts.trace_psum)),
+            "trace_psum": Out(valid_only(layouts.trace_psums, layouts.columns.ends)),
             "trace_acc": Out(valid_only(layouts.trace_acc)),
         }
     return members

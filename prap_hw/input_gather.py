@@ -14,7 +14,8 @@ class InputGather(wiring.Component):
 
     A segment is a run of consecutive bytes; the segments up to one with ``last`` make a vector.
     The first byte of a vector is read as soon as a vector buffer is free; a vector is valid at
-    ``o`` two cycles after its last byte was read. Throughput is one byte per cycle, without a dead
+    ``o`` two cycles after its last byte was read, with the sum of its bytes where the cells hold
+    offset binary. Throughput is one byte per cycle, without a dead
     cycle between segments or vectors. ``o.payload`` is held until accepted; its rows from
     ``count`` on are leftovers that the consumer must not drive. A buffer is free in the cycle
     after ``o`` was accepted. No output depends combinationally on an input. Reset empties the
@@ -28,7 +29,8 @@ class InputGather(wiring.Component):
     i_segments : ``In(stream.Signature(segment))``
         Runs of input bytes.
     o : ``Out(stream.Signature(gathered))``
-        Vectors: ``rows``, how many of them count, and the patterns to run under them.
+        Vectors: ``rows``, how many of them count, and the patterns to run under them; with offset
+        binary also ``inputs``, the sum of the rows that count.
     reading : ``Out(1)``
         Whether a byte is read in this cycle.
     """
@@ -141,6 +143,7 @@ class InputGather(wiring.Component):
                 "count": layouts.row_bits,
                 "patterns": layouts.gathered["patterns"].shape,
                 "final": 1,
+                **({"inputs": layouts.gathered["inputs"].shape} if config.offset else {}),
             }
         )
         m.submodules.tasks = tasks = Memory(shape=task, depth=depth, init=[])
@@ -160,6 +163,17 @@ class InputGather(wiring.Component):
             self.o.payload.patterns.eq(task_read.data.patterns),
             self.o.payload.final.eq(task_read.data.final),
         ]
+        if config.offset:
+            # Fits: at most 255 times the rows of an OU.
+            before = Signal(layouts.gathered["inputs"].shape)
+            total = Signal(layouts.gathered["inputs"].shape)
+            m.d.comb += [
+                total.eq(Mux(arrived_row == 0, 0, before) + read.data),
+                task_write.data.inputs.eq(total),
+                self.o.payload.inputs.eq(task_read.data.inputs),
+            ]
+            with m.If(arrived):
+                m.d.sync += before.eq(total)
 
         def after(index):
             return Mux(index == depth - 1, 0, index + 1)

@@ -9,7 +9,8 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Out
 
-from refmodel.config import WEIGHT_BITS, EngineConfig, bits_for
+from prap_hw.columns import Columns
+from refmodel.config import INPUT_BITS, EngineConfig, bits_for
 
 COUNTER_BITS = 40
 """Width of an event counter."""
@@ -55,9 +56,9 @@ class Space(enum.Enum, shape=4):
     OUTPUT = 7
 
 
-def valid_only(layout: ShapeLike) -> wiring.Signature:
-    """A port that shows events and cannot be held up: ``valid`` and ``payload``."""
-    return wiring.Signature({"valid": Out(1), "payload": Out(layout)})
+def valid_only(layout: ShapeLike, lanes: int = 1) -> wiring.Signature:
+    """A port that shows events and cannot be held up: ``valid``, a bit a lane, and ``payload``."""
+    return wiring.Signature({"valid": Out(lanes), "payload": Out(layout)})
 
 
 def check_supported(config: EngineConfig) -> None:
@@ -68,13 +69,7 @@ def check_supported(config: EngineConfig) -> None:
     ValueError
         ``the RTL supports ..., not ...``.
     """
-    limits = (
-        ("cell_bits", "1", config.cell_bits == 1),
-        ("dac_bits", "1", config.dac_bits == 1),
-        ("adc_bits", "0 to 8", config.adc_bits <= 8),
-        ("ou_cols", "8, 16, 24 or 32", config.ou_cols % WEIGHT_BITS == 0),
-        ("adcs", "1, 2, 4 or 8", config.adcs in (1, 2, 4, 8)),
-    )
+    limits = (("adcs", f"of at most ou_cols ({config.ou_cols})", config.adcs <= config.ou_cols),)
     for name, choices, supported in limits:
         if not supported:
             raise ValueError(f"the RTL supports {name} {choices}, not {getattr(config, name)!r}")
@@ -98,8 +93,10 @@ class Layouts:
         Contents of the layer registers and of the index and parameter memories.
     segment, gathered, pending, psum, step, accumulate, result
         Payloads of the streams between components.
-    trace_psum, trace_acc
-        Payloads of the trace ports.
+    trace_psum, trace_psums, trace_acc
+        Payloads of the trace ports: a partial sum, ``columns.ends`` of them, an accumulator.
+    columns
+        Where the bitlines of patterns lie.
     """
 
     def __init__(self, config: EngineConfig):
@@ -111,7 +108,7 @@ class Layouts:
         self.output_bits = bits_for(config.max_outputs)
         self.position_bits = bits_for(config.max_positions)
         self.row_bits = bits_for(rows + 1)
-        self.chunks = config.ou_cols // config.adcs
+        self.columns = columns = Columns(config)
         pattern_bits = bits_for(config.slots + 1)
         self.blocks = -(-config.max_outputs // config.merge_lanes)
         self.block_bits = bits_for(self.blocks)
@@ -127,11 +124,12 @@ class Layouts:
             "row_block": bits_for(config.row_blocks),
             "col_block": bits_for(config.col_blocks),
         }
-        self.cells = data.StructLayout({**place, "row": bits_for(rows), "cells": config.ou_cols})
+        row_of_cells = config.ou_cols * config.cell_bits
+        self.cells = data.StructLayout({**place, "row": bits_for(rows), "cells": row_of_cells})
         self.request = data.StructLayout(
             {
                 **place,
-                "select": bits_for(self.chunks),
+                "select": bits_for(columns.chunks),
                 "digits": data.ArrayLayout(unsigned(config.dac_bits), rows),
             }
         )
@@ -183,35 +181,54 @@ class Layouts:
 
         # Streams between components.
         task = {"patterns": pattern_bits, "final": 1}
+        # Offset binary subtracts a multiple of the sum of a vector's inputs.
+        inputs = {"inputs": unsigned((rows * ((1 << INPUT_BITS) - 1)).bit_length())}
+        inputs = inputs if config.offset else {}
         self.segment = data.StructLayout(
             {"address": self.address_bits, "length": self.row_bits, "last": 1, **task}
         )
         self.gathered = data.StructLayout(
-            {"rows": data.ArrayLayout(unsigned(8), rows), "count": self.row_bits, **task}
+            {"rows": data.ArrayLayout(unsigned(8), rows), "count": self.row_bits, **task, **inputs}
         )
-        self.pending = data.StructLayout(
-            {
-                "scale": 4,
-                "top": 1,
-                "first": 1,
-                "last": 1,
-                "lane": bits_for(config.patterns_per_ou),
-                "slot": self.slot_bits,
-                "accumulate": 1,
-                "final": 1,
-            }
-        )
+        pending = {
+            # Bits by which what the answer is worth is shifted: of the digit and, where answers
+            # lie within a pattern, of the first column.
+            "scale": 4,
+            # Whether piece 0 begins with this answer.
+            "first": 1,
+            # Patterns that end with this answer.
+            "ended": bits_for(columns.ends + 1),
+            "lane": bits_for(config.patterns_per_ou),
+            "slot": self.slot_bits,
+            "accumulate": 1,
+            "final": 1,
+            **inputs,
+        }
+        if columns.pieces > 1:
+            # Whether this is the first digit: the other pieces begin with it.
+            pending |= {"low": 1}
+        if len(columns.phases) > 1:
+            # Whether piece 0 began in the OU before.
+            pending |= {"carry": 1}
+        if not columns.narrow:
+            # Which of the alignments the answer has.
+            pending |= {"align": bits_for(len(columns.alignments))}
+        elif not config.offset:
+            # Whether the last converter has the sign column.
+            pending |= {"top": 1}
+        self.pending = data.StructLayout(pending)
         self.psum = data.StructLayout(
             {
                 "slot": self.slot_bits,
-                "sum": signed(config.psum_width),
+                "sums": data.ArrayLayout(signed(config.psum_width), columns.ends),
                 "accumulate": 1,
                 "final": 1,
+                **({"count": bits_for(columns.ends + 1)} if columns.ends > 1 else {}),
             }
         )
-        self.trace_psum = data.StructLayout(
-            {"slot": self.slot_bits, "sum": signed(config.psum_width)}
-        )
+        trace_psum = {"slot": self.slot_bits, "sum": signed(config.psum_width)}
+        self.trace_psum = data.StructLayout(trace_psum)
+        self.trace_psums = data.ArrayLayout(self.trace_psum, columns.ends)
         self.trace_acc = data.StructLayout(
             {"output": self.output_bits, "acc": signed(config.acc_width)}
         )

@@ -115,7 +115,7 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
     for ou, block in enumerate(cells(layer, config)):
         crossbar, rest = divmod(ou, config.ous_per_crossbar)
         row_block, col_block = divmod(rest, config.col_blocks)
-        for row, bits in enumerate(block):
+        for row, values in enumerate(block):
             beats.append(
                 struct(
                     layouts.cells,
@@ -123,7 +123,7 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
                     row_block=row_block,
                     col_block=col_block,
                     row=row,
-                    cells=int(sum(int(bit) << j for j, bit in enumerate(bits))),
+                    cells=sum(int(cell) << config.cell_bits * j for j, cell in enumerate(values)),
                 )
             )
     return LayerImage(words=words, beats=beats)

@@ -1,6 +1,6 @@
 """The OU engine: turns gathered vectors into conversion requests."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,15 +14,16 @@ class OUEngine(wiring.Component):
     For every OU under a vector: for every digit of the inputs, low digits first, one request for
     each ``adcs`` columns in use. OUs are numbered consecutively from the start of the position's
     program: column block fastest, then row block, then crossbar; ``position_end`` of the last OU
-    goes back to OU 0.
+    goes back to OU 0. The patterns of a vector lie side by side from its first OU on, so that one
+    may go on in the next OU; it has its slot in the OU in which it begins.
 
     A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
     request per cycle, without a dead cycle between OUs or vectors. What the answer means goes to
-    ``o_pending`` in the cycle of issue. An OU that opens slots waits until as many are free as an
-    OU has patterns. ``o_pending`` depends combinationally on ``i`` and ``o_request.ready``, and
-    ``i.ready`` and the events on these and ``o_pending.ready``; ``o_request`` is a register.
-    ``i.ready`` is high in the cycle of a vector's last issue. Reset empties the engine and frees
-    all slots.
+    ``o_pending`` in the cycle of issue. An OU in which patterns begin, and that adds to no open
+    slots, waits until as many slots are free as ever begin in one. ``o_pending`` depends
+    combinationally on ``i`` and ``o_request.ready``, and ``i.ready`` and the events on these and
+    ``o_pending.ready``; ``o_request`` is a register. ``i.ready`` is high in the cycle of a vector's
+    last issue. Reset empties the engine and frees all slots.
 
     Members
     -------
@@ -72,30 +73,49 @@ class OUEngine(wiring.Component):
         m = Module()
         config, layouts = self.config, self.layouts
         vector = self.i.payload
+        columns = layouts.columns
         per_ou = config.patterns_per_ou
-        chunks_per_pattern = config.columns_per_weight // config.adcs
-        chunk_bits = (chunks_per_pattern - 1).bit_length()
 
-        # Where we are in the vector: patterns done, digit, column group.
+        # Where we are in the vector: patterns that have ended, digit, column group.
         done = Signal.like(vector.patterns)
         digit = Signal(range(config.digits))
-        chunk = Signal(bits_for(layouts.chunks))
+        chunk = Signal(bits_for(columns.chunks))
+        phase = Signal()
         left = Signal.like(vector.patterns)
         in_ou = Signal(range(per_ou + 1))
-        last_chunk = Signal(bits_for(layouts.chunks))
+        begun = Signal(range(per_ou + 1))
+        ended = Signal(range(per_ou + 1))
+        last_chunk = Signal(bits_for(columns.chunks))
         first_request = Signal()
         last_request = Signal()
         last_ou = Signal()
+        last_chunks = [
+            [columns.last_chunk(first, count) for count in range(per_ou + 1)]
+            for first in columns.phases
+        ]
         m.d.comb += [
             left.eq(vector.patterns - done),
             in_ou.eq(Mux(left < per_ou, left, per_ou)),
-            last_chunk.eq((in_ou << chunk_bits) - 1),
+            last_chunk.eq(columns.table(last_chunks, phase, in_ou)),
             first_request.eq((digit == 0) & (chunk == 0)),
             last_request.eq((digit == config.digits - 1) & (chunk == last_chunk)),
-            last_ou.eq(left <= per_ou),
         ]
+        # Whether the OU ends within a pattern, which goes on in the next one: where OUs differ in
+        # phase, a full one that begins with a pattern has half of another at its end.
+        split: Value = Const(0)
+        if len(columns.phases) > 1:
+            split = Signal()
+            m.d.comb += [
+                split.eq(~phase & (left >= per_ou)),
+                begun.eq(in_ou - phase),
+                ended.eq(in_ou - split),
+                last_ou.eq((left <= per_ou) & ~split),
+            ]
+        else:
+            m.d.comb += [begun.eq(in_ou), ended.eq(in_ou), last_ou.eq(left <= per_ou)]
 
-        # The ring: slots are reserved by an OU's first request unless it adds to open ones.
+        # The ring: slots are reserved by an OU's first request unless it adds to open ones. `slot`
+        # is that of lane 0, which may have begun in the OU before.
         free = Signal(range(config.slots + 1), init=config.slots)
         slot = Signal(layouts.slot_bits)
         series = Signal(layouts.slot_bits)
@@ -105,10 +125,10 @@ class OUEngine(wiring.Component):
         slots_ok = Signal()
         issue = Signal()
         m.d.comb += [
-            slots_ok.eq(~first_request | accumulate | (free >= per_ou)),
+            slots_ok.eq(~first_request | accumulate | (free >= per_ou) | (begun == 0)),
             issue.eq(self.i.valid & slots_ok & self.o_pending.ready & request_ready(self)),
             reserve.eq(issue & first_request & ~accumulate),
-            reserved.eq(Mux(reserve, in_ou, 0)),
+            reserved.eq(Mux(reserve, begun, 0)),
         ]
         m.d.sync += free.eq(free + self.released - reserved)
 
@@ -118,17 +138,24 @@ class OUEngine(wiring.Component):
         crossbar = Signal.like(self.o_request.payload.crossbar)
         gather = Signal.like(self.last_descriptor)
 
+        # What an answer means follows from the OU's phase and the column group alone.
         lane = Signal(bits_for(per_ou))
-        sub = Signal(bits_for(chunks_per_pattern))
+        align = Signal(bits_for(columns.width))
+        ends = Signal(bits_for(columns.ends + 1))
+        low_digit = Signal()
+        high_digit = Signal()
         pending = self.o_pending.payload
         m.d.comb += [
-            lane.eq(chunk >> chunk_bits),
-            sub.eq(chunk[:chunk_bits] if chunk_bits else 0),
+            lane.eq(columns.select(columns.lane, phase, chunk)),
+            align.eq(columns.select(columns.align, phase, chunk)),
+            ends.eq(columns.select(columns.ended, phase, chunk)),
+            low_digit.eq(digit == 0),
+            high_digit.eq(digit == config.digits - 1),
             self.o_pending.valid.eq(self.i.valid & slots_ok & request_ready(self)),
-            pending.scale.eq(sub * config.adcs + digit * config.dac_bits),
-            pending.top.eq(sub == chunks_per_pattern - 1),
-            pending.first.eq((digit == 0) & (sub == 0)),
-            pending.last.eq((digit == config.digits - 1) & (sub == chunks_per_pattern - 1)),
+            pending.scale.eq(
+                (align * config.cell_bits if columns.narrow else 0) + digit * config.dac_bits
+            ),
+            pending.first.eq(low_digit & (align == 0)),
             pending.lane.eq(lane),
             pending.slot.eq(slot + lane),
             pending.accumulate.eq(accumulate),
@@ -139,6 +166,28 @@ class OUEngine(wiring.Component):
             self.stall_slots.eq(self.i.valid & ~slots_ok),
             self.stall_port.eq(self.i.valid & slots_ok & ~issue),
         ]
+        if columns.ends > 1:
+            # The last patterns of an answer may be beyond those of the vector.
+            here = Signal(range(per_ou + 1))
+            m.d.comb += [
+                here.eq(in_ou - lane),
+                pending.ended.eq(Mux(high_digit, Mux(ends < here, ends, here), 0)),
+            ]
+        else:
+            m.d.comb += pending.ended.eq(high_digit & ends)
+        if columns.pieces > 1:
+            m.d.comb += pending.low.eq(low_digit)
+        if len(columns.phases) > 1:
+            m.d.comb += pending.carry.eq(low_digit & phase & (chunk == 0))
+        if not columns.narrow:
+            number = columns.alignments.index
+            m.d.comb += pending.align.eq(
+                columns.select(lambda *place: number(columns.alignment(*place)), phase, chunk)
+            )
+        elif not config.offset:
+            m.d.comb += pending.top.eq(align == columns.width - config.adcs)
+        if config.offset:
+            m.d.comb += pending.inputs.eq(vector.inputs)
         with m.If(self.o_request.ready):
             m.d.sync += self.o_request.valid.eq(0)
         with m.If(issue):
@@ -165,10 +214,12 @@ class OUEngine(wiring.Component):
             with m.If(last_request):
                 m.d.sync += [
                     digit.eq(0),
-                    done.eq(done + per_ou),
-                    slot.eq(slot + in_ou),
+                    done.eq(done + ended),
+                    slot.eq(slot + ended),
                     col_block.eq(col_block + 1),
                 ]
+                if len(columns.phases) > 1:
+                    m.d.sync += phase.eq(split)
                 with m.If(col_block == config.col_blocks - 1):
                     m.d.sync += [col_block.eq(0), row_block.eq(row_block + 1)]
                     with m.If(row_block == config.row_blocks - 1):
@@ -176,7 +227,7 @@ class OUEngine(wiring.Component):
                 with m.If(last_ou):
                     m.d.sync += [done.eq(0), accumulate.eq(~vector.final), gather.eq(gather + 1)]
                     with m.If(vector.final):
-                        m.d.sync += series.eq(slot + in_ou)
+                        m.d.sync += series.eq(slot + ended)
                     with m.Else():
                         m.d.sync += slot.eq(series)
                     with m.If(gather == self.last_descriptor):

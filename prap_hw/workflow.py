@@ -14,7 +14,7 @@ Functions return their figures as a dictionary of JSON values. Bad input raises
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +29,7 @@ from refmodel import api, cycles, golden
 from refmodel import compile as compiler
 from refmodel.augment import augment as augmented
 from refmodel.budget import Budget, choose
-from refmodel.config import EngineConfig
+from refmodel.config import PRESETS, EngineConfig
 from refmodel.devices import Cells, Chip, Device
 from refmodel.devices import accuracy as chip_accuracy
 from refmodel.errors import InputError
@@ -49,7 +49,7 @@ NETWORK_FILE = "network.onnx"
 SUMMARY_FILE = "summary.json"
 
 EngineOptions = Mapping[str, Any]
-"""Fields of EngineConfig that the user chose."""
+"""Fields of EngineConfig that the user chose; ``preset``: a name in PRESETS; None: not chosen."""
 
 Paths = str | Path
 
@@ -58,13 +58,16 @@ def engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
     """Make an engine's configuration; InputError where an option is out of range."""
     if isinstance(options, EngineConfig):
         return options
-    chosen = dict(options or {})
-    latency = chosen.get("crossbar_latency", 1)
-    default = EngineConfig().requests_in_flight
+    chosen = {name: value for name, value in (options or {}).items() if value is not None}
+    preset = chosen.pop("preset", "default")
+    if preset not in PRESETS:
+        raise InputError(f"expected one of {', '.join(PRESETS)}, found {preset!r} as the preset")
+    base = PRESETS[preset]
+    latency = chosen.get("crossbar_latency", base.crossbar_latency)
     # Enough requests in flight to hide the converter, whatever its latency.
-    chosen.setdefault("requests_in_flight", max(default, latency + 4))
+    chosen.setdefault("requests_in_flight", max(base.requests_in_flight, latency + 4))
     try:
-        return EngineConfig(**chosen)
+        return dataclasses.replace(base, **chosen)
     except (TypeError, ValueError) as problem:
         raise InputError(f"expected sizes that an engine can have, found {problem}") from None
 
@@ -79,6 +82,20 @@ def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineCon
     except ValueError as problem:
         raise InputError(f"expected sizes that the RTL has, found {problem}") from None
     return config
+
+
+def engine_for(
+    program: Program,
+    options: EngineOptions | EngineConfig | None,
+    make: Callable[..., EngineConfig] = engine,
+) -> EngineConfig:
+    """Size an engine of some options to a program, whose rows of an OU it has by default."""
+    if not isinstance(options, EngineConfig):
+        chosen = dict(options or {})
+        if chosen.get("ou_rows") is None and program.layers:
+            chosen["ou_rows"] = program.layers[0].ou_rows
+        options = chosen
+    return compiler.engine_config_for(program.layers, make(options))
 
 
 def compress(
@@ -137,7 +154,8 @@ def compress(
     replace
         Whether a folder that this function wrote before is replaced.
     config
-        The engine for which cycles are predicted; sized to the network.
+        The engine to compile for: its OUs' rows cut the weights into patterns, the other sizes are
+        those for which cycles are predicted. It is sized to the network.
     report
         Is told of progress.
 
@@ -173,6 +191,7 @@ def compress(
             labels=None if labels is None else labels[:limit],
             scheme=scheme,
             settings=settings,
+            ou_rows=base.ou_rows,
             config=base,
             progress=report,
         )
@@ -184,6 +203,7 @@ def compress(
         preprocess,
         scheme=scheme,
         settings=settings,
+        ou_rows=base.ou_rows,
         moments=moments,
         source=names_of(calibration),
         report=report,
@@ -317,7 +337,7 @@ def inspect(
         ``engine``; ``layers`` and ``total``, see :class:`refmodel.metrics.Metrics`.
     """
     program = load_program(folder)
-    fitted = compiler.engine_config_for(program.layers, engine(config))
+    fitted = engine_for(program, config)
     predictions = predict(program, fitted, report=report)
     found = network_metrics(program, fitted, predictions)
     return {"engine": dataclasses.asdict(fitted), **found.to_dict()}
@@ -367,7 +387,7 @@ def evaluate(
     if cells not in get_args(Cells):
         raise InputError(f"expected {' or '.join(get_args(Cells))}, found {cells!r} as cells")
     kinds = [Device.load(name) for name in ([device] if isinstance(device, Paths) else device)]
-    fitted = engine(config)
+    engine(config)  # what no engine has is refused at once
     program = load_program(folder)
     floats = load_onnx(folder / NETWORK_FILE)
     x, y = load_images(images)
@@ -384,7 +404,7 @@ def evaluate(
     figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy}
     if not kinds:
         return figures
-    fitted = compiler.engine_config_for(program.layers, fitted)
+    fitted = engine_for(program, config)
     codes = golden.quantise_input(program, inputs)
     found = []
     for kind in kinds:
@@ -473,7 +493,7 @@ def write_verilog(
 
     fitted = rtl_engine(config)
     if program is not None:
-        fitted = compiler.engine_config_for(load_program(program).layers, fitted)
+        fitted = engine_for(load_program(program), config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
     path = Path(out) / f"{TOP[open_port]}.v"
     report("write Verilog", 0, 1)
@@ -546,7 +566,7 @@ def cosim(
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     codes = input_codes(program, x[:count], source=names_of(images))
-    fitted = compiler.engine_config_for(program.layers, rtl_engine(config))
+    fitted = engine_for(program, config, rtl_engine)
     predictions = predict(program, fitted, report=report)
     return simulate(program, codes, fitted, predictions, Path(build), report=report)
 

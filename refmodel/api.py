@@ -235,6 +235,8 @@ class Program(programs.Program):
 
     def engine(self, config: EngineConfig | None = None) -> EngineConfig:
         """Size an engine for the network; ``config`` has what the network does not decide."""
+        if config is None and self.layers:
+            config = EngineConfig(ou_rows=self.layers[0].ou_rows)
         return compiler.engine_config_for(self.layers, config)
 
     def predict_cycles(self, config: EngineConfig | None = None) -> Table:

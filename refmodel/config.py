@@ -1,6 +1,6 @@
 """Sizes of the engine: one frozen dataclass shared by the golden model and the hardware."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 WEIGHT_BITS = 8
 """Bits of a weight; signed, symmetric."""
@@ -59,7 +59,9 @@ class EngineConfig:
     gather_buffers
         Gathered input vectors held ahead of the OU engine, 2 to 16.
     slots
-        Depth of the partial-sum ring, a power of two from 4; a group's kept patterns must fit.
+        Depth of the partial-sum ring, a power of two from 4, and at least the patterns that begin
+        in one OU, ceil(C / columns of a weight): an OU waits until as many are free. A group's kept
+        patterns must fit.
     acc_width
         Bits of a signed accumulator, 24 to 42, 8 of them fraction bits.
     ous_per_pattern
@@ -122,6 +124,11 @@ class EngineConfig:
         self._check("slots", 4, 1 << 16)
         if self.slots & (self.slots - 1):
             raise ValueError(f"slots must be a power of two, not {self.slots!r}")
+        if self.slots < self.patterns_per_ou:
+            raise ValueError(
+                f"slots must be at least the patterns that begin in one operation unit, "
+                f"{self.patterns_per_ou}, not {self.slots!r}"
+            )
         self._check("acc_width", 24, 42)
         self._check("ous_per_pattern", 1, MOST_OUS_PER_PATTERN)
         self._check("max_outputs", 1, 1 << 14)
@@ -234,3 +241,29 @@ class EngineConfig:
     def reuse_word_bits(self) -> int:
         """Bits of a reuse word: slot, 4 bits of shift, sign."""
         return bits_for(self.slots) + 5
+
+
+DEFAULT = EngineConfig()
+"""8x8 operation units in 128x128 crossbars, 8 converters."""
+
+PAPER = replace(DEFAULT, crossbar_size=256, adcs=1)
+"""As the published evaluation has it: 8x8 operation units in 256x256 crossbars, 1 converter."""
+
+SMALL = replace(
+    DEFAULT,
+    crossbar_size=64,
+    adcs=4,
+    requests_in_flight=16,
+    gather_buffers=2,
+    slots=32,
+    max_outputs=32,
+    max_gathers=128,
+    max_segments=512,
+    max_groups=64,
+    max_words=512,
+    activation_bytes=1024,
+)
+"""A small engine, for looking at its Verilog or for a small FPGA: one 64x64 crossbar."""
+
+PRESETS = {"default": DEFAULT, "paper": PAPER, "small": SMALL}
+"""Engines by name."""

@@ -1,8 +1,8 @@
 // The engine with a recorder at its ports.
 //
 // Whatever crosses a port that is compared (a handshake of a stream, a word at a trace port) is
-// written to a file, one little-endian 64-bit word each, in the cycle in which it crosses. Python
-// drives the ports and sleeps while the engine runs; it reads the files when the engine is done.
+// written to a file, in little-endian 64-bit words (one each, or as many as a wide payload needs), in
+// the cycle in which it crosses. Python drives the ports and sleeps while the engine runs; it reads the files when the engine is done.
 //
 // With PRAP_OPEN the crossbar port is a port of this module, otherwise the engine has crossbars of
 // its own and shows the same traffic at trace ports. PRAP_TOP is the engine's module.
@@ -15,6 +15,7 @@ module prap_bench #(
     parameter int REQUEST = 1,
     parameter int RESPONSE = 1,
     parameter int PSUM = 1,
+    parameter int PSUMS = 1,
     parameter int ACC = 1
 ) (
     input  logic                clk,
@@ -63,8 +64,8 @@ module prap_bench #(
     output logic [63:0]         output_cycle
 );
 
-    logic                trace_psum_valid;
-    logic [PSUM-1:0]     trace_psum;
+    logic [PSUMS-1:0]    trace_psum_valid;
+    logic [PSUMS*PSUM-1:0] trace_psum;
     logic                trace_acc_valid;
     logic [ACC-1:0]      trace_acc;
     logic                request_taken;
@@ -150,9 +151,14 @@ module prap_bench #(
     always @(posedge clk) begin
         cycle <= cycle + 1;
         if (start && !busy) start_cycle <= cycle;
-        if (request_taken) $fwrite(requests_file, "%u", 64'(request_word));
-        if (response_taken) $fwrite(codes_file, "%u", 64'(response_word));
-        if (trace_psum_valid) $fwrite(psums_file, "%u", 64'(trace_psum));
+        if (request_taken)
+            for (int w = 0; w < REQUEST; w += 64)
+                $fwrite(requests_file, "%u", 64'(request_word >> w));
+        if (response_taken)
+            for (int w = 0; w < RESPONSE; w += 64)
+                $fwrite(codes_file, "%u", 64'(response_word >> w));
+        for (int i = 0; i < PSUMS; i++)
+            if (trace_psum_valid[i]) $fwrite(psums_file, "%u", 64'(trace_psum[i*PSUM+:PSUM]));
         if (trace_acc_valid) $fwrite(accs_file, "%u", 64'(trace_acc));
         if (o__valid && o__ready) begin
             $fwrite(outputs_file, "%u", 64'(o__payload));

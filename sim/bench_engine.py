@@ -15,6 +15,7 @@ crossbar port alone.
 import json
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,17 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.program import LayerProgram, Program
 from sim.crossbar_model import CrossbarModel, Fault, serve
-from sim.streams import Driver, pack, pack_lanes, pausing_sink, unpack
+from sim.streams import (
+    Driver,
+    Fields,
+    join,
+    pack,
+    pack_lanes,
+    pausing_sink,
+    unpack,
+    unpack_lanes,
+    words_of,
+)
 
 PERIOD = 2
 """Nanoseconds of a clock cycle."""
@@ -88,6 +99,8 @@ class Bench:
                 request_fields=self.fields["request"],
                 rows=self.config.ou_rows,
                 cols=self.config.ou_cols,
+                cell_bits=self.config.cell_bits,
+                dac_bits=self.config.dac_bits,
                 adcs=self.config.adcs,
                 code_bits=self.config.code_bits,
             )
@@ -136,8 +149,8 @@ class Bench:
         stage = f"simulate {layer.name}"
         self.report(stage, 0, len(images))
         with np.load(self.folder / f"layer{index}.npz") as image:
-            words = _join(image["words"])
-            beats = image["beats"].tolist()
+            words = join(image["words"])
+            beats = join(image["beats"])
         await self.load.send(words, self.wait(index, "load"))
         await self.cells.send(beats, self.wait(index, "cells"))
         entry: dict[str, Any] = {"name": layer.name, "cycles": [], "counters": []}
@@ -213,7 +226,11 @@ class Bench:
         entry["cycles"].append(end - start)
         entry["counters"].append(counters)
 
-        records = {kind: np.fromfile(self.folder / f"{kind}.bin", "<u8") for kind in KINDS}
+        words = record_words(self.config, self.fields)
+        records = {
+            kind: np.fromfile(self.folder / f"{kind}.bin", "<u8").reshape(-1, words[kind])
+            for kind in KINDS
+        }
         if self.job["mutant"] == "forget":
             # Loses the last output: a sink that ends a cycle early.
             records["outputs"] = records["outputs"][:-1]
@@ -236,7 +253,7 @@ class Bench:
             )
             raise HangError
         self.check_counters(index, layer, image, counters, end - start, predicted)
-        outputs = records["outputs"] & np.uint64(0xFF)
+        outputs = records["outputs"][:, 0] & np.uint64(0xFF)
         size = layer.positions * layer.out_shape[2]
         return np.resize(outputs, size) if len(outputs) else np.zeros(size)
 
@@ -305,9 +322,13 @@ async def _deaf_sink(dut: Any, last: int) -> None:
             return
 
 
-def _join(words: np.ndarray) -> list[int]:
-    """Payloads from their 64-bit halves [n, 2], low first."""
-    return [low | high << 64 for low, high in words.tolist()]
+def record_words(config: EngineConfig, fields: Mapping[str, Fields]) -> dict[str, int]:
+    """64-bit words of each kind's record."""
+    wide = {
+        "requests": words_of(sum(fields["request"]["digits"])),
+        "codes": words_of(config.adcs * config.code_bits),
+    }
+    return {kind: wide.get(kind, 1) for kind in KINDS}
 
 
 def expected_records(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
@@ -358,7 +379,8 @@ def _compare(
     per_position = {
         kind: count // layer.positions for kind, count in expected_records(layer, config).items()
     }
-    bytes_each = len(request.ou) * (layer.ou_rows + config.adcs + 32)
+    words = record_words(config, fields)
+    bytes_each = len(request.ou) * (layer.ou_rows + 2 * config.adcs + 32)
     step = max(1, CHUNK_BYTES // bytes_each)
     for first in range(0, layer.positions, step):
         part = slice(first, min(first + step, layer.positions))
@@ -367,11 +389,16 @@ def _compare(
         slots = slots_done + first * per_position["partial_sums"]
         slots = slots + np.arange(count * per_position["partial_sums"])
         output = np.arange(layer.out_shape[2])
-        wordlines = pack_lanes(trace.digits[0], config.dac_bits)
-        digits = np.uint64(fields["request"]["digits"][0])
+        asked = pack_lanes(
+            trace.digits[0],
+            config.dac_bits,
+            offset=fields["request"]["digits"][0],
+            words=words["requests"],
+        )
+        asked[..., 0] |= places
         expected = {
-            "requests": places | wordlines << digits,
-            "codes": pack_lanes(trace.codes[0], config.code_bits),
+            "requests": asked,
+            "codes": pack_lanes(trace.codes[0], config.code_bits, words=words["codes"]),
             "partial_sums": pack(
                 fields["psum"], slot=slots % config.slots, sum=trace.psums[0].reshape(-1)
             ),
@@ -384,7 +411,7 @@ def _compare(
             ),
         }
         for kind in KINDS:
-            want = expected[kind].reshape(-1)
+            want = expected[kind].reshape(-1, words[kind])
             start = first * per_position[kind]
             end = start + len(want) if part.stop < layer.positions else None
             got = records[kind][start:end]
@@ -410,24 +437,20 @@ def _count(
     values, different = len(got), abs(len(got) - len(want))
     if kind == "codes":
         values, different = values * config.adcs, different * config.adcs
-        mask = np.uint64((1 << config.code_bits) - 1)
-        different += sum(
-            int(np.count_nonzero(wrong >> np.uint64(lane * config.code_bits) & mask))
-            for lane in range(config.adcs)
-        )
+        different += int(np.count_nonzero(unpack_lanes(wrong, config.code_bits, config.adcs)))
         # Bits beyond the codes are no code, but must be 0 too.
     else:
-        different += int(np.count_nonzero(wrong))
+        different += int(np.count_nonzero(wrong.any(1)))
     compared[kind]["values"] += values
     compared[kind]["different"] += different
     if not different or kind in firsts:
         return
-    at = int(np.flatnonzero(wrong)[0]) if wrong.any() else both
+    at = int(np.flatnonzero(wrong.any(1))[0]) if wrong.any() else both
     firsts[kind] = {
         "kind": kind,
         "index": start + at,
-        "want": int(want[at]) if at < len(want) else None,
-        "found": int(got[at]) if at < len(got) else None,
+        "want": join(want[at : at + 1])[0] if at < len(want) else None,
+        "found": join(got[at : at + 1])[0] if at < len(got) else None,
     }
 
 

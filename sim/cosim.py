@@ -34,6 +34,7 @@ from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
 from sim import verilator
 from sim.bench_engine import KINDS, expected_records, expected_values
+from sim.streams import split, words_of
 
 Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``."""
@@ -355,6 +356,7 @@ def build_engine(
             "REQUEST": layouts.request.size,
             "RESPONSE": layouts.response.size,
             "PSUM": layouts.trace_psum.size,
+            "PSUMS": layouts.columns.ends,
             "ACC": layouts.trace_acc.size,
         },
         open_port=open_port,
@@ -383,13 +385,13 @@ def _write_job(
     config: EngineConfig,
 ) -> None:
     """Write all that the bench reads. ``loaded`` has the layers whose image is another's."""
-    low = (1 << 64) - 1
+    layouts = Layouts(config)
     for index, layer in enumerate(program.layers):
         image = layer_image(loaded.get(index, layer), config)
         np.savez(
             folder / f"layer{index}.npz",
-            words=np.array([(word & low, word >> 64) for word in image.words], np.uint64),
-            beats=np.array(image.beats, np.uint64),
+            words=split(image.words, words_of(layouts.load.size)),
+            beats=split(image.beats, words_of(layouts.cells.size)),
         )
     np.save(folder / "codes.npy", codes)
     program.save(folder / "program.prap")

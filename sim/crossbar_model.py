@@ -15,27 +15,30 @@ from sim.streams import Fields
 
 @dataclass
 class CrossbarModel:
-    """Crossbars of ideal 1-bit cells behind lossless or clipping converters.
+    """Crossbars of ideal cells behind lossless or clipping converters.
 
     code[j] = min(sum over rows r of cell[r, column j] * digit[r], max_code), columns ``select *
-    adcs`` and following.
+    adcs`` and following; 0 beyond the OU's last column.
 
     Attributes
     ----------
     cells_fields, request_fields
         Layouts of the programming beat and of the request.
-    rows, cols, adcs, code_bits
-        Sizes: of an operation unit, converters, bits of a code.
+    rows, cols, cell_bits, dac_bits, adcs, code_bits
+        Sizes: of an operation unit, bits of a cell and of an input digit, converters, bits of a
+        code.
     """
 
     cells_fields: Fields
     request_fields: Fields
     rows: int
     cols: int
+    cell_bits: int
+    dac_bits: int
     adcs: int
     code_bits: int
-    columns: dict[int, list[int]] = field(default_factory=dict)
-    """Place to one mask of conducting rows a column."""
+    planes: dict[int, list[list[int]]] = field(default_factory=dict)
+    """Place to columns, each with a mask of rows for each bit of their cells."""
 
     def __post_init__(self) -> None:
         # A place is the low bits of both payloads, down to the same fields.
@@ -49,25 +52,41 @@ class CrossbarModel:
         offset, width = self.cells_fields["row"]
         row = beat >> offset & ((1 << width) - 1)
         bits = beat >> self.cells_fields["cells"][0]
-        masks = self.columns.setdefault(place, [0] * self.cols)
-        for column in range(self.cols):
-            masks[column] = masks[column] & ~(1 << row) | (bits >> column & 1) << row
+        if place not in self.planes:
+            self.planes[place] = [[0] * self.cell_bits for _ in range(self.cols)]
+        for masks in self.planes[place]:
+            for bit in range(self.cell_bits):
+                masks[bit] = masks[bit] & ~(1 << row) | (bits & 1) << row
+                bits >>= 1
 
     def convert(self, request: int) -> int:
         """Answer a request with packed codes."""
         place = request & ((1 << self.place_bits) - 1)
         offset, width = self.request_fields["select"]
         first = (request >> offset & ((1 << width) - 1)) * self.adcs
-        digits = request >> self.request_fields["digits"][0]
-        masks = self.columns.get(place)
-        if masks is None:
+        digits = self.digit_planes(request >> self.request_fields["digits"][0])
+        columns = self.planes.get(place)
+        if columns is None:
             return 0
         top = (1 << self.code_bits) - 1
         word = 0
-        for mask in reversed(masks[first : first + self.adcs]):
-            count = (mask & digits).bit_count()
-            word = word << self.code_bits | (count if count < top else top)
+        for masks in reversed(columns[first : first + self.adcs]):
+            level = 0
+            for bit, mask in enumerate(masks):
+                for scale, driven in enumerate(digits):
+                    level += (mask & driven).bit_count() << bit + scale
+            word = word << self.code_bits | (level if level < top else top)
         return word
+
+    def digit_planes(self, digits: int) -> list[int]:
+        """A mask of rows for each bit of their digits."""
+        if self.dac_bits == 1:
+            return [digits]
+        planes = [0] * self.dac_bits
+        for row in range(self.rows):
+            for bit in range(self.dac_bits):
+                planes[bit] |= (digits >> row * self.dac_bits + bit & 1) << row
+        return planes
 
 
 @dataclass

@@ -6,7 +6,7 @@ the edge has seen, and written there, which shows after it.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from cocotb.handle import LogicArrayObject, LogicObject
@@ -94,9 +94,53 @@ def unpack(fields: Fields, word: int, signed: Iterable[str] = ()) -> dict[str, i
     return values
 
 
-def pack_lanes(values: np.ndarray, width: int) -> np.ndarray:
-    """Pack the last axis into words of up to 64 bits, ``width`` bits each, first value lowest."""
-    words = np.zeros(values.shape[:-1], np.uint64)
+def words_of(bits: int) -> int:
+    """64-bit words that hold a payload."""
+    return -(-bits // 64)
+
+
+def join(words: np.ndarray) -> list[int]:
+    """Payloads from their 64-bit words [n, words], lowest first."""
+    result = words[:, 0].tolist()
+    for w in range(1, words.shape[1]):
+        result = [
+            low | high << 64 * w for low, high in zip(result, words[:, w].tolist(), strict=True)
+        ]
+    return result
+
+
+def split(payloads: Sequence[int], words: int) -> np.ndarray:
+    """64-bit words [n, words] of payloads, lowest first."""
+    low = (1 << 64) - 1
+    rows = [[payload >> 64 * w & low for w in range(words)] for payload in payloads]
+    return np.array(rows, np.uint64).reshape(-1, words)
+
+
+def pack_lanes(values: np.ndarray, width: int, *, offset: int = 0, words: int = 1) -> np.ndarray:
+    """Pack the last axis into payloads, ``width`` bits each, first value at bit ``offset``.
+
+    Returns
+    -------
+    uint64 [..., words].
+    """
+    packed = np.zeros((*values.shape[:-1], words), np.uint64)
     for lane in range(values.shape[-1]):
-        words |= values[..., lane].astype(np.uint64) << np.uint64(lane * width)
-    return words
+        value = values[..., lane].astype(np.uint64)
+        word, bit = divmod(offset + lane * width, 64)
+        packed[..., word] |= value << np.uint64(bit)
+        if bit + width > 64:
+            packed[..., word + 1] |= value >> np.uint64(64 - bit)
+    return packed
+
+
+def unpack_lanes(words: np.ndarray, width: int, lanes: int) -> np.ndarray:
+    """Take payloads [..., words] apart into uint64 [..., lanes], ``width`` bits each."""
+    values = np.empty((*words.shape[:-1], lanes), np.uint64)
+    mask = np.uint64((1 << width) - 1)
+    for lane in range(lanes):
+        word, bit = divmod(lane * width, 64)
+        value = words[..., word] >> np.uint64(bit)
+        if bit + width > 64:
+            value = value | words[..., word + 1] << np.uint64(64 - bit)
+        values[..., lane] = value & mask
+    return values

@@ -143,6 +143,14 @@ def test_quantisation_options_are_passed_on(network, images):
     assert narrow.layers[0].out_scale < wide.layers[0].out_scale
 
 
+def test_a_program_for_other_rows_is_priced_on_an_engine_that_has_them(network, images):
+    program = refmodel.compress(
+        network, images.calibration_x[:8], scheme="dense", preprocess=PIXELS, ou_rows=9
+    )
+    assert program.engine().ou_rows == 9
+    assert len(program.predict_cycles()) == len(program.layers)
+
+
 def test_tables_hold_the_figures_of_the_program(program):
     table = program.table()
     kept = [layer.kept for layer in program.layers]

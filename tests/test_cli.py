@@ -14,6 +14,7 @@ import pytest
 
 from prap_hw import cli, console, demo, tools, workflow
 from refmodel import compile as compiler
+from refmodel.config import PRESETS
 from refmodel.errors import InputError
 from refmodel.schemes import SCHEMES, LayerSetting
 from tests.onnx_nets import f32, network, node, save, small_cnn
@@ -104,6 +105,10 @@ def test_help_imports_nothing_heavy() -> None:
         (["demo", "--plant", "bug"], "'bug' is not one of 'code', 'shift', 'index'"),
         (["verilog", "-o", "x", "--adcs", "three"], "--adcs"),
         (["verilog", "-o", "x", "--adcs", "999"], "found adcs must be"),
+        (["verilog", "-o", "x", "--ou-cols", "4"], "adcs of at most ou_cols (4), not 8"),
+        (["verilog", "-o", "x", "--preset", "large"], "--preset"),
+        (["verilog", "-o", "x", "--cell-bits", "3"], "cell_bits must be one of (1, 2, 4), not 3"),
+        (["verilog", "-o", "x", "--ou-rows", "33"], "ou_rows must be 4 to 32, not 33"),
         (["verilog", "-o", "x", "--latency", "41"], "crossbar_latency must be 1 to 40, not 41"),
         (["golden", "not/there"], "index.json"),
         (["evaluate", "not/there", "--images", "x"], "expected a folder"),
@@ -447,6 +452,67 @@ def test_verilog_is_the_same_text_under_any_hash_seed(tmp_path: Path) -> None:
     assert str(Path(cli.__file__).parent) not in texts[0]
 
 
+OPTIONS = {
+    "--ou-rows": ("ou_rows", 9),
+    "--ou-cols": ("ou_cols", 16),
+    "--cell-bits": ("cell_bits", 2),
+    "--dac-bits": ("dac_bits", 4),
+    "--adc-bits": ("adc_bits", 3),
+    "--adcs": ("adcs", 3),
+    "--merge-lanes": ("merge_lanes", 2),
+    "--latency": ("crossbar_latency", 3),
+}
+"""Options of an engine: the size that each sets, and a value that is not the default."""
+
+
+@pytest.mark.parametrize("preset", ["default", "paper", "small"])
+def test_a_preset_says_the_sizes_that_no_option_sets(
+    preset: str, prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.json"
+    code, _, err = prap("inspect", given / "done", "--preset", preset, "--json", path)
+    assert (code, err) == (0, "")
+    engine = json.loads(path.read_text())["engine"]
+    names = ("ou_rows", "ou_cols", "crossbar_size", "adcs", "cell_bits", "dac_bits", "adc_bits")
+    for name in (*names, "requests_in_flight", "gather_buffers"):
+        assert engine[name] == getattr(PRESETS[preset], name), name
+    prap("inspect", given / "done", "--preset", preset, "--adcs", 2, "--json", path)
+    assert json.loads(path.read_text())["engine"]["adcs"] == 2
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_an_engine_changes_its_verilog(
+    option: str, prap: Prap, tmp_path: Path
+) -> None:
+    texts = set()
+    for chosen in ([], [option, OPTIONS[option][1]]):
+        code, _, err = prap("verilog", "--preset", "small", "-o", tmp_path, *chosen)
+        assert (code, err) == (0, "")
+        texts.add((tmp_path / "prap_engine.v").read_text())
+    assert len(texts) == 2
+
+
+def test_a_network_is_compiled_for_the_engine_that_is_said(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "net", tmp_path / "metrics.json"
+    options = [part for option, (_, value) in OPTIONS.items() for part in (option, value)]
+    code, _, err = prap(
+        "compress", given / "net.onnx", "--calibration", given / "images.npz", "-o", out, *options
+    )
+    assert (code, err) == (0, "")
+    engine = json.loads((out / "summary.json").read_text())["engine"]
+    assert {name: engine[name] for name, _ in OPTIONS.values()} == dict(OPTIONS.values())
+    assert {layer.ou_rows for layer in workflow.load_program(out).layers} == {9}
+    # What reads it has the rows that it was compiled for, and refuses others.
+    assert prap("inspect", out, "--json", path)[0] == 0
+    assert json.loads(path.read_text())["engine"]["ou_rows"] == 9
+    assert prap("evaluate", out, "--images", given / "images.npz", "--device", "ideal")[0] == 0
+    code, _, err = prap("inspect", out, "--ou-rows", 8)
+    assert code == 2
+    assert "expected a program for OUs of 8 rows (ou_rows), found 9" in one_line(err)
+
+
 # --- co-simulation, with the simulator left out
 
 
@@ -478,12 +544,14 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     path = tmp_path / "c.json"
     code, text, err = prap(
         "cosim", given / "done", "--images", given / "images.npz", "--count", 2, "--adcs", 4,
+        "--cell-bits", 2, "--dac-bits", 4, "--ou-cols", 12, "--adc-bits", 5, "--preset", "paper",
         "--json", path,
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert seen["codes"].shape == (2, 8, 8, 2)
     assert seen["codes"].dtype == np.uint8
-    assert seen["config"].adcs == 4
+    names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
+    assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
     assert "Hardware against golden model" in text
     assert json.loads(path.read_text())["compared"]["outputs"]["values"] == 10
 
@@ -621,8 +689,12 @@ def test_progress_without_a_terminal_is_a_line_to_a_stage(
 
 def test_engine_options_hide_the_latency() -> None:
     assert workflow.engine({"crossbar_latency": 40}).requests_in_flight >= 44
+    assert workflow.engine({"crossbar_latency": 40, "preset": "small"}).requests_in_flight == 44
+    assert workflow.engine({"preset": "small"}) == PRESETS["small"]
     config = compiler.EngineConfig(adcs=2)
     assert workflow.engine(config) is config
+    with pytest.raises(InputError, match="one of default, paper, small, found 'big' as the preset"):
+        workflow.engine({"preset": "big"})
 
 
 def test_every_scheme_can_be_named() -> None:

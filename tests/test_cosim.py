@@ -35,7 +35,13 @@ LIMITS: dict[str, Any] = {
 
 EMULATED = EngineConfig(adcs=8, **LIMITS)
 OPEN = EngineConfig(adcs=4, crossbar_latency=3, **LIMITS)
-"""The two engines that are built; every test here runs on one of them."""
+"""The two engines that are built; every test here runs on one of them, but for one with both ports.
+"""
+
+WIDE = EngineConfig(
+    ou_rows=16, ou_cols=16, cell_bits=2, dac_bits=4, adcs=12, crossbar_latency=2, **LIMITS
+)
+"""Payloads of more than 64 bits, and three patterns that end with one answer."""
 
 
 def fitting(rng: np.random.Generator, config: EngineConfig, **choices: Any) -> LayerProgram:
@@ -80,7 +86,7 @@ def network(layers: list[LayerProgram]) -> Program:
 def random_network(seed: int, count: int, config: EngineConfig) -> Program:
     """A network of random layers: sizes, strides, padding, groups, terms, dense and prap."""
     rng = np.random.default_rng(seed)
-    return network([fitting(rng, config) for _ in range(count)])
+    return network([fitting(rng, config, ou_rows=config.ou_rows) for _ in range(count)])
 
 
 def inputs(program: Program, images: int, seed: int) -> np.ndarray:
@@ -126,6 +132,35 @@ def test_every_value_and_cycle_of_random_layers(
     assert result.logits is not None
     last = golden.run_program(program, codes)[program.output]
     np.testing.assert_array_equal(result.logits, last)
+
+
+@pytest.mark.parametrize("port", ["emulated", "open"])
+def test_every_value_and_cycle_where_payloads_are_wide(
+    port: str, tmp_path: Path, cache: Path
+) -> None:
+    program = random_network(111, 8, WIDE)
+    codes = inputs(program, 1, 112)
+    result = cosim(program, codes, WIDE, tmp_path, port=port, cache=cache)
+    assert_equal(result, 1)
+    for layer, simulated in zip(program.layers, result.layers, strict=True):
+        assert simulated.cycles_simulated == (cycles.predict(layer, WIDE).cycles,)
+
+
+def test_a_code_beyond_the_first_word_is_compared(tmp_path: Path, cache: Path) -> None:
+    program = random_network(111, 2, WIDE)
+    codes = inputs(program, 1, 112)
+    lanes = set()
+    for seed in range(12):
+        result = cosim(
+            program, codes, WIDE, tmp_path, plant="code", seed=seed, waveform=False, cache=cache
+        )
+        assert result.difference is not None
+        assert result.difference.kind == "codes"
+        assert result.compared["codes"]["different"] == 1
+        lanes.add(int(result.difference.where.rpartition(" ")[2]))
+        if max(lanes) >= 7:
+            return
+    pytest.fail(f"no fault of a converter beyond the sixth in {lanes}")
 
 
 @pytest.mark.parametrize("seed", [201, 202])

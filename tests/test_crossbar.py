@@ -20,26 +20,33 @@ class Bench:
         self.dut = EmulatedCrossbar(cfg)
         self.layouts: Any = self.dut.layouts
         draw = random.Random(seed)
+        top, most = (1 << cfg.cell_bits) - 1, (1 << cfg.dac_bits) - 1
         self.cells = {
             place: [
-                (1 << cfg.ou_cols) - 1 if full else draw.getrandbits(cfg.ou_cols)
+                [top if full else draw.randint(0, top) for _ in range(cfg.ou_cols)]
                 for _ in range(cfg.ou_rows)
             ]
             for place in PLACES
         }
         self.beats = [
             self.layouts.cells.const(
-                {"crossbar": x, "row_block": y, "col_block": z, "row": row, "cells": bits}
+                {
+                    "crossbar": x,
+                    "row_block": y,
+                    "col_block": z,
+                    "row": row,
+                    "cells": sum(cell << cfg.cell_bits * j for j, cell in enumerate(values)),
+                }
             ).as_bits()
             for (x, y, z), rows in self.cells.items()
-            for row, bits in enumerate(rows)
+            for row, values in enumerate(rows)
         ]
         draw.shuffle(self.beats)
         self.requests, self.codes = [], []
         for _ in range(count):
             place = draw.choice(PLACES)
-            select = draw.randrange(cfg.ou_cols // cfg.adcs)
-            digits = [1 if full else draw.randint(0, 1) for _ in range(cfg.ou_rows)]
+            select = draw.randrange(-(-cfg.ou_cols // cfg.adcs))
+            digits = [most if full else draw.randint(0, most) for _ in range(cfg.ou_rows)]
             names = "crossbar", "row_block", "col_block"
             fields: dict[Any, Any] = dict(zip(names, place, strict=True))
             fields |= {"select": select, "digits": digits}
@@ -48,8 +55,8 @@ class Bench:
                 [
                     min(
                         sum(
-                            digit * (bits >> column & 1)
-                            for digit, bits in zip(digits, self.cells[place], strict=True)
+                            digit * values[column] if column < cfg.ou_cols else 0
+                            for digit, values in zip(digits, self.cells[place], strict=True)
                         ),
                         cfg.max_code,
                     )
@@ -96,6 +103,28 @@ def test_codes_are_population_counts_clipped_to_the_range(rows, cols, adcs, bits
     bench = Bench(cfg, rows, 40)
     _, sink = bench.run()
     assert bench.decode(sink) == bench.codes
+
+
+@pytest.mark.parametrize(
+    ("cell_bits", "dac_bits", "cols", "adcs", "bits"),
+    [(2, 1, 8, 8, 0), (1, 2, 12, 8, 0), (4, 4, 8, 3, 0), (2, 4, 20, 7, 5), (4, 1, 4, 4, 6)],
+    ids=str,
+)
+def test_codes_are_sums_of_products_and_0_beyond_the_last_column(
+    cell_bits, dac_bits, cols, adcs, bits
+):
+    cfg = config(ou_cols=cols, adcs=adcs, adc_bits=bits, cell_bits=cell_bits, dac_bits=dac_bits)
+    bench = Bench(cfg, cols, 40)
+    _, sink = bench.run()
+    assert bench.decode(sink) == bench.codes
+
+
+@pytest.mark.parametrize(("bits", "code"), [(0, 1800), (11, 1800), (10, 1023)])
+def test_wide_cells_and_digits_reach_their_largest_code(bits, code):
+    # Eight rows of 15 * 15.
+    bench = Bench(config(adc_bits=bits, cell_bits=4, dac_bits=4), 0, 2, full=True)
+    _, sink = bench.run()
+    assert bench.decode(sink) == [[code] * 8] * 2
 
 
 @pytest.mark.parametrize(("bits", "code"), [(0, 8), (4, 8), (3, 7), (1, 1)])

@@ -127,6 +127,31 @@ CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
         {"merge_lanes": 4},
         {"identity": False, "none_share": 0.9, "terms": 2, "in_shape": (3, 3, 3)},
     ),
+    "cells and digits of 2 bits": (
+        13,
+        {"cell_bits": 2, "dac_bits": 2, "crossbar_latency": 5},
+        {"identity": False, "long_patterns": True, "in_shape": (3, 3, 3)},
+    ),
+    "cells and digits of 4 bits, 16 ADCs": (
+        14,
+        {"cell_bits": 4, "dac_bits": 4, "ou_cols": 16, "adcs": 16, "merge_lanes": 4},
+        {"identity": False, "max_kept": 9, "in_shape": (3, 4, 4), "kernel": (3, 3)},
+    ),
+    "OUs of 9 x 12, 5 ADCs": (
+        15,
+        {"ou_cols": 12, "adcs": 5, "dac_bits": 2, "merge_lanes": 2},
+        {"identity": True, "ou_rows": 9, "in_shape": (2, 3, 3), "outputs": 5, "groups": 1},
+    ),
+    "OUs of 32 x 4, 3 ADCs, clipping": (
+        16,
+        {"ou_cols": 4, "adcs": 3, "adc_bits": 3},
+        {"identity": False, "ou_rows": 32, "in_shape": (2, 3, 8), "outputs": 4, "groups": 1},
+    ),
+    "clipping, cells of 2 bits, 3 ADCs": (
+        17,
+        {"cell_bits": 2, "adc_bits": 4, "adcs": 3, "ou_cols": 20},
+        {"identity": False, "in_shape": (3, 3, 4), "outputs": 6, "max_kept": 7},
+    ),
     "one input, one output": (
         12,
         {},
@@ -186,6 +211,8 @@ def test_values_cycles_and_events_are_as_predicted(name):
         "latency 40, few in flight",
         "strides, pads and dilation",
         "one input, one output",
+        "cells and digits of 4 bits, 16 ADCs",
+        "OUs of 9 x 12, 5 ADCs",
     ],
 )
 def test_values_are_the_same_with_stalls(name):

@@ -5,21 +5,28 @@ import random
 import pytest
 
 from prap_hw.input_gather import InputGather
+from prap_hw.layouts import Layouts
 from refmodel.config import EngineConfig
 from tests.bench import Sink, Source, Watch, simulate
 
 ROWS = 4
 
 
-def config(buffers: int) -> EngineConfig:
-    return EngineConfig(ou_rows=ROWS, gather_buffers=buffers, activation_bytes=64, slots=16)
+def config(buffers: int, cell_bits: int = 1) -> EngineConfig:
+    return EngineConfig(
+        ou_rows=ROWS,
+        gather_buffers=buffers,
+        activation_bytes=64,
+        slots=16,
+        cell_bits=cell_bits,
+    )
 
 
 class Bench:
     """A gather, and segments for it, from vectors as lists of (address, length)."""
 
-    def __init__(self, vectors, *, buffers=4, image=None):
-        self.dut = InputGather(config(buffers))
+    def __init__(self, vectors, *, buffers=4, image=None, cell_bits=1):
+        self.dut = InputGather(config(buffers, cell_bits))
         self.layouts = self.dut.layouts
         self.image = list(range(100, 164)) if image is None else image
         self.vectors = vectors
@@ -117,6 +124,18 @@ def test_every_vector_arrives_once_in_order_with_stalls_on_both_sides(seed, stal
     source = bench.source(stall=stalls[0], seed=seed + 20)
     simulate(bench.dut, bench.loader(), source, sink)
     assert bench.decode(sink.payloads) == bench.expected()
+
+
+@pytest.mark.parametrize("stalls", [(0, 0), (0.3, 0.5)], ids=str)
+def test_the_sum_of_a_vectors_bytes_comes_with_it(stalls):
+    image = [255 - i % 3 for i in range(64)]
+    bench = Bench(VECTORS * 4, buffers=3, image=image, cell_bits=2)
+    sink = Sink(bench.dut.o, 20, stall=stalls[1], seed=1)
+    simulate(bench.dut, bench.loader(), bench.source(stall=stalls[0], seed=2), sink)
+    items = [bench.layouts.gathered.from_bits(bits) for bits in sink.payloads]
+    assert [item["inputs"] for item in items] == [sum(rows) for rows, _, _ in bench.expected()]
+    assert max(item["inputs"] for item in items) > 3 * 253
+    assert "inputs" not in dict(Layouts(config(3)).gathered)
 
 
 def test_storing_starts_over_after_the_last_byte():

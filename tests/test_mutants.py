@@ -136,6 +136,35 @@ def kernel() -> tuple[LayerProgram, EngineConfig]:
     return layer, replace(TINY_ENGINE, max_positions=4)
 
 
+def wide_cells() -> tuple[LayerProgram, EngineConfig]:
+    """Cells and digits of two bits: offset binary, with two patterns side by side."""
+    layer = hand_layer([[(8, 2), (5, 3)]], outputs=3, positions=2, none_share=0.1)
+    return layer, replace(TINY_ENGINE, cell_bits=2, dac_bits=2)
+
+
+def many_ends() -> tuple[LayerProgram, EngineConfig]:
+    """Up to eight patterns of 4-bit cells end with one answer; sums of two OUs add up."""
+    layer = hand_layer([[(8, 11), (3, 11)]], outputs=4, positions=2, terms=4, series=True)
+    return layer, replace(TINY_ENGINE, cell_bits=4, ou_cols=16, adcs=16, slots=32)
+
+
+def split() -> tuple[LayerProgram, EngineConfig]:
+    """OUs of 12 columns: every second pattern goes on in the next OU."""
+    layer = hand_layer([[(4, 3)], [(2, 4)]], outputs=3, positions=2)
+    return layer, replace(TINY_ENGINE, ou_cols=12)
+
+
+def split_ring() -> tuple[LayerProgram, EngineConfig]:
+    """OUs of 4 columns and a slow merge: the ring is full while a pattern's second OU runs."""
+    layer = hand_layer([[(1, 4)]], outputs=16, positions=2, terms=4)
+    return layer, replace(TINY_ENGINE, ou_cols=4, adcs=4, slots=8)
+
+
+def clipping() -> tuple[LayerProgram, EngineConfig]:
+    """Codes of two bits for sums of up to eight."""
+    return hand_layer([[(8, 3)]], outputs=3, positions=2), replace(TINY_ENGINE, adc_bits=2)
+
+
 LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
     function.__name__: function
     for function in (
@@ -148,6 +177,11 @@ LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
         merges,
         outputs,
         kernel,
+        wide_cells,
+        many_ends,
+        split,
+        split_ring,
+        clipping,
     )
 }
 
@@ -178,7 +212,7 @@ MUTANTS = [
     Mutant(
         "shift_add",
         "one column shifted one too far",
-        (("codes[j] << j for j", "codes[j] << (j + (j == 1)) for j"),),
+        (("code << cell * j for j", "code << (cell * j + (j == 1)) for j"),),
         "two_groups",
     ),
     Mutant(
@@ -190,13 +224,13 @@ MUTANTS = [
     Mutant(
         "shift_add",
         "top column counts +128",
-        (("Mux(arrived_as.top, -codes[adcs - 1], codes[adcs - 1])", "codes[adcs - 1]"),),
+        (("last if negative is None else Mux(negative, -last, last)", "last"),),
         "two_groups",
     ),
     Mutant(
         "shift_add",
         "sums begin with what was there",
-        (("Mux(part_as.first, 0, total)", "total"),),
+        (("Mux(begins, start, old)", "old"),),
         "two_groups",
     ),
     Mutant(
@@ -300,7 +334,7 @@ MUTANTS = [
     Mutant(
         "psum_store",
         "accumulate ignored",
-        (("Mux(stored.accumulate, before, 0)", "0"),),
+        (("Mux(accumulate, before[bank], 0)", "0"),),
         "series",
     ),
     Mutant(
@@ -321,6 +355,86 @@ MUTANTS = [
         (("rounded + registers.zero_out", "rounded"),),
         "two_groups",
     ),
+    # Cells and digits of more bits, several patterns at once, patterns in two OUs, clipping.
+    Mutant(
+        "shift_add",
+        "inputs not subtracted",
+        (("start.eq(-(part_as.inputs * config.offset))", "start.eq(0)"),),
+        "wide_cells",
+    ),
+    Mutant(
+        "input_gather",
+        "sum of inputs goes on from the vector before",
+        (("Mux(arrived_row == 0, 0, before)", "before"),),
+        "wide_cells",
+    ),
+    Mutant(
+        "layouts",
+        "sum of inputs",
+        (("((1 << INPUT_BITS) - 1)).bit_length()", "((1 << INPUT_BITS) - 1)).bit_length() - 1"),),
+        "wide_cells",
+    ),
+    Mutant(
+        "crossbar",
+        "every digit counts one",
+        (("cell * digits[r]", "Mux(digits[r] != 0, cell, 0)"),),
+        "wide_cells",
+    ),
+    Mutant(
+        "ou_engine",
+        "digits of one bit's worth",
+        (("+ digit * config.dac_bits", "+ digit"),),
+        "wide_cells",
+    ),
+    Mutant(
+        "shift_add",
+        "no second pattern in an answer",
+        (("for piece in range(columns.pieces)", "for piece in range(1)"),),
+        "wide_cells",
+    ),
+    Mutant(
+        "ou_engine",
+        "patterns beyond the vector's end",
+        (("Mux(ends < here, ends, here)", "ends"),),
+        "many_ends",
+    ),
+    Mutant(
+        "psum_store",
+        "banks of a wrapped sum in the same word",
+        (("high + (first[:bank_bits] > bank)", "high"),),
+        "many_ends",
+    ),
+    Mutant(
+        "psum_store",
+        "sums of an answer in the order of banks",
+        (("parts = turned(sums, low)", "parts = turned(sums, Const(0))"),),
+        "many_ends",
+    ),
+    Mutant(
+        "shift_add",
+        "a pattern begins again in the next OU",
+        (("before.eq(sums[-1])", "before.eq(start)"),),
+        "split",
+    ),
+    Mutant(
+        "ou_engine",
+        "every OU begins with a pattern",
+        (("phase.eq(split)", "phase.eq(0)"),),
+        "split",
+    ),
+    Mutant(
+        "crossbar",
+        "codes wrap instead of clipping",
+        (("_clip(level, config.max_code)", "level"),),
+        "clipping",
+    ),
+    Mutant(
+        "ou_engine",
+        "an OU in which no pattern begins waits for a slot",
+        ((" | (begun == 0)", ""),),
+        "split_ring",
+        CYCLES,
+    ),
     # Dead cycles: every value is right, and only the prediction notices.
     Mutant(
         "input_gather",
@@ -339,7 +453,7 @@ MUTANTS = [
             ),
             ("slots_ok.eq(", "slots_ok.eq(~dead & "),
             (
-                "~first_request | accumulate | (free >= per_ou)",
+                "~first_request | accumulate | (free >= per_ou) | (begun == 0)",
                 "(~first_request | accumulate | (free >= per_ou))",
             ),
         ),
@@ -420,9 +534,9 @@ def test_wordlines_that_no_row_uses_and_that_are_not_masked_are_caught(monkeypat
     what = "wordlines beyond the count not masked"
     mutant = Mutant("ou_engine", what, (("r < vector.count", "1"),), "two_groups")
     check = test_ou_engine.test_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle
-    check(8, 8)
+    check(8, 8, 1, 1)
     apply(monkeypatch, mutant)
     assert differences("two_groups") == []
     monkeypatch.setattr(test_ou_engine, "OUEngine", prap_hw.engine.OUEngine)
     with pytest.raises(AssertionError):
-        check(8, 8)
+        check(8, 8, 1, 1)

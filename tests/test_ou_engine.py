@@ -5,16 +5,24 @@ from dataclasses import dataclass
 
 import pytest
 
+from prap_hw.layouts import Layouts
 from prap_hw.ou_engine import OUEngine
 from refmodel.config import EngineConfig
-from tests.bench import Agent, Constant, Sink, Source, Watch, simulate
+from tests.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
 
 ROWS = 4
 
 
-def config(adcs=8, cols=8, slots=16, size=32, crossbars=1) -> EngineConfig:
+def config(adcs=8, cols=8, slots=16, size=32, crossbars=1, cell_bits=1, dac_bits=1) -> EngineConfig:
     return EngineConfig(
-        ou_rows=ROWS, ou_cols=cols, adcs=adcs, slots=slots, crossbar_size=size, crossbars=crossbars
+        ou_rows=ROWS,
+        ou_cols=cols,
+        adcs=adcs,
+        slots=slots,
+        crossbar_size=size,
+        crossbars=crossbars,
+        cell_bits=cell_bits,
+        dac_bits=dac_bits,
     )
 
 
@@ -36,45 +44,58 @@ def payloads(dut: OUEngine, vectors: list[Vector]) -> list[int]:
                 "count": len(v.rows),
                 "patterns": v.patterns,
                 "final": v.final,
+                **({"inputs": sum(v.rows)} if dut.config.offset else {}),
             }
         ).as_bits()
         for v in vectors
     ]
 
 
-def expected(cfg: EngineConfig, vectors: list[Vector], last_descriptor: int):
+def expected(layouts: Layouts, vectors: list[Vector], last_descriptor: int):
     """Requests and what they mean, as loops over the words of the docstring."""
-    per_ou = cfg.ou_cols // 8
+    cfg, columns = layouts.config, layouts.columns
+    width = 8 // cfg.cell_bits
+    digits = 8 // cfg.dac_bits
     requests, meanings = [], []
     ou = gather = slot = series = 0
     accumulate = False
     for v in vectors:
         series = series if accumulate else slot
-        at = series
-        for first in range(0, v.patterns, per_ou):
-            here = min(per_ou, v.patterns - first)
+        for first in range(0, v.patterns * width, cfg.ou_cols):
+            end = min(first + cfg.ou_cols, v.patterns * width)
             crossbar, rest = divmod(ou, cfg.ous_per_crossbar)
             row_block, col_block = divmod(rest, cfg.col_blocks)
-            for digit in range(8):
-                digits = [row >> digit & 1 for row in v.rows] + [0] * (ROWS - len(v.rows))
-                for chunk in range(here * 8 // cfg.adcs):
-                    bit = chunk * cfg.adcs % 8
-                    requests.append((crossbar, row_block, col_block, chunk, digits))
-                    meanings.append(
-                        {
-                            "scale": digit + bit,
-                            "top": int(bit + cfg.adcs == 8),
-                            "first": int(digit == 0 and bit == 0),
-                            "last": int(digit == 7 and bit + cfg.adcs == 8),
-                            "lane": chunk * cfg.adcs // 8,
-                            "slot": (at + chunk * cfg.adcs // 8) % cfg.slots,
-                            "accumulate": int(accumulate),
-                            "final": int(v.final),
-                        }
-                    )
-            at += here
+            for digit in range(digits):
+                mask = (1 << cfg.dac_bits) - 1
+                driven = [row >> digit * cfg.dac_bits & mask for row in v.rows]
+                driven += [0] * (ROWS - len(v.rows))
+                for chunk, begin in enumerate(range(first, end, cfg.adcs)):
+                    mine = range(begin, min(begin + cfg.adcs, end))
+                    ended = sum(column % width == width - 1 for column in mine)
+                    bit = begin % width
+                    requests.append((crossbar, row_block, col_block, chunk, driven))
+                    meaning = {
+                        "scale": digit * cfg.dac_bits + (bit * cfg.cell_bits) * columns.narrow,
+                        "first": int(digit == 0 and bit == 0),
+                        "ended": ended if digit == digits - 1 else 0,
+                        "lane": begin // width - first // width,
+                        "slot": (series + begin // width) % cfg.slots,
+                        "accumulate": int(accumulate),
+                        "final": int(v.final),
+                        "top": int(bit + cfg.adcs == width),
+                        "low": int(digit == 0),
+                        "carry": int(digit == 0 and begin == first and bit != 0),
+                        "inputs": sum(v.rows),
+                    }
+                    if not columns.narrow:
+                        counting = cfg.adcs
+                        if len(columns.phases) > 1:
+                            counting = min(cfg.adcs, first + cfg.ou_cols - begin)
+                        meaning["align"] = columns.alignments.index((bit, counting))
+                    names = [str(name) for name, _ in layouts.pending]
+                    meanings.append({name: meaning[name] for name in names})
             ou += 1
-        slot = at
+        slot = series + v.patterns if v.final else series
         accumulate = not v.final
         gather += 1
         if gather > last_descriptor:
@@ -115,7 +136,7 @@ class Ring(Agent):
     def see(self, cycle, *values):
         valid, ready, payload = values
         item = self.layout.from_bits(payload)
-        self.held += bool(valid and ready and item["last"] and item["final"])
+        self.held += item["ended"] if valid and ready and item["final"] else 0
 
 
 def random_vectors(draw: random.Random, count: int, most: int) -> list[Vector]:
@@ -131,18 +152,36 @@ def random_vectors(draw: random.Random, count: int, most: int) -> list[Vector]:
 
 
 @pytest.mark.parametrize(
-    ("adcs", "cols"), [(8, 8), (4, 8), (2, 8), (1, 8), (8, 16), (2, 16), (4, 24)], ids=str
+    ("adcs", "cols", "cell_bits", "dac_bits"),
+    [
+        (8, 8, 1, 1),
+        (4, 8, 1, 1),
+        (2, 8, 1, 1),
+        (1, 8, 1, 1),
+        (8, 16, 1, 1),
+        (2, 16, 1, 1),
+        (4, 24, 1, 1),
+        (8, 16, 1, 2),
+        (4, 8, 2, 4),
+        (8, 8, 4, 1),
+        (3, 8, 2, 2),
+        (7, 32, 1, 4),
+    ],
+    ids=str,
 )
-def test_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle(adcs, cols):
-    cfg = config(adcs, cols, size=48)
+def test_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle(
+    adcs, cols, cell_bits, dac_bits
+):
+    cfg = config(adcs, cols, size=48, slots=64, cell_bits=cell_bits, dac_bits=dac_bits)
     dut = OUEngine(cfg)
-    per_ou = cols // 8
+    width = 8 // cell_bits
+    per_ou = cols // width
     vectors = [
         Vector([0b10110101, 7], per_ou + 1),
         Vector([1, 2, 255, 128], 1, final=False),
         Vector([200], 1),
     ]
-    want = expected(cfg, vectors, 1)
+    want = expected(dut.layouts, vectors, 1)
     source = Source(dut.i, payloads(dut, vectors))
     requests, meanings = Sink(dut.o_request, len(want[0])), Sink(dut.o_pending, len(want[1]))
     done = Watch(dut.ou_done)
@@ -153,17 +192,49 @@ def test_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle(adcs, cols
     assert meanings.cycles == list(range(len(want[0])))
     assert requests.cycles == list(range(1, len(want[0]) + 1))
     assert sum(done.values) == 4
-    chunks = 8 // adcs * 8
-    assert source.sent == [chunks * n - 1 for n in (per_ou + 1, per_ou + 2, per_ou + 3)]
+    # A full OU and one of one pattern, and two of one pattern.
+    full, single = (-(-used // adcs) * 8 // dac_bits for used in (cols, width))
+    assert source.sent == [full + n * single - 1 for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("adcs", "cols"), [(4, 4), (3, 4), (8, 12), (12, 12), (5, 20)], ids=str)
+def test_a_pattern_goes_on_in_the_next_ou(adcs, cols):
+    cfg = config(adcs, cols, size=48, slots=32)
+    dut = OUEngine(cfg)
+    vectors = [Vector([9, 200], 5), Vector([1], 4, final=False), Vector([2], 4), Vector([3], 1)]
+    want = expected(dut.layouts, vectors, 3)
+    source = Source(dut.i, payloads(dut, vectors))
+    requests, meanings = Sink(dut.o_request, len(want[0])), Sink(dut.o_pending, len(want[1]))
+    last = Constant((dut.last_descriptor, 3))
+    done = Watch(dut.ou_done)
+    simulate(dut, source, last, requests, meanings, done)
+    assert decoded(dut, requests, meanings) == want
+    assert meanings.cycles == list(range(len(want[0])))
+    assert sum(done.values) == sum(-(-v.patterns * 8 // cols) for v in vectors)
+
+
+def test_an_ou_in_which_no_pattern_begins_needs_no_slot():
+    # Four bitlines: a pattern takes two OUs of 8 requests, and its slot with the first. With four
+    # slots: the fifth pattern waits in cycle 64; its second OU does not.
+    cfg = config(4, 4, slots=4)
+    dut = OUEngine(cfg)
+    vectors = [Vector([3], 5)]
+    requests, meanings = Sink(dut.o_request, 80), Sink(dut.o_pending, 80)
+    source = Source(dut.i, payloads(dut, vectors))
+    release = Script(dut.released, {70: 1})
+    simulate(dut, source, Constant((dut.last_descriptor, 0)), release, requests, meanings)
+    assert decoded(dut, requests, meanings) == expected(dut.layouts, vectors, 0)
+    assert meanings.cycles == [*range(64), *range(71, 87)]
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_requests_are_the_same_with_stalls_on_all_sides_and_few_slots(seed):
     draw = random.Random(seed)
-    cfg = config((8, 4, 8)[seed], (8, 16, 24)[seed], slots=8, size=(32, 32, 48)[seed], crossbars=2)
+    adcs, cols, size = ((8, 8, 32), (4, 16, 32), (8, 24, 48), (8, 12, 48), (16, 16, 32))[seed]
+    cfg = config(adcs, cols, 16, size, crossbars=2, cell_bits=(1, 1, 1, 1, 4)[seed])
     dut = OUEngine(cfg)
     vectors = random_vectors(draw, 10, 4)
-    want = expected(cfg, vectors, 3)
+    want = expected(dut.layouts, vectors, 3)
     simulate(
         dut,
         Source(dut.i, payloads(dut, vectors), stall=0.3, seed=seed),
@@ -210,7 +281,7 @@ def test_an_ou_waits_until_as_many_slots_are_free_as_an_ou_has_patterns():
     source = Source(dut.i, payloads(dut, vectors))
     last = Constant((dut.last_descriptor, 1))
     simulate(dut, source, last, Release(), requests, meanings, stall)
-    assert decoded(dut, requests, meanings) == expected(cfg, vectors, 1)
+    assert decoded(dut, requests, meanings) == expected(dut.layouts, vectors, 1)
     assert meanings.cycles == [*range(64), *range(81, 97)]
     assert [c for c, value in enumerate(stall.values) if value] == list(range(64, 81))
 
@@ -222,7 +293,7 @@ def test_an_ou_that_adds_to_open_slots_needs_none():
     requests, meanings = Sink(dut.o_request, 64), Sink(dut.o_pending, 64)
     source = Source(dut.i, payloads(dut, vectors))
     simulate(dut, source, Constant((dut.last_descriptor, 1)), requests, meanings)
-    assert decoded(dut, requests, meanings) == expected(cfg, vectors, 1)
+    assert decoded(dut, requests, meanings) == expected(dut.layouts, vectors, 1)
     assert meanings.cycles == list(range(64))
 
 
@@ -254,5 +325,5 @@ def test_reset_empties_the_engine_and_frees_all_slots():
     simulate(dut, early, late, Constant((dut.last_descriptor, 0)), requests, meanings, reset={40})
     requests.taken = [item for item in requests.taken if item[0] > 41]
     meanings.taken = [item for item in meanings.taken if item[0] >= 41]
-    assert decoded(dut, requests, meanings) == expected(cfg, vectors, 0)
+    assert decoded(dut, requests, meanings) == expected(dut.layouts, vectors, 0)
     assert requests.cycles == list(range(42, 74))

@@ -1,6 +1,7 @@
 """The partial-sum store."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,24 @@ def store(lanes=1, slots=8, ous=4) -> PartialSumStore:
 
 def sums(dut: PartialSumStore, items: dict[int, tuple[int, int, int, int]]) -> list[Script]:
     """Agents that present (slot, sum, accumulate, final) in some cycles."""
-    names = ("slot", "sum", "accumulate", "final")
-    bits = {
-        cycle: dut.layouts.psum.const(dict(zip(names, item, strict=True))).as_bits()
-        for cycle, item in items.items()
+    several = {
+        cycle: (slot, [value], accumulate, final)
+        for cycle, (slot, value, accumulate, final) in items.items()
     }
+    return several_sums(dut, several)
+
+
+def several_sums(dut: PartialSumStore, items: dict[int, tuple[int, list[int], int, int]]):
+    """Agents that present (slot, sums, accumulate, final) in some cycles."""
+    ends = dut.layouts.columns.ends
+    bits = {}
+    for cycle, (slot, values, accumulate, final) in items.items():
+        fields: dict[Any, Any] = {"slot": slot, "accumulate": accumulate, "final": final}
+        # Sums beyond the count are anything.
+        fields["sums"] = values + [-1] * (ends - len(values))
+        if ends > 1:
+            fields["count"] = len(values)
+        bits[cycle] = dut.layouts.psum.const(fields).as_bits()
     return [Script(dut.i.valid, dict.fromkeys(items, 1)), Script(dut.i.payload.as_value(), bits)]
 
 
@@ -44,7 +58,7 @@ def test_largest_and_least_sums_of_all_ous_add_up():
     for part in (255 * 127 * 15, -255 * 128 * 15):
         dut = store(ous=4)
         items = {2 * i: (6, part, int(i > 0), int(i == 3)) for i in range(4)}
-        trace, valid = Watch(dut.trace.payload.sum), Watch(dut.trace.valid)
+        trace, valid = Watch(dut.trace.payload[0].sum), Watch(dut.trace.valid)
         simulate(dut, *sums(dut, items), trace, valid, cycles=10)
         assert valid.values == [0, 0, 0, 0, 0, 0, 0, 1, 0, 0]
         assert trace.values[7] == 4 * part
@@ -60,9 +74,8 @@ def test_sums_two_cycles_apart_add_to_each_other_and_one_that_does_not_add_repla
         4: (1, -4, 1, 1),
         6: (1, 5, 0, 1),
     }
-    valid, slot, total = (
-        Watch(signal) for signal in (dut.trace.valid, dut.trace.payload.slot, dut.trace.payload.sum)
-    )
+    shown = dut.trace.payload[0]
+    valid, slot, total = (Watch(signal) for signal in (dut.trace.valid, shown.slot, shown.sum))
     simulate(dut, *sums(dut, items), valid, slot, total, cycles=10)
     seen = [(c, slot.values[c], total.values[c]) for c, value in enumerate(valid.values) if value]
     assert seen == [(4, 2, 70), (5, 1, 13), (7, 1, 5)]
@@ -108,6 +121,62 @@ def test_random_sums_and_reads_match_a_dictionary(lanes, ous):
     simulate(dut, *sums(dut, items), *scripts, *watches, cycles=153)
     for lane in range(lanes):
         assert watches[lane].values[1:] == [expected[lane][c] for c in range(1, 153)], lane
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize("sizes", [(24, 4, 24), (32, 4, 32), (16, 2, 8), (12, 2, 12)], ids=str)
+def test_several_sums_at_once_match_a_dictionary(sizes, lanes):
+    # Up to 12, 16, 2 and 3 sums at once: in 16, 16, 2 and 4 banks.
+    cols, cell_bits, adcs = sizes
+    draw = random.Random(cols)
+    dut = PartialSumStore(
+        EngineConfig(ou_cols=cols, cell_bits=cell_bits, adcs=adcs, slots=32, merge_lanes=lanes)
+    )
+    ends = dut.layouts.columns.ends
+    items, kept = {}, {}
+    reads: list[dict[int, int]] = [{} for _ in range(lanes)]
+    expected: list[dict[int, int]] = [{} for _ in range(lanes)]
+    traced, count, counts = [], 0, []
+    last: list[int] = []
+    for cycle in range(120):
+        size = draw.randint(1, ends)
+        slot = draw.randrange(32)
+        mine = [(slot + i) % 32 for i in range(size)]
+        if not set(mine) & set(last) and draw.random() < 0.8:
+            values = [draw.randint(-100_000, 100_000) for _ in mine]
+            items[cycle] = slot, values, draw.randint(0, 1), draw.randint(0, 1)
+        last = mine if cycle in items else []
+    for cycle in range(122):
+        for lane in range(lanes):
+            reads[lane][cycle] = draw.randrange(32)
+            expected[lane][cycle + 1] = kept.get(reads[lane][cycle], 0)
+        counts.append(count)
+        if cycle - 1 in items:
+            slot, values, adds, final = items[cycle - 1]
+            for i, value in enumerate(values):
+                at = (slot + i) % 32
+                kept[at] = value + (kept.get(at, 0) if adds else 0)
+                if final:
+                    traced.append((cycle, at, kept[at]))
+            count += len(values) * final
+    watches = [Watch(dut.o_data[lane]) for lane in range(lanes)]
+    scripts = [Script(dut.o_slot[lane], reads[lane]) for lane in range(lanes)]
+    counted, valid = Watch(dut.completed), Watch(dut.trace.valid)
+    shown = [
+        [Watch(dut.trace.payload[i].slot), Watch(dut.trace.payload[i].sum)] for i in range(ends)
+    ]
+    agents = [*several_sums(dut, items), *scripts, *watches, counted, valid]
+    simulate(dut, *agents, *(watch for pair in shown for watch in pair), cycles=122)
+    for lane in range(lanes):
+        assert watches[lane].values[1:] == [expected[lane][c] for c in range(1, 122)], lane
+    assert counted.values == [n % 64 for n in counts]
+    found = [
+        (cycle, shown[i][0].values[cycle], shown[i][1].values[cycle])
+        for cycle, bits in enumerate(valid.values)
+        for i in range(ends)
+        if bits >> i & 1
+    ]
+    assert found == traced
 
 
 def test_reset_clears_the_count_and_keeps_the_sums():

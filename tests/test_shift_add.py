@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from prap_hw.layouts import Layouts
 from prap_hw.shift_add import ShiftAdd
 from refmodel.config import EngineConfig
 from tests.bench import Agent, Source, Watch, simulate
+from tests.test_ou_engine import Vector, expected
 
-FIXED: dict[Any, int] = {"slot": 0, "accumulate": 0, "final": 1, "lane": 0}
+FIXED: dict[Any, int] = {"slot": 0, "accumulate": 0, "final": 1, "lane": 0, "first": 1}
 
 
 class Output(Agent):
@@ -18,15 +20,18 @@ class Output(Agent):
 
     def __init__(self, dut: ShiftAdd):
         self.layout = dut.layouts.psum
+        self.several = dut.layouts.columns.ends > 1
         self.signals = (dut.o.valid, dut.o.payload.as_value())
         self.values: list[tuple[int, ...]] = []
 
     def see(self, cycle, *values):
         if values[0]:
             item = self.layout.from_bits(values[1])
-            self.values.append(
-                (cycle, item["slot"], item["sum"], item["accumulate"], item["final"])
-            )
+            count = item["count"] if self.several else 1
+            self.values += [
+                (cycle, item["slot"] + i, item["sums"][i], item["accumulate"], item["final"])
+                for i in range(count)
+            ]
 
 
 def weighted(codes, top: bool) -> int:
@@ -55,33 +60,43 @@ def run(dut, answers, *, stalls=(0, 0), seed=0):
     return output.values, response, pending
 
 
-def patterns(cfg: EngineConfig, draw: random.Random, ous: int, choose) -> tuple[list, list]:
-    """Answers of whole OUs, digit after digit and chunk after chunk, and the sums expected."""
-    answers, sums = [], []
-    for ou in range(ous):
-        lanes = draw.randint(1, cfg.patterns_per_ou)
-        codes = [[[choose() for _ in range(8)] for _ in range(8)] for _ in range(lanes)]
-        accumulate, final = draw.randint(0, 1), draw.randint(0, 1)
-        for digit, lane in itertools.product(range(8), range(lanes)):
-            for column in range(0, 8, cfg.adcs):
-                meaning = {
-                    "scale": digit + column,
-                    "top": int(column + cfg.adcs == 8),
-                    "first": int(digit == column == 0),
-                    "last": int(digit == 7 and column + cfg.adcs == 8),
-                    "lane": lane,
-                    "slot": (ou + lane) % cfg.slots,
-                    "accumulate": accumulate,
-                    "final": final,
-                }
-                answers.append((codes[lane][digit][column : column + cfg.adcs], meaning))
-        for lane in range(lanes):
-            total = sum(
-                (-128 if j == 7 else 1 << j) * code << digit
-                for digit, row in enumerate(codes[lane])
-                for j, code in enumerate(row)
-            )
-            sums.append(((ou + lane) % cfg.slots, total, accumulate, final))
+def patterns(cfg: EngineConfig, draw: random.Random, vectors: int, choose) -> tuple[list, list]:
+    """Answers of whole vectors, as the OU engine asks for them, and the sums expected.
+
+    Returns
+    -------
+    Answers as (codes, meaning); (answer with which it ends, slot, sum, accumulate, final) to each
+    pattern, in order of slots.
+    """
+    work = []
+    for n in range(vectors):
+        rows = [draw.randint(0, 255) for _ in range(draw.randint(1, 4))]
+        work.append(Vector(rows, draw.randint(1, 2 * cfg.patterns_per_ou), n % 3 != 1))
+        if n % 3 == 2:
+            work[n].patterns = work[n - 1].patterns
+    work[-1].final = True
+    requests, meanings = expected(Layouts(cfg), work, vectors - 1)
+    answers = [([choose() for _ in range(cfg.adcs)], meaning) for meaning in meanings]
+    sums = []
+    at, slot, again = 0, 0, False
+    for v in work:
+        columns = v.patterns * cfg.columns_per_weight
+        start = -cfg.offset * sum(v.rows)
+        totals, ends = [start] * v.patterns, [0] * v.patterns
+        for first in range(0, columns, cfg.ou_cols):
+            for digit in range(cfg.digits):
+                for begin in range(first, min(first + cfg.ou_cols, columns), cfg.adcs):
+                    for column in range(begin, min(begin + cfg.adcs, first + cfg.ou_cols, columns)):
+                        p, j = divmod(column, cfg.columns_per_weight)
+                        worth = cfg.column_weights[j] << digit * cfg.dac_bits
+                        totals[p] += worth * answers[at][0][column - begin]
+                        ends[p] = at
+                    at += 1
+        for p in range(v.patterns):
+            sums.append((ends[p], (slot + p) % cfg.slots, totals[p], int(again), int(v.final)))
+        slot += v.patterns if v.final else 0
+        again = not v.final
+    assert at == len(requests)
     return answers, sums
 
 
@@ -98,8 +113,7 @@ def test_weights_of_columns_and_digits_by_hand():
         ([3, 3, 3, 3, 3, 3, 3, 0], 7, 3 * 127 * 128),
     ]
     answers = [
-        (codes, {"scale": digit, "top": 1, "first": 1, "last": 1, **FIXED})
-        for codes, digit, _ in cases
+        (codes, {"scale": digit, "top": 1, "ended": 1, **FIXED}) for codes, digit, _ in cases
     ]
     values, _, _ = run(dut, answers)
     assert [value[2] for value in values] == [want for _, _, want in cases]
@@ -121,8 +135,7 @@ def test_all_codes_of_an_answer_at_every_place(adcs):
     answers = [
         (
             code,
-            {"scale": digit + column, "top": int(column + adcs == 8), "first": 1, "last": 1}
-            | FIXED,
+            {"scale": digit + column, "top": int(column + adcs == 8), "ended": 1, **FIXED},
         )
         for code, column, digit in places
     ]
@@ -132,19 +145,43 @@ def test_all_codes_of_an_answer_at_every_place(adcs):
     ]
 
 
-@pytest.mark.parametrize(
-    ("adcs", "cols"), [(1, 8), (2, 16), (4, 8), (8, 8), (8, 24), (4, 16)], ids=str
-)
-def test_sums_of_whole_ous_three_cycles_after_the_last_answer(adcs, cols):
-    cfg = EngineConfig(slots=16, adcs=adcs, ou_cols=cols, crossbar_size=48)
-    draw = random.Random(adcs * cols)
-    answers, sums = patterns(cfg, draw, 4, lambda: draw.randint(0, cfg.max_code))
+SIZES = [
+    {"adcs": 1},
+    {"adcs": 2, "ou_cols": 16},
+    {"adcs": 4},
+    {"adcs": 8},
+    {"adcs": 8, "ou_cols": 24},
+    {"adcs": 4, "ou_cols": 16},
+    {"adcs": 3, "ou_cols": 16},
+    {"adcs": 4, "ou_cols": 4},
+    {"adcs": 5, "ou_cols": 12, "dac_bits": 2},
+    {"adcs": 16, "ou_cols": 28, "dac_bits": 4},
+    {"adcs": 2, "cell_bits": 2, "dac_bits": 4},
+    {"adcs": 8, "cell_bits": 2},
+    {"adcs": 3, "ou_cols": 12, "cell_bits": 4, "dac_bits": 2},
+    {"adcs": 32, "ou_cols": 32, "cell_bits": 4, "dac_bits": 4},
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_sums_of_whole_vectors_three_cycles_after_the_last_answer(sizes):
+    cfg = EngineConfig(slots=64, crossbar_size=48, ou_rows=4, **sizes)
+    draw = random.Random(str(sizes))
+    answers, sums = patterns(cfg, draw, 5, lambda: draw.randint(0, cfg.max_code))
     values, response, _ = run(ShiftAdd(cfg), answers)
-    assert [value[1:] for value in values] == sums
     # One answer a cycle from cycle 0 on.
     assert response.sent == list(range(len(answers)))
-    last = [i for i, (_, meaning) in enumerate(answers) if meaning["last"]]
-    assert [value[0] for value in values] == [cycle + 3 for cycle in last]
+    assert values == [(end + 3, *rest) for end, *rest in sums]
+
+
+def test_offset_binary_begins_below_by_hand():
+    # Two patterns of two 4-bit columns in one answer, inputs that add up to 10: codes 1 and 2 count
+    # 1 + 2 * 16 = 33, less 128 * 10; codes 15 and 0 count 15. Digit 1 of 2 bits: times 4.
+    cfg = EngineConfig(slots=16, cell_bits=4, dac_bits=2, ou_cols=4, adcs=4, ou_rows=4)
+    low: dict[Any, int] = {**FIXED, "low": 1, "scale": 0, "ended": 0, "inputs": 10}
+    high = {**low, "first": 0, "low": 0, "scale": 2, "ended": 2}
+    values, _, _ = run(ShiftAdd(cfg), [([1, 2, 15, 0], low), ([1, 0, 0, 1], high)])
+    assert [value[1:3] for value in values] == [(0, 33 - 1280 + 4), (1, 15 - 1280 + 64)]
 
 
 @pytest.mark.parametrize("code", ["least", "largest"])
@@ -153,7 +190,7 @@ def test_extreme_sums_fit(code):
     cfg = EngineConfig(slots=16, adc_bits=8, ous_per_pattern=1)
     row = [0] * 7 + [255] if code == "least" else [255] * 7 + [0]
     answers = [
-        (row, {"scale": d, "top": 1, "first": int(d == 0), "last": int(d == 7), **FIXED})
+        (row, {**FIXED, "scale": d, "top": 1, "first": int(d == 0), "ended": int(d == 7)})
         for d in range(8)
     ]
     values, _, _ = run(ShiftAdd(cfg), answers)
@@ -162,18 +199,18 @@ def test_extreme_sums_fit(code):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_answers_and_meanings_meet_whatever_their_pauses(seed):
-    cfg = EngineConfig(slots=16, adcs=4, ou_cols=16)
+    cfg = EngineConfig(slots=16, adcs=4, ou_cols=16, ou_rows=4)
     draw = random.Random(seed)
     answers, sums = patterns(cfg, draw, 3, lambda: draw.randint(0, cfg.max_code))
     stalls = ((0.5, 0), (0, 0.5), (0.4, 0.4))[seed]
     values, response, pending = run(ShiftAdd(cfg), answers, stalls=stalls, seed=seed)
-    assert [value[1:] for value in values] == sums
+    assert [value[1:] for value in values] == [item[1:] for item in sums]
     assert response.sent == pending.sent
 
 
 def test_ready_follows_the_other_sides_valid():
     dut = ShiftAdd(EngineConfig(slots=16))
-    meaning: dict[Any, int] = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
+    meaning: dict[Any, int] = {"scale": 0, "top": 1, "ended": 1, **FIXED}
     response = Source(dut.i_response, [dut.layouts.response.const([1] * 8).as_bits()], begin=3)
     pending = Source(dut.i_pending, [dut.layouts.pending.const(meaning).as_bits()], begin=6)
     ready = Watch(dut.i_response.ready), Watch(dut.i_pending.ready)
@@ -184,7 +221,7 @@ def test_ready_follows_the_other_sides_valid():
 
 def test_reset_empties_the_pipeline():
     dut = ShiftAdd(EngineConfig(slots=16))
-    meaning: dict[Any, int] = {"scale": 0, "top": 1, "first": 1, "last": 1, **FIXED}
+    meaning: dict[Any, int] = {"scale": 0, "top": 1, "ended": 1, **FIXED}
     response = Source(dut.i_response, [dut.layouts.response.const([1] * 8).as_bits()] * 6)
     pending = Source(dut.i_pending, [dut.layouts.pending.const(meaning).as_bits()] * 6)
     output = Output(dut)

@@ -25,6 +25,22 @@ def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
 
 
 @pytest.mark.cosim
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"ou_cols": 12, "adcs": 5},
+        {"ou_rows": 9, "ou_cols": 28, "adcs": 12, "dac_bits": 2},
+        {"ou_cols": 16, "adcs": 16, "cell_bits": 4, "dac_bits": 4},
+        {"ou_cols": 4, "adcs": 1, "cell_bits": 2, "adc_bits": 2},
+    ],
+    ids=str,
+)
+def test_the_linter_is_content_with_other_sizes(sizes: dict[str, int]) -> None:
+    text = engine_verilog(EngineConfig(slots=16, crossbar_size=64, **sizes))
+    assert verilator.lint(text, TOP[False]) == []
+
+
+@pytest.mark.cosim
 def test_the_linter_sees_what_is_not_waived() -> None:
     latch = "module latch(input a, input b, output reg c);\nalways @* if (a) c = b;\nendmodule\n"
     lines = verilator.lint(latch, "latch")

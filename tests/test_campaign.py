@@ -1,0 +1,111 @@
+"""The random campaign: a few engines of fixed seeds, and that it tells of what differs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refmodel import golden
+from refmodel.config import EngineConfig
+from refmodel.cycles import predict
+from refmodel.schemes import SCHEMES
+from tests.campaign.__main__ import EVENTS, STALLS, campaign, differences, run
+from tests.campaign.draw import Drawn, draw
+from tests.hardware import Run
+
+# Of seed 4: OUs of 9 x 12 with 4-bit cells and 7 converters; of 8 x 32 with cells and digits of 2
+# bits and 6 converters; of 8 x 28 with 12 converters, so that patterns go on in the next OU.
+ENGINES = [4, 10, 11]
+
+
+@pytest.mark.parametrize("number", ENGINES)
+def test_nothing_differs(number):
+    _, sizes, found, counts = run(number, seed=4, layers=3)
+    assert found == [], sizes
+    assert counts["images"] == 6
+    assert counts["values"] > 20
+
+
+def test_the_engines_of_the_suite_are_not_alike():
+    configs = [draw(4, number, 3)[0] for number in ENGINES]
+    sizes = [
+        (config.ou_rows, config.ou_cols, config.cell_bits, config.dac_bits, config.adcs)
+        for config in configs
+    ]
+    assert sizes == [(9, 12, 4, 1, 7), (8, 32, 2, 2, 6), (8, 28, 1, 1, 12)]
+
+
+def test_the_same_seed_gives_the_same_and_another_another():
+    config, drawn = draw(3, 2, 5)
+    again, same = draw(3, 2, 5)
+    assert config == again
+    assert [item.what for item in drawn] == [item.what for item in same]
+    for one, other in zip(drawn, same, strict=True):
+        assert np.array_equal(one.layer.weights, other.layer.weights)
+        assert np.array_equal(one.images, other.images)
+    assert draw(3, 3, 5)[0] != config
+    assert draw(4, 2, 5)[0] != config
+
+
+def test_every_scheme_is_drawn_and_layers_fit():
+    config, drawn = draw(5, 0, 1 + len(SCHEMES))
+    assert {item.what.split()[0] for item in drawn} == {"any", *SCHEMES}
+    terms = {
+        item.layer.terms
+        for number in range(8)
+        for item in draw(5, number, 1 + len(SCHEMES))[1]
+        if item.what.startswith("dictionary")
+    }
+    assert len(terms) > 2
+    for item in drawn:
+        assert item.layer.ou_rows == config.ou_rows
+        assert item.images.shape == (2, *item.layer.in_shape)
+
+
+def perfect(item: Drawn, config: EngineConfig, image: int) -> Run:
+    """What an engine should do with an image, from the model and the prediction."""
+    trace = golden.run_layer_serial(item.layer, item.images, config)
+    want = predict(item.layer, config)
+    return Run(
+        outputs=trace.outputs[image].ravel().tolist(),
+        psums=trace.psums[image].ravel().tolist(),
+        accumulators=trace.accumulators[image].ravel().tolist(),
+        cycles=want.cycles,
+        counters={name: getattr(want, name) for name in (*EVENTS, *STALLS)},
+    )
+
+
+def test_whatever_differs_is_told():
+    config, (item, *_) = draw(6, 0, 2)
+    quiet, stalled = perfect(item, config, 0), perfect(item, config, 1)
+    stalled.cycles += 5
+    assert differences(item, config, quiet, stalled) == []
+    for name in ("psums", "accumulators", "outputs"):
+        for image, good in enumerate((quiet, stalled)):
+            changed = replace(
+                good, **{name: [getattr(good, name)[0] + 1, *getattr(good, name)[1:]]}
+            )
+            runs = (changed, stalled) if image == 0 else (quiet, changed)
+            assert differences(item, config, *runs) == [f"{name} of image {image}"]
+    for by in (-1, 1):
+        changed = replace(quiet, cycles=quiet.cycles + by)
+        assert "predicted" in differences(item, config, changed, stalled)[0]
+    early = replace(stalled, cycles=quiet.cycles - 1)
+    assert "with stalls" in differences(item, config, quiet, early)[0]
+    for name in (*EVENTS, *STALLS):
+        counters = quiet.counters | {name: quiet.counters[name] + 1}
+        found = differences(item, config, replace(quiet, counters=counters), stalled)
+        assert len(found) == 1
+        assert name in found[0]
+
+
+def test_the_long_run_counts_and_says_what_is_wrong(capsys, monkeypatch):
+    assert campaign(3, 1, seed=8, workers=1, only=2) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("campaign: seed 8, 3 engines by 1 layers\ncampaign: engine 2: ")
+    assert "1 engines, 1 layers, 2 images" in text
+    assert " 0 differences" in text
+    # The processes are forks of this one, so the mistake is in them too.
+    monkeypatch.setattr("tests.campaign.__main__.EVENTS", ("cycles",))
+    assert campaign(1, 1, seed=8, workers=1, only=2) == 1
+    assert "cycles of image 1" in capsys.readouterr().out
