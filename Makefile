@@ -15,7 +15,7 @@ DOCS_STAMP := $(VENV)/.prap-docs-installed
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
 	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
-	@echo 'make bench   setup, then speed and memory of the golden model, beside the targets'
+	@echo 'make bench   setup, then speed and memory of golden model and bulk tier, beside the targets'
 	@echo 'make test    setup, then all tests, with line coverage'
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'

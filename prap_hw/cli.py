@@ -67,6 +67,7 @@ Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
 Plant = Literal["code", "shift", "index"]
+Tier = Literal["protocol", "bulk"]
 
 Debug = Annotated[
     bool,
@@ -346,7 +347,10 @@ def evaluate(
     _write_json(json_file, figures)
 
 
-@app.command(epilog="Example:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4")
+@app.command(
+    epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
+    "prap cosim build/net --images test.npz --count 100 --tier bulk"
+)
 def cosim(
     folder: Folder,
     images: Images,
@@ -354,13 +358,32 @@ def cosim(
     count: Annotated[
         int, typer.Option("--count", help="Images that go through the hardware.", min=1)
     ] = 1,
+    tier: Annotated[
+        Tier,
+        typer.Option(
+            "--tier",
+            help="protocol: benches at the ports, every value. bulk: a library, some 40 times as"
+            " fast; accumulators, outputs, cycles and counters; goes on where it was interrupted.",
+        ),
+    ] = "protocol",
+    every_value: Annotated[
+        bool,
+        typer.Option(
+            "--every-value",
+            help="Tier bulk: compare requests, ADC codes and partial sums, too.",
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
+    ] = False,
     adcs: Adcs = 8,
     merge_lanes: Lanes = 1,
     latency: Latency = 1,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Run images through the RTL in Verilator and compare every value with the golden model."""
+    """Run images through the RTL in Verilator and compare its values with the golden model."""
     from prap_hw import workflow
 
     with console.progress() as report:
@@ -368,12 +391,16 @@ def cosim(
             folder,
             _pair(images, labels),
             count=count,
+            tier=tier,
+            every_value=every_value,
+            fresh=fresh,
             config=_engine(adcs, merge_lanes, latency),
             report=report,
         )
     screen = console.console()
     screen.print(console.layer_table(figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
+    print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     _write_json(json_file, figures)
     _judge(figures)
 

@@ -36,6 +36,10 @@ TARGETS = {
     "serial": "2 images/s",
     "serial-published": "2 images/s",
     "quantise": "10 s",
+    "bulk": "4 M cycles/s",
+    "bulk-prap": "5 s",
+    "bulk-dictionary": "5 s",
+    "bulk-dense": "15 s",
 }
 """Job to the target that the issue gives it (ARCHITECTURE.md, Speed of the software)."""
 
