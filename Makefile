@@ -21,7 +21,7 @@ TRAIN ?= 1
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
 	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
-	@echo 'make bench   setup, then speed and memory of the golden model, beside the targets'
+	@echo 'make bench   setup, then speed and memory of golden model and bulk tier, beside the targets'
 	@echo 'make train   setup, then PyTorch, which prap finetune needs'
 	@echo 'make test    setup, then all tests, with line coverage; TRAIN=0: without PyTorch'
 	@echo 'make lint    setup, then ruff and basedpyright'

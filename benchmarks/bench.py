@@ -1,4 +1,4 @@
-"""How fast the golden model is, against what it should be: make bench.
+"""How fast the golden model and the bulk tier are, against what they should be: make bench.
 
 Every job runs in a process of its own, on one thread, so that its peak of memory is its own (Python
 and numpy are in it, some 40 MB). The machine's own speed is taken in the same process right before:
@@ -344,6 +344,46 @@ def chip_inference(name: str, *, noise: bool) -> Figures:
     )
 
 
+def bulk_tier(scheme: str) -> tuple[Any, str]:
+    """One image through the RTL of the default engine: the result, and what network it was."""
+    from sim.bulk import bulk
+
+    program, note = compiled(scheme)
+    codes = program.codes(images("cifar10_test_A_5000.npz", 1))
+    with tempfile.TemporaryDirectory() as folder:
+        result = bulk(program, codes, program.engine(), folder, cache=ROOT / "build" / "cache")
+    if result.difference is not None:
+        raise ValueError(str(result.difference))
+    return result, note
+
+
+def bulk_rate() -> Figures:
+    """Simulated cycles a second of CPU time, loading included."""
+    result, note = bulk_tier("prap")
+    return {
+        "value": result.cycles_per_second / 1e6,
+        "unit": "M cycles/s",
+        "seconds": result.engine_seconds,
+        "cpu": result.engine_seconds,
+        "note": f"{result.simulated_cycles / 1e6:.1f} M cycles {note}".strip(),
+    }
+
+
+def bulk_image(scheme: str) -> Figures:
+    """Seconds of one image, compared, after the build."""
+    cpu = time.process_time()
+    result, note = bulk_tier(scheme)
+    cpu = time.process_time() - cpu
+    rate = f"{result.cycles_per_second / 1e6:.2f} M cycles/s of CPU time"
+    return {
+        "value": result.seconds,
+        "unit": "s",
+        "seconds": result.seconds,
+        "cpu": min(cpu, result.seconds),
+        "note": f"{result.simulated_cycles / 1e6:.1f} M cycles, {rate} {note}".strip(),
+    }
+
+
 JOBS: dict[str, tuple[str, str, Callable[[], Figures]]] = {
     "map": ("shape mask + prap map, conv 512x512x3x3, (4,2), 0.125", "0.4 s, 200 MB", map_512),
     "map-compress": ("  the same, as prap compress calls it", "", map_512_as_compress),
@@ -370,6 +410,10 @@ JOBS: dict[str, tuple[str, str, Callable[[], Figures]]] = {
         lambda: chip_inference("wan-2022", noise=True),
     ),
     "quantise": ("import and quantise ResNet-20, 256 images", "10 s", import_and_quantise),
+    "bulk": ("RTL in the bulk tier, ResNet-20, prap, 8 ADCs", "4 M cycles/s", bulk_rate),
+    "bulk-prap": ("  one image, 8 ADCs, prap", "5 s", lambda: bulk_image("prap")),
+    "bulk-dictionary": ("  the same, dictionary", "5 s", lambda: bulk_image("dictionary")),
+    "bulk-dense": ("  the same, dense", "15 s", lambda: bulk_image("dense")),
 }  # fmt: skip
 """Name to text, target (none where the issue has none), function."""
 
@@ -418,7 +462,7 @@ def line(name: str, found: Figures) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the jobs and print the table; 1 if one failed."""
-    parser = argparse.ArgumentParser(description="How fast the golden model is.")
+    parser = argparse.ArgumentParser(description="How fast the golden model and the bulk tier are.")
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)}; all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--child", metavar="JOB", help=argparse.SUPPRESS)

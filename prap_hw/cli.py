@@ -67,6 +67,7 @@ Plant = Literal["code", "shift", "index"]
 Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
 Cells = Literal["twos-complement", "pairs"]
+Tier = Literal["protocol", "bulk"]
 
 Debug = Annotated[
     bool,
@@ -604,7 +605,8 @@ def evaluate(
 
 @app.command(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
-    "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2"
+    "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
+    "prap cosim build/net --images test.npz --count 100 --tier bulk"
 )
 def cosim(
     folder: Folder,
@@ -613,6 +615,25 @@ def cosim(
     count: Annotated[
         int, typer.Option("--count", help="Images that go through the hardware.", min=1)
     ] = 1,
+    tier: Annotated[
+        Tier,
+        typer.Option(
+            "--tier",
+            help="protocol: benches at the ports, every value. bulk: a library, some 40 times as"
+            " fast; accumulators, outputs, cycles and counters; goes on where it was interrupted.",
+        ),
+    ] = "protocol",
+    every_value: Annotated[
+        bool,
+        typer.Option(
+            "--every-value",
+            help="Tier bulk: compare requests, ADC codes and partial sums, too.",
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
+    ] = False,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -625,7 +646,7 @@ def cosim(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Run images through the RTL in Verilator and compare every value with the golden model."""
+    """Run images through the RTL in Verilator and compare its values with the golden model."""
     from prap_hw import workflow
 
     with console.progress() as report:
@@ -633,6 +654,9 @@ def cosim(
             folder,
             _pair(images, labels),
             count=count,
+            tier=tier,
+            every_value=every_value,
+            fresh=fresh,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
@@ -641,6 +665,7 @@ def cosim(
     screen = console.console()
     screen.print(console.layer_table(figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
+    print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     _write_json(json_file, figures)
     _judge(figures)
 

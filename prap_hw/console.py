@@ -195,6 +195,23 @@ def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
     )
 
 
+def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
+    """Say how many cycles were simulated, how fast, and what was taken from earlier runs.
+
+    Parameters
+    ----------
+    runs
+        Images of layers, of all layers together.
+    """
+    time = "CPU time" if simulation["tier"] == "bulk" else "wall time, start and comparison in it"
+    line = f"simulated: {simulation['cycles']:,} cycles"
+    if simulation["cycles"]:
+        line += f", {simulation['cycles_per_second']:,} a second of {time}"
+    if simulation["kept"]:
+        line += f"; {simulation['kept']} of {runs} images of layers kept from earlier runs"
+    return line
+
+
 def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
     """Make the table of accuracies, beside the number of images that one point is."""
     names = {

@@ -38,12 +38,22 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
     check_fits(layer, config)
     layouts = Layouts(config)
     words: list[int] = []
-
-    def load(space: Space, addr: int, bits: int) -> None:
-        words.append(layouts.load.const({"space": space, "addr": addr, "data": bits}).as_bits())
+    places: dict[int, dict[str, tuple[int, int]]] = {}
 
     def struct(layout, **values) -> int:
-        return layout.const({name: int(value) for name, value in values.items()}).as_bits()
+        # What layout.const does, in an eighth of the time: ResNet-20 has 250,000 of them.
+        if id(layout) not in places:
+            places[id(layout)] = {
+                name: (field.offset, (1 << field.width) - 1) for name, field in layout
+            }
+        bits = 0
+        for name, value in values.items():
+            offset, mask = places[id(layout)][name]
+            bits |= (int(value) & mask) << offset
+        return bits
+
+    def load(space: Space, addr: int, bits: int) -> None:
+        words.append(struct(layouts.load, space=space.value, addr=addr, data=bits))
 
     steps = reuse_steps(layer, config.merge_lanes)
     _, width, channels = layer.padded_shape

@@ -533,11 +533,18 @@ STALLS = {
 """Counters of the engine that say why no conversion was requested in a cycle, in words."""
 
 
+TIERS = ("protocol", "bulk")
+"""Ways to simulate: cocotb at the ports, or a library behind whole arrays (docs/simulation.md)."""
+
+
 def cosim(
     folder: Paths,
     images: Paths | Sequence[Paths],
     *,
     count: int = 1,
+    tier: str = "protocol",
+    every_value: bool = False,
+    fresh: bool = False,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -550,6 +557,12 @@ def cosim(
         What :func:`compress` wrote.
     count
         Images, from the first.
+    tier
+        One of :data:`TIERS`.
+    every_value
+        Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
+    fresh
+        Tier ``bulk``: simulate again what an earlier run has finished.
     config
         The engine; it is sized to the network.
     build
@@ -559,8 +572,17 @@ def cosim(
     -------
     dict
         ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
-        each image, as the hardware has it; None after a hang); :func:`faults` judges it.
+        each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
+        ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
+        earlier runs, of all layers together); :func:`faults` judges it.
     """
+    if tier not in TIERS:
+        raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
+    if tier != "bulk" and (every_value or fresh):
+        raise InputError(
+            "expected tier bulk for every_value and fresh, found protocol, which compares every "
+            "value of a fresh simulation anyway"
+        )
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
@@ -568,7 +590,17 @@ def cosim(
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
     predictions = predict(program, fitted, report=report)
-    return simulate(program, codes, fitted, predictions, Path(build), report=report)
+    return simulate(
+        program,
+        codes,
+        fitted,
+        predictions,
+        Path(build),
+        tier=tier,
+        every_value=every_value,
+        fresh=fresh,
+        report=report,
+    )
 
 
 def simulate(
@@ -579,6 +611,9 @@ def simulate(
     build: Path,
     *,
     plant: str | None = None,
+    tier: str = "protocol",
+    every_value: bool = False,
+    fresh: bool = False,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Run input codes through the RTL and put its figures beside the predicted ones.
@@ -591,11 +626,23 @@ def simulate(
         One to a layer, made before.
     plant
         A fault to plant: ``code``, ``shift`` or ``index``.
+    tier, every_value, fresh
+        See :func:`cosim`.
     """
     tools.require()
     from sim.cosim import run
 
-    result = run(program, codes, config, build=build, plant=plant, progress=report)
+    result = run(
+        program,
+        codes,
+        config,
+        build=build,
+        plant=plant,
+        tier=tier,
+        every=every_value,
+        fresh=fresh,
+        progress=report,
+    )
     layers = []
     for index, (layer, prediction) in enumerate(zip(program.layers, predictions, strict=True)):
         figures = layer_figures(layer, config, prediction)
@@ -609,6 +656,12 @@ def simulate(
         "compared": result.compared,
         "differences": result.differences,
         "answers": None if answers is None else _classes(answers),
+        "simulation": {
+            "tier": tier,
+            "cycles": result.result.simulated_cycles,
+            "cycles_per_second": round(result.result.cycles_per_second),
+            "kept": result.result.kept,
+        },
     }
 
 

@@ -267,32 +267,19 @@ class Bench:
         predicted: dict[str, Any],
     ) -> None:
         """Compare cycles and the engine's counters with the prediction."""
-
-        def differ(kind: str, expected: object, got: int) -> None:
+        for kind, expected, got in counter_differences(
+            counters, cycles, predicted, stalled=bool(self.stall)
+        ):
             self.differences.append(
                 {
                     "layer": index,
                     "name": layer.name,
                     "image": image,
                     "kind": kind,
-                    "expected": str(expected),
+                    "expected": expected,
                     "got": str(got),
                 }
             )
-
-        if self.stall:
-            if cycles < predicted["cycles"]:
-                differ("cycles", f"{predicted['cycles']} or more", cycles)
-        elif cycles != predicted["cycles"]:
-            differ("cycles", predicted["cycles"], cycles)
-        if counters["cycles"] != cycles:
-            differ("counter cycles", cycles, counters["cycles"])
-        names = ["requests", "ous", "gathered", "index_reads", "merged", "outputs"]
-        if not self.stall:
-            names += ["stall_gather", "stall_slots"]
-        for name in names:
-            if counters[name] != predicted[name]:
-                differ(f"counter {name}", predicted[name], counters[name])
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Add a line of progress for the parent."""
@@ -309,6 +296,34 @@ class Bench:
             "simulated_cycles": self.dut.cycle.value.to_unsigned(),
         }
         (self.folder / "result.json").write_text(json.dumps(result))
+
+
+def counter_differences(
+    counters: Mapping[str, int], cycles: int, predicted: Mapping[str, Any], *, stalled: bool = False
+) -> list[tuple[str, str, int]]:
+    """Compare a run's cycles, and its counters, with the prediction.
+
+    With stalls, cycles are at least the predicted ones, and waits are any.
+
+    Returns
+    -------
+    Kind, expected and got of each difference.
+    """
+    found: list[tuple[str, str, int]] = []
+    if stalled:
+        if cycles < predicted["cycles"]:
+            found.append(("cycles", f"{predicted['cycles']} or more", cycles))
+    elif cycles != predicted["cycles"]:
+        found.append(("cycles", str(predicted["cycles"]), cycles))
+    if counters["cycles"] != cycles:
+        found.append(("counter cycles", str(cycles), counters["cycles"]))
+    names = ["requests", "ous", "gathered", "index_reads", "merged", "outputs"]
+    if not stalled:
+        names += ["stall_gather", "stall_slots"]
+    for name in names:
+        if counters[name] != predicted[name]:
+            found.append((f"counter {name}", str(predicted[name]), counters[name]))
+    return found
 
 
 async def _deaf_sink(dut: Any, last: int) -> None:

@@ -139,6 +139,10 @@ class CosimResult:
     simulated_cycles, seconds, build_seconds
         Clock cycles in all; seconds of the simulation (its start and the golden model included) and
         of the build.
+    engine_seconds
+        Bulk tier: CPU seconds in the simulated engine alone.
+    kept
+        Bulk tier: images of layers that an earlier run had simulated, of all layers together.
     """
 
     compared: dict[str, dict[str, int]]
@@ -151,11 +155,13 @@ class CosimResult:
     simulated_cycles: int
     seconds: float
     build_seconds: float
+    engine_seconds: float | None = None
+    kept: int = 0
 
     @property
     def cycles_per_second(self) -> float:
-        """Simulated clock cycles a second."""
-        return self.simulated_cycles / self.seconds
+        """Simulated clock cycles a second; of CPU time in the engine where that was taken."""
+        return self.simulated_cycles / (self.engine_seconds or self.seconds)
 
 
 def cosim(
@@ -328,6 +334,22 @@ def payload_fields(config: EngineConfig) -> dict[str, dict[str, tuple[int, int]]
     }
 
 
+def payload_widths(config: EngineConfig) -> dict[str, int]:
+    """Bits of the payloads, parameters of ``bench.sv`` and ``bulk.sv``."""
+    layouts = Layouts(config)
+    return {
+        "LOAD": layouts.load.size,
+        "CELLS": layouts.cells.size,
+        "ACTS": layouts.acts.size,
+        "OUT": layouts.output.size,
+        "REQUEST": layouts.request.size,
+        "RESPONSE": layouts.response.size,
+        "PSUM": layouts.trace_psum.size,
+        "PSUMS": layouts.columns.ends,
+        "ACC": layouts.trace_acc.size,
+    }
+
+
 def _fields(layout: data.StructLayout) -> dict[str, tuple[int, int]]:
     return {str(name): (field.offset, field.width) for name, field in layout}
 
@@ -342,23 +364,12 @@ def build_engine(
 ) -> Path:
     """Build the simulation of an engine, or find it built; returns its folder."""
     tell = progress if progress is not None else _silent
-    layouts = Layouts(config)
     stage = "build the simulation" + (" with waveforms" if waves else "")
     tell(stage, 0, 1)
     model = verilator.build(
         _verilog(config, open_port),
         TOP[open_port],
-        widths={
-            "LOAD": layouts.load.size,
-            "CELLS": layouts.cells.size,
-            "ACTS": layouts.acts.size,
-            "OUT": layouts.output.size,
-            "REQUEST": layouts.request.size,
-            "RESPONSE": layouts.response.size,
-            "PSUM": layouts.trace_psum.size,
-            "PSUMS": layouts.columns.ends,
-            "ACC": layouts.trace_acc.size,
-        },
+        widths=payload_widths(config),
         open_port=open_port,
         waves=waves,
         cache=cache,
@@ -626,10 +637,24 @@ def run(
     *,
     build: Path | str,
     plant: str | None = None,
+    tier: str = "protocol",
+    every: bool = False,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Co-simulate for the command line; see :func:`cosim`. ``build`` is the folder."""
-    result = cosim(program, codes, config, build, plant=plant, progress=progress)
+    """Co-simulate for the command line. ``build`` is the folder.
+
+    See :func:`cosim`, the tier ``protocol``, and :func:`sim.bulk.bulk`, which ``every`` and
+    ``fresh`` are for.
+    """
+    if tier == "bulk":
+        from sim.bulk import bulk
+
+        result = bulk(
+            program, codes, config, build, every=every, fresh=fresh, plant=plant, progress=progress
+        )
+    else:
+        result = cosim(program, codes, config, build, plant=plant, progress=progress)
     lines = [str(difference) for difference in result.differences[:1]]
     if lines and result.waveform is not None:
         shown = result.waveform

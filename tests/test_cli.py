@@ -528,6 +528,7 @@ def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[s
         "compared": {"outputs": {"values": 10, "expected": 10, "different": 0}},
         "differences": [],
         "answers": [0] * len(codes),
+        "simulation": {"tier": "bulk", "cycles": 12345, "cycles_per_second": 6000000, "kept": 1},
     }
 
 
@@ -536,8 +537,8 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
 ) -> None:
     seen = {}
 
-    def simulate(program, codes, config, predictions, build, *, plant=None, report=None):
-        seen.update(codes=codes, config=config)
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
+        seen.update(codes=codes, config=config, options=options)
         return simulated(program, codes, config, predictions)
 
     monkeypatch.setattr(workflow, "simulate", simulate)
@@ -552,8 +553,31 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     assert seen["codes"].dtype == np.uint8
     names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
     assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
+    assert seen["options"] == {"tier": "protocol", "every_value": False, "fresh": False}
     assert "Hardware against golden model" in text
+    assert text.endswith(
+        "simulated: 12,345 cycles, 6,000,000 a second of CPU time; 1 of 6 images of layers kept "
+        "from earlier runs\n"
+    )
     assert json.loads(path.read_text())["compared"]["outputs"]["values"] == 10
+
+
+def test_cosim_passes_the_options_of_the_bulk_tier(
+    prap: Prap, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
+        seen.update(options)
+        return simulated(program, codes, config, predictions)
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", "bulk")
+    assert prap(*command, "--every-value", "--fresh")[0] == 0
+    assert seen == {"tier": "bulk", "every_value": True, "fresh": True}
+    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--fresh")
+    assert code == 2
+    assert "expected tier bulk for every_value and fresh, found protocol" in one_line(err)
 
 
 FAULTS = {
@@ -573,7 +597,7 @@ def test_cosim_ends_with_1_where_something_is_wrong(
 ) -> None:
     counts, bubble, said = FAULTS[case]
 
-    def simulate(program, codes, config, predictions, build, *, plant=None, report=None):
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
         figures = simulated(program, codes, config, predictions)
         figures["compared"]["outputs"] = counts
         figures["layers"][0]["cycles_simulated"] += bubble
