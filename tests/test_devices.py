@@ -624,5 +624,6 @@ def test_a_chip_refuses_a_negative_seed():
 def test_chips_without_anything_drawn_are_the_same():
     assert not Device(on_off_ratio=10.0, drift_nu=0.1, drift_time=10.0).varies
     for name in ("variation_on", "variation_off", "stuck_off", "stuck_on", "read_noise"):
-        assert Device(**{name: 0.1}).varies
+        values: dict[str, Any] = {name: 0.1}
+        assert Device(**values).varies
     assert Device(adc_offset=0.1).varies

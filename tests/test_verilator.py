@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
     ],
     ids=str,
 )
-def test_the_linter_is_content_with_other_sizes(sizes: dict[str, int]) -> None:
+def test_the_linter_is_content_with_other_sizes(sizes: dict[str, Any]) -> None:
     text = engine_verilog(EngineConfig(slots=16, crossbar_size=64, **sizes))
     assert verilator.lint(text, TOP[False]) == []
 
