@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prap_hw import files
 from prap_hw.console import Report, silent
-from prap_hw.workflow import Paths, float_accuracy, names_of, versions
+from prap_hw.workflow import Paths, engine, float_accuracy, names_of, versions
 from refmodel.augment import augment
 from refmodel.budget import Budget, choose
 from refmodel.errors import InputError
@@ -45,6 +45,7 @@ def finetune(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     layout: str = "auto",
+    ou_rows: int = 8,
     calibration: int = 256,
     recipe: "Recipe | None" = None,
     test: Paths | Sequence[Paths] | None = None,
@@ -66,6 +67,8 @@ def finetune(
         the same call goes on with it.
     scheme, settings, budget, mean, std, scale, layout
         As for :func:`prap_hw.workflow.compress`.
+    ou_rows
+        R, rows of an operation unit.
     calibration
         Images, the first ones, for the budget and for schemes that learn.
     recipe
@@ -107,6 +110,7 @@ def finetune(
     if out.exists() and not replace:
         raise InputError(f"expected a new file to write, found one there already: {out}")
     recipe = recipe or Recipe()
+    engine({"ou_rows": ou_rows})  # refuses what no engine has
     report("read network and images", 0, 1)
     floats = load_onnx(network)
     images, labels = _labelled(data)
@@ -139,6 +143,7 @@ def finetune(
             labels=labels[:calibration],
             scheme=scheme,
             settings=settings,
+            ou_rows=ou_rows,
             progress=report,
         )
         settings = {**(settings or {}), **found.settings}
@@ -152,6 +157,7 @@ def finetune(
         labels,
         scheme=scheme,
         settings=settings,
+        ou_rows=ou_rows,
         preprocess=preprocess,
         recipe=recipe,
         calibration=calibration,

@@ -63,6 +63,18 @@ def test_a_network_is_fine_tuned_and_compiled(given, tmp_path, capsys):
     assert abs(measured["dictionary"] - measured["float"]) < 0.02
 
 
+def test_rows_of_the_operation_unit_reach_the_mapping(given, tmp_path, capsys):
+    out = tmp_path / "tuned.onnx"
+    assert run(*command(given, out, "--scheme", "similar", "--ou-rows", 9)) == 0
+    network = load_onnx(out)
+    assert network.tuned is not None
+    assert network.tuned.ou_rows == 9
+    data = ("--calibration", given / "train.npz", "--scale", 1 / 16)
+    assert run("compress", out, *data, "-o", tmp_path / "eight") == 2
+    assert "which the mappings were made for" in capsys.readouterr().err
+    assert run("compress", out, *data, "--ou-rows", 9, "-o", tmp_path / "nine") == 0
+
+
 def test_a_file_that_is_there_is_kept_unless_told(given, tmp_path, capsys):
     out = tmp_path / "tuned.onnx"
     out.write_bytes(b"mine")
@@ -84,6 +96,7 @@ def test_a_file_that_is_there_is_kept_unless_told(given, tmp_path, capsys):
         (("--noise", "nowhere.toml"), "expected a device file or one of"),
         (("--method", "published", "--scheme", "dictionary"), "the method shared for the scheme"),
         (("--set", "nothing*=2,4,0.5"), "expected a layer that matches 'nothing*'"),
+        (("--ou-rows", 99), "expected sizes that an engine can have, found ou_rows must be"),
         (("--on", "abacus"), "expected auto, cpu or a device of PyTorch, found 'abacus'"),
     ],
 )

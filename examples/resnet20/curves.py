@@ -241,7 +241,7 @@ def figure(rows: Sequence[dict[str, Any]], reference: float, options: argparse.N
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     panels = (
         ("ou_activations", "OU activations for an image (millions)"),
@@ -262,13 +262,15 @@ def figure(rows: Sequence[dict[str, Any]], reference: float, options: argparse.N
             )
         axis.axhline(100 * reference, color="black", linewidth=0.8, linestyle=":")
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(ticker.StrMethodFormatter("{x:g}"))
         axis.set_xlabel(label)
         axis.grid(alpha=0.3, which="both")
     axes[0].annotate(
         "float network", (0.02, 100 * reference), xycoords=("axes fraction", "data"), va="bottom"
     )
     axes[0].set_ylabel("accuracy (%)")
-    axes[0].legend(loc="lower right")
+    axes[0].legend(loc="best")
     sheet.suptitle(options.title)
     sheet.tight_layout()
     sheet.savefig(options.out / "curves.png", dpi=130)
