@@ -448,7 +448,7 @@ def finetune(
     calibration: Annotated[
         int,
         typer.Option("--calibration", help="Images for a budget and schemes that learn.", min=1),
-    ] = 256,
+    ] = 1024,
     test: Annotated[
         Path | None,
         typer.Option("--images", metavar="FILE", help="Measure both networks on these in the end."),

@@ -46,7 +46,7 @@ def finetune(
     scale: float | None = None,
     layout: str = "auto",
     ou_rows: int = 8,
-    calibration: int = 256,
+    calibration: int = 1024,
     recipe: "Recipe | None" = None,
     test: Paths | Sequence[Paths] | None = None,
     on: str = "auto",

@@ -65,8 +65,8 @@ SHAPES = ((1, 8), (2, 4), (4, 2))
 SEARCH_ROUNDS = 6
 """Alternations of a candidate: enough to tell candidates apart."""
 
-PROBE_IMAGES = 128
-"""Images on which sensitivities are measured."""
+PROBE_IMAGES = 512
+"""Images on which sensitivities are measured, at most: choices by fewer are noisy."""
 
 Progress = Callable[[str, int, int], None]
 

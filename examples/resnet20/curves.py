@@ -75,6 +75,7 @@ def tune(point: Point, options: argparse.Namespace) -> Path:
             scheme=point.scheme,
             settings=settings(point, options),
             recipe=recipe,
+            calibration=options.calibration,
             **_pixels(options),
         )
     return tuned
@@ -317,7 +318,7 @@ def main() -> int:
         "--times", type=numbers, default="2.2,4.25,7.5,10.4", help="budgets; 0: default settings"
     )
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--calibration", type=int, default=256, help="images for the settings")
+    parser.add_argument("--calibration", type=int, default=1024, help="images for the settings")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--augment")
     parser.add_argument("--mean", type=numbers)

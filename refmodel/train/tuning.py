@@ -191,7 +191,7 @@ def finetune(
     ou_rows: int = 8,
     preprocess: Preprocess | None = None,
     recipe: Recipe | None = None,
-    calibration: int = 256,
+    calibration: int = 1024,
     on: str = "auto",
     checkpoint: Path | None = None,
     report: Report = lambda stage, done, total: None,
