@@ -461,6 +461,7 @@ def choose(
         config=config,
         progress=progress,
     )
+    assert found is not None
     return found
 
 
@@ -475,16 +476,17 @@ def choose_each(
     ou_rows: int = 8,
     config: EngineConfig | None = None,
     progress: Progress | None = None,
-) -> list[Choice]:
+    reachable_only: bool = False,
+) -> list[Choice | None]:
     """Choose the setting of every layer for several budgets, as :func:`choose` does for one.
 
     Candidates and sensitivities are measured once; budgets that differ in what they are of cannot
-    share them.
+    share them. With ``reachable_only``, a budget that cannot be kept has None in its place.
 
     Raises
     ------
     InputError
-        As :func:`choose`.
+        As :func:`choose`; with ``reachable_only`` not for a budget that cannot be kept.
     ValueError
         There are no budgets, or they are not of the same.
     """
@@ -514,8 +516,11 @@ def choose_each(
         fixed + sum(each[place].cost for each, place in zip(hulls, places, strict=True))
         for places in choices
     ]
-    result = []
+    result: list[Choice | None] = []
     for budget in budgets:
+        if reachable_only and budget.times is not None and costs[0] * budget.times > total:
+            result.append(None)
+            continue
         if budget.times is not None:
             chosen, loss = _within_times(budget.times, costs, total, budget.of), None
         else:

@@ -164,3 +164,12 @@ def test_several_budgets_are_chosen_as_one_by_one():
     budgets = [Budget(times=1.2), Budget(times=1.5)]
     together = choose_each(net, x, budgets)
     assert together == [choose(net, x, budget) for budget in budgets]
+
+
+def test_budgets_beyond_reach_are_left_out_where_asked():
+    net, x = network(), images(1)
+    budgets = [Budget(times=1.5), Budget(times=50.0)]
+    found = choose_each(net, x, budgets, reachable_only=True)
+    assert found == [choose(net, x, budgets[0]), None]
+    with pytest.raises(InputError, match="expected a budget of at most"):
+        choose_each(net, x, budgets)

@@ -110,7 +110,7 @@ def _pixels(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Choose the settings of a scheme for every budget: by budget, by layer."""
+    """Choose the settings of a scheme for every budget: by budget, by layer; None: out of reach."""
     from refmodel.augment import augment
     from refmodel.budget import Budget, choose_each
     from refmodel.images import Preprocess, load_images
@@ -123,21 +123,28 @@ def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
     if options.augment:
         images = augment(images, options.augment)
     budgets = [Budget(times=times) for times in options.times if times]
-    found = choose_each(network, pixels.apply(images, network.input_shape), budgets, scheme=scheme)
+    found = choose_each(
+        network,
+        pixels.apply(images, network.input_shape),
+        budgets,
+        scheme=scheme,
+        reachable_only=True,
+    )
     return {
-        f"{budget.times:g}": {name: asdict(each) for name, each in choice.settings.items()}
+        f"{budget.times:g}": choice
+        and {name: asdict(each) for name, each in choice.settings.items()}
         for budget, choice in zip(budgets, found, strict=True)
     }
 
 
 def settings(point: Point, options: argparse.Namespace) -> dict[str, Any] | None:
-    """Read the settings of a point; None where it takes the default ones."""
+    """Read the settings of a point; None where it takes the default ones, or none reach it."""
     from refmodel.schemes import LayerSetting
 
     if not point.times:
         return None
     chosen = _read(_settings_file(point.scheme, options))[f"{point.times:g}"]
-    return {name: LayerSetting(**fields) for name, fields in chosen.items()}
+    return chosen and {name: LayerSetting(**fields) for name, fields in chosen.items()}
 
 
 def missing(points: Sequence[Point], options: argparse.Namespace) -> None:
@@ -151,6 +158,9 @@ def missing(points: Sequence[Point], options: argparse.Namespace) -> None:
             path = _settings_file(searches[future], options)
             _write(path, (_read(path) if path.exists() else {}) | future.result())
             print(f"{searches[future]}: settings chosen", flush=True)
+        for point in [point for point in left if _out_of_reach(point, options)]:
+            print(f"{point.name}: left out, no setting reaches this budget", flush=True)
+            left.remove(point)
         futures = {pool.submit(compute, point, options): point for point in left}
         for future in as_completed(futures):
             point, figures = futures[future], future.result()
@@ -175,6 +185,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _has_settings(point: Point, options: argparse.Namespace) -> bool:
     path = _settings_file(point.scheme, options)
     return path.exists() and f"{point.times:g}" in _read(path)
+
+
+def _out_of_reach(point: Point, options: argparse.Namespace) -> bool:
+    return bool(point.times) and settings(point, options) is None
 
 
 def same_run(options: argparse.Namespace) -> None:
