@@ -350,6 +350,8 @@ def compress(
         )
     screen = console.console()
     screen.print(console.layer_table(summary["layers"]))
+    if "budget" in summary:
+        screen.print(*console.choice_tables(summary["budget"]), sep="\n")
     if summary["carried"]:
         screen.print(console.carried_line(summary))
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
@@ -503,6 +505,8 @@ def finetune(
             report=report,
         )
     screen = console.console()
+    if "budget" in figures:
+        screen.print(*console.choice_tables(figures["budget"]), sep="\n")
     screen.print(console.history_table(figures["history"]))
     if "accuracy" in figures:
         screen.print(console.accuracy_table(figures["accuracy"], figures["test_images"]))
