@@ -255,7 +255,7 @@ def test_every_idle_cycle_of_the_converters_has_a_cause():
     counters = run.counters
     want = predict(layer, config)
     # The first request is issued 7 cycles after start (see tests/test_cycles.py). After the last
-    # one: 1 to the port, the latency, 5 to the slot, the merge, 3 to the outputs, and those.
+    # one: 1 to the port, the latency, 5 to the slot, the merge, 2 to the outputs, and those.
     first = FIRST_READ + 2 - 1 + GATHER_LATENCY
     drain = config.crossbar_latency + CONVERT_LATENCY + 16 - 1 + MERGE_LATENCY + 3 + OUTPUT_LATENCY
     stalls = counters["stall_gather"] + counters["stall_slots"]
