@@ -608,7 +608,8 @@ def evaluate(
 @app.command(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
-    "prap cosim build/net --images test.npz --count 100 --tier bulk"
+    "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
+    "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
 )
 def cosim(
     folder: Folder,
@@ -636,6 +637,19 @@ def cosim(
         bool,
         typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="FILE",
+            help="Tier protocol: open the crossbar port and put cells and converters there that are"
+            " not ideal, of a device file or a packaged one's name (docs/devices.md).",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Number of the chip, for --device.", min=0, max=1 << 62),
+    ] = 0,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -659,6 +673,8 @@ def cosim(
             tier=tier,
             every_value=every_value,
             fresh=fresh,
+            device=device,
+            seed=seed,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
@@ -668,6 +684,8 @@ def cosim(
     screen.print(console.layer_table(figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
+    if "device" in figures:
+        print(console.device_line(figures["device"]))
     _write_json(json_file, figures)
     _judge(figures)
 

@@ -545,6 +545,8 @@ def cosim(
     tier: str = "protocol",
     every_value: bool = False,
     fresh: bool = False,
+    device: Paths | Device | None = None,
+    seed: int = 0,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -563,6 +565,11 @@ def cosim(
         Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
     fresh
         Tier ``bulk``: simulate again what an earlier run has finished.
+    device
+        Tier ``protocol``: what stands at the engine's open crossbar port, a device file or the name
+        of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
+    seed
+        Number of the chip that is drawn of ``device``.
     config
         The engine; it is sized to the network.
     build
@@ -574,7 +581,8 @@ def cosim(
         ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
         each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
-        earlier runs, of all layers together); :func:`faults` judges it.
+        earlier runs, of all layers together); with a device also ``device`` (``name``, ``chip``,
+        ``adc_bits``, ``values``); :func:`faults` judges it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
@@ -583,6 +591,11 @@ def cosim(
             "expected tier bulk for every_value and fresh, found protocol, which compares every "
             "value of a fresh simulation anyway"
         )
+    if tier != "protocol" and device is not None:
+        raise InputError(
+            "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
+        )
+    kind = device if isinstance(device, Device | None) else Device.load(device)
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
@@ -596,6 +609,8 @@ def cosim(
         fitted,
         predictions,
         Path(build),
+        device=kind,
+        chip=seed,
         tier=tier,
         every_value=every_value,
         fresh=fresh,
@@ -610,6 +625,8 @@ def simulate(
     predictions: Sequence[cycles.Prediction],
     build: Path,
     *,
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     tier: str = "protocol",
     every_value: bool = False,
@@ -624,6 +641,9 @@ def simulate(
         uint8 [N, H, W, C].
     predictions
         One to a layer, made before.
+    device, chip
+        Tier ``protocol``: cells and converters at an open crossbar port, and the number of the chip
+        that is drawn of them; emulated crossbars where None.
     plant
         A fault to plant: ``code``, ``shift`` or ``index``.
     tier, every_value, fresh
@@ -637,6 +657,8 @@ def simulate(
         codes,
         config,
         build=build,
+        device=device,
+        chip=chip,
         plant=plant,
         tier=tier,
         every=every_value,
@@ -650,7 +672,7 @@ def simulate(
             figures |= _simulated_figures(result.layers[index])
         layers.append(figures)
     answers = result.result.logits
-    return {
+    figures: dict[str, Any] = {
         "images": len(codes),
         "layers": layers,
         "compared": result.compared,
@@ -663,6 +685,14 @@ def simulate(
             "kept": result.result.kept,
         },
     }
+    if device is not None:
+        figures["device"] = {
+            "name": device.name,
+            "chip": chip,
+            "adc_bits": config.code_bits,
+            "values": device.values(),
+        }
+    return figures
 
 
 def _simulated_figures(simulated: "LayerResult") -> dict[str, Any]:

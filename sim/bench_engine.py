@@ -26,8 +26,9 @@ from cocotb.triggers import FallingEdge, RisingEdge, SimTimeoutError, Timer, wit
 
 from refmodel import golden
 from refmodel.config import EngineConfig
+from refmodel.devices import Chip, Device
 from refmodel.program import LayerProgram, Program
-from sim.crossbar_model import CrossbarModel, Fault, serve
+from sim.crossbar_model import ChipModel, CrossbarModel, Fault, serve
 from sim.streams import (
     Driver,
     Fields,
@@ -75,6 +76,10 @@ class Bench:
         self.layers: list[dict[str, Any]] = []
         self.edge = RisingEdge(dut.clk)
         self.model: CrossbarModel | None = None
+        self.chip: Chip | None = None
+        if job["device"] is not None:
+            device = Device(**job["device"]["values"])
+            self.chip = Chip(device=device, config=self.config, seed=job["device"]["chip"])
         self.fault: Fault | None = None
         self.hang: str | None = None
 
@@ -94,16 +99,7 @@ class Bench:
         dut.record_flush.value = 0
         dut.rst.value = 1
         if self.job["open"]:
-            self.model = CrossbarModel(
-                cells_fields=self.fields["cells"],
-                request_fields=self.fields["request"],
-                rows=self.config.ou_rows,
-                cols=self.config.ou_cols,
-                cell_bits=self.config.cell_bits,
-                dac_bits=self.config.dac_bits,
-                adcs=self.config.adcs,
-                code_bits=self.config.code_bits,
-            )
+            self.model = self.crossbars()
             plant = self.job["plant_code"]
             if plant is not None:
                 self.fault = Fault(ordinal=plant["ordinal"], flip=plant["flip"])
@@ -122,6 +118,24 @@ class Bench:
             await self.edge
         dut.rst.value = 0
         await self.edge
+
+    def crossbars(self) -> CrossbarModel:
+        """Make what stands at an open crossbar port."""
+        sizes: dict[str, Any] = {
+            "cells_fields": self.fields["cells"],
+            "request_fields": self.fields["request"],
+            "rows": self.config.ou_rows,
+            "cols": self.config.ou_cols,
+            "cell_bits": self.config.cell_bits,
+            "dac_bits": self.config.dac_bits,
+            "adcs": self.config.adcs,
+            "code_bits": self.config.code_bits,
+        }
+        if self.chip is None:
+            return CrossbarModel(**sizes)
+        # A chip of its own: nothing that it has drawn comes from the comparing side.
+        chip = Chip(device=self.chip.device, config=self.config, seed=self.chip.seed)
+        return ChipModel(chip=chip, first=int(self.job["mutant"] == "ordinal"), **sizes)
 
     async def run(self) -> None:
         """Run the whole program, or the one layer and image that the job is restricted to."""
@@ -181,6 +195,8 @@ class Bench:
         plant = self.job["plant_code"]
         if self.fault is not None:
             self.fault.armed = (index, image) == (plant["layer"], plant["image"])
+        if isinstance(self.model, ChipModel):
+            self.model.begin(index, image, layer.positions)
         dut.record_new.value = 1
         await self.edge
         dut.record_new.value = 0
@@ -234,8 +250,18 @@ class Bench:
         if self.job["mutant"] == "forget":
             # Loses the last output: a sink that ends a cycle early.
             records["outputs"] = records["outputs"][:-1]
+        device = None
+        if self.chip is not None:
+            device = self.chip.layer(layer, index, first_image=image)
         found = _compare(
-            layer, codes, self.config, self.fields, records, self.slots_done, self.compared
+            layer,
+            codes,
+            self.config,
+            self.fields,
+            records,
+            self.slots_done,
+            self.compared,
+            device=device,
         )
         self.slots_done += int(layer.group_kept.sum()) * layer.positions
         for difference in found:
@@ -373,8 +399,15 @@ def _compare(
     records: dict[str, np.ndarray],
     slots_done: int,
     compared: dict[str, dict[str, int]],
+    *,
+    device: golden.Crossbars | None = None,
 ) -> list[dict[str, Any]]:
     """Compare what one image left behind with the golden model, part after part.
+
+    Parameters
+    ----------
+    device
+        The chip of the golden model; ideal cells where None.
 
     Returns
     -------
@@ -399,7 +432,7 @@ def _compare(
     step = max(1, CHUNK_BYTES // bytes_each)
     for first in range(0, layer.positions, step):
         part = slice(first, min(first + step, layer.positions))
-        trace = golden.run_layer_serial(layer, codes[None], config, positions=part)
+        trace = golden.run_layer_serial(layer, codes[None], config, device=device, positions=part)
         count = part.stop - part.start
         slots = slots_done + first * per_position["partial_sums"]
         slots = slots + np.arange(count * per_position["partial_sums"])

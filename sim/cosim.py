@@ -30,6 +30,7 @@ from prap_hw.verilog import TOP, engine_verilog
 from refmodel import compile as compiler
 from refmodel import cycles, golden
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE, EngineConfig
+from refmodel.devices import Chip, Device
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
 from sim import verilator
@@ -171,6 +172,8 @@ def cosim(
     folder: Path | str,
     *,
     port: str = "emulated",
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     stall: float = 0.0,
     seed: int = 0,
@@ -194,6 +197,9 @@ def cosim(
         waveform.
     port
         ``emulated``: crossbars in Verilog; ``open``: :mod:`sim.crossbar_model` at the port.
+    device, chip
+        Cells and converters that are not ideal, and the number of the chip that is drawn of them:
+        it stands at the port, which is open then, and the golden model goes through the same.
     plant
         A fault to plant, chosen by ``seed`` among those that must show: ``code`` flips a bit of one
         ADC code of the first image between crossbar and engine (the port is open then); ``shift``
@@ -213,7 +219,8 @@ def cosim(
         Is told of stages.
     mutant
         For tests: a bench that is wrong itself (``forget``: loses the last output of each image;
-        ``deaf``: never takes it; ``slow``: the Python crossbar answers one cycle late).
+        ``deaf``: never takes it; ``slow``: the Python crossbar answers one cycle late;
+        ``ordinal``: the chip at the port counts its requests from 1).
 
     Raises
     ------
@@ -228,9 +235,12 @@ def cosim(
         raise ValueError(f"plant must be one of {PLANTS}, not {plant!r}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall must be from 0 to below 1, not {stall!r}")
+    if device is not None:
+        # What no chip can have for a number is refused before anything is built.
+        Chip(device=device, config=config, seed=chip)
     golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
     tell = progress if progress is not None else _silent
-    if plant == "code":
+    if plant == "code" or device is not None:
         port = "open"
     config = dataclasses.replace(config, trace=True)
     for layer in program.layers:
@@ -255,6 +265,7 @@ def cosim(
         "seed": seed,
         "only": None,
         "plant_code": plant_code,
+        "device": None if device is None else {"values": device.values(), "chip": chip},
         "mutant": mutant,
     }
     _write_job(folder, job, program, loaded, codes, config)
@@ -636,6 +647,8 @@ def run(
     config: EngineConfig,
     *,
     build: Path | str,
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     tier: str = "protocol",
     every: bool = False,
@@ -644,8 +657,8 @@ def run(
 ) -> RunResult:
     """Co-simulate for the command line. ``build`` is the folder.
 
-    See :func:`cosim`, the tier ``protocol``, and :func:`sim.bulk.bulk`, which ``every`` and
-    ``fresh`` are for.
+    See :func:`cosim`, the tier ``protocol``, which ``device`` and ``chip`` are for, and
+    :func:`sim.bulk.bulk`, which ``every`` and ``fresh`` are for.
     """
     if tier == "bulk":
         from sim.bulk import bulk
@@ -654,7 +667,16 @@ def run(
             program, codes, config, build, every=every, fresh=fresh, plant=plant, progress=progress
         )
     else:
-        result = cosim(program, codes, config, build, plant=plant, progress=progress)
+        result = cosim(
+            program,
+            codes,
+            config,
+            build,
+            device=device,
+            chip=chip,
+            plant=plant,
+            progress=progress,
+        )
     lines = [str(difference) for difference in result.differences[:1]]
     if lines and result.waveform is not None:
         shown = result.waveform

@@ -1,15 +1,18 @@
 """Crossbars in Python, for the other end of the engine's crossbar port.
 
 They know what was programmed through the port and the wordline digits of a request, and nothing
-else: not the program, not the golden model's trace.
+else: not the program, not the golden model's trace. Those of a chip (:class:`ChipModel`) are told
+which layer and image runs, since that is what read noise differs by, and count the rest.
 """
 
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 from cocotb.triggers import RisingEdge
 
+from refmodel.devices import Chip, LayerChip
 from sim.streams import Fields
 
 
@@ -87,6 +90,102 @@ class CrossbarModel:
             for bit in range(self.dac_bits):
                 planes[bit] |= (digits >> row * self.dac_bits + bit & 1) << row
         return planes
+
+
+@dataclass(kw_only=True)
+class ChipModel(CrossbarModel):
+    """Crossbars of one chip of :mod:`refmodel.devices`: cells and converters that are not ideal.
+
+    The golden model takes the position and the digit of a request from the program; here they are
+    counted. Of some columns of an OU every position converts each digit once, low digits first: the
+    n-th such request of a run, from 0, is for digit n % digits of position n // digits.
+
+    Attributes
+    ----------
+    chip
+        Which one; its sizes are those of the engine.
+    first
+        Number of the first request of a run: 0, but in tests of what finds a wrong count.
+    """
+
+    chip: Chip
+    first: int = 0
+    _run: tuple[int, int, int] = (0, 0, 1)
+    _drawn: LayerChip | None = None
+    _asked: dict[int, int] = field(default_factory=dict)
+
+    def begin(self, layer: int, image: int, positions: int) -> None:
+        """Be told which run begins.
+
+        Parameters
+        ----------
+        layer, image
+            Their numbers.
+        positions
+            Output positions of the layer.
+        """
+        if (layer, positions) != (self._run[0], self._run[2]):
+            self._drawn = None
+        elif self._drawn is not None:
+            self._drawn = replace(self._drawn, first_image=image)
+        self._run = (layer, image, positions)
+        self._asked.clear()
+
+    def program(self, beat: int) -> None:
+        """Write one row of cells."""
+        super().program(beat)
+        self._drawn = None
+
+    def convert(self, request: int) -> int:
+        """Answer a request with packed codes."""
+        place = request & ((1 << self.place_bits) - 1)
+        if place not in self.planes:
+            return 0
+        if self._drawn is None:
+            layer, image, positions = self._run
+            self._drawn = self.chip.crossbars(
+                self.levels(), layer, positions=positions, first_image=image
+            )
+        offset, width = self.request_fields["select"]
+        # The place and the column select are the low bits of a request.
+        asked = request & ((1 << offset + width) - 1)
+        ordinal = self._asked.get(asked, self.first)
+        self._asked[asked] = ordinal + 1
+        position, digit = divmod(ordinal, self.chip.config.digits)
+        offset = self.request_fields["digits"][0]
+        mask = (1 << self.dac_bits) - 1
+        wordlines = np.array(
+            [request >> offset + row * self.dac_bits & mask for row in range(self.rows)], np.uint8
+        )
+        level = self._drawn.request(self.number(place), digit, position, wordlines)
+        first = (asked >> self.place_bits) * self.adcs
+        codes = np.clip(np.rint(level[first : first + self.adcs]), 0, (1 << self.code_bits) - 1)
+        word = 0
+        for code in reversed(codes.tolist()):
+            word = word << self.code_bits | int(code)
+        return word
+
+    def number(self, place: int) -> int:
+        """Which OU lies at a place."""
+        config = self.chip.config
+        crossbar, row_block, col_block = (
+            place >> offset & ((1 << width) - 1)
+            for offset, width in map(
+                self.request_fields.__getitem__, ("crossbar", "row_block", "col_block")
+            )
+        )
+        return crossbar * config.ous_per_crossbar + row_block * config.col_blocks + col_block
+
+    def levels(self) -> np.ndarray:
+        """What cells were programmed to: uint8 [OUs, R, C], 0 where nothing was."""
+        numbers = np.array([self.number(place) for place in self.planes])
+        masks = np.array(list(self.planes.values()), np.uint64)  # [places, C, cell bits]
+        rows = np.arange(self.rows, dtype=np.uint64)
+        bits = masks[..., None] >> rows & np.uint64(1)
+        weights = np.uint64(1) << np.arange(self.cell_bits, dtype=np.uint64)
+        result = np.zeros((int(numbers.max()) + 1, self.rows, self.cols), np.uint8)
+        result[numbers] = (bits * weights[:, None]).sum(2).transpose(0, 2, 1)
+        return result
 
 
 @dataclass

@@ -258,6 +258,28 @@ def test_a_draw_is_where_the_docstring_says():
 # --- the same chip, in any order
 
 
+@settings(max_examples=10)
+@given(seed=SEEDS, config=ENGINES)
+def test_crossbars_of_the_same_cells_are_those_of_the_layer(seed: int, config: EngineConfig):
+    layer, _ = draw_layer(seed, config)
+    drawn = chip(config=config, seed=seed)
+    one = drawn.layer(layer, 2, first_image=3)
+    programmed = golden.cells(layer, config)
+    other = drawn.crossbars(programmed, 2, positions=layer.positions, first_image=3)
+    assert (one.matrix == other.matrix).all()
+    assert (one.offset == other.offset).all()
+    places = np.arange(layer.positions)
+    noise = [each.noise(slice(0, 4), places) for each in (one, other)]
+    assert noise[0] is not None
+    assert noise[1] is not None
+    assert (noise[0] == noise[1]).all()
+
+
+def test_crossbars_of_given_cells_have_no_pairs():
+    with pytest.raises(ValueError, match="pairs must be False where cells are given"):
+        chip(pairs=True).crossbars(square(), 0, positions=1)
+
+
 @settings(max_examples=25)
 @given(seed=SEEDS, config=ENGINES)
 @example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
