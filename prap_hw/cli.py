@@ -623,7 +623,8 @@ def cosim(
         typer.Option(
             "--tier",
             help="protocol: benches at the ports, every value. bulk: a library, some 40 times as"
-            " fast; accumulators, outputs, cycles and counters; goes on where it was interrupted.",
+            " fast; accumulators, outputs, cycles and counters. Both go on where they were"
+            " interrupted.",
         ),
     ] = "protocol",
     every_value: Annotated[
@@ -635,7 +636,7 @@ def cosim(
     ] = False,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
+        typer.Option("--fresh", help="Simulate again what earlier runs have finished."),
     ] = False,
     device: Annotated[
         str | None,

@@ -485,13 +485,51 @@ class LayerChip:
         -------
         float32 [C]; the converters of a request round some of them.
         """
-        width = self.config.ou_cols
-        column = np.arange(ou * width, (ou + 1) * width)
-        level = self.matrix[column] @ wordlines.astype(np.float32) + self.offset[column]
+        level = self.still(ou, wordlines)
         if self.noise_of is not None:
-            each = np.full_like(column, digit), np.full_like(column, place)
-            level += self._noise_at(column, *each)
+            level += self.noise_at(ou, np.arange(self.config.ou_cols), digit, place)
         return level
+
+    def still(self, ou: int, wordlines: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Currents of one OU activation without their noise: the same at every read.
+
+        Parameters
+        ----------
+        ou, wordlines
+            As for :meth:`request`.
+
+        Returns
+        -------
+        float32 [C], in codes before rounding.
+        """
+        columns = slice(ou * self.config.ou_cols, (ou + 1) * self.config.ou_cols)
+        return self.matrix[columns] @ wordlines.astype(np.float32) + self.offset[columns]
+
+    def noise_at(
+        self, ou: int, columns: NDArray[np.int64], digit: int, place: int
+    ) -> NDArray[np.float32]:
+        """Read noise of some columns of one OU activation, in codes; there must be noise.
+
+        Parameters
+        ----------
+        ou, digit, place
+            As for :meth:`request`.
+        columns
+            [n], of the OU.
+
+        Returns
+        -------
+        float32 [n].
+        """
+        each = np.full_like(columns, digit), np.full_like(columns, place)
+        return self._noise_at(ou * self.config.ou_cols + columns, *each)
+
+    def near(self, level: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which currents may be rounded to another integer with their noise than without."""
+        if self.noise_of is None:
+            return np.zeros(level.shape, bool)
+        # Exact, since all of these are multiples of the same power of two.
+        return np.abs(level - np.rint(level)) >= np.float32(0.5) - self.noise_of[-1]
 
     def levels(
         self, digits: NDArray[np.uint8], ous: slice, places: NDArray[np.int64]

@@ -143,7 +143,7 @@ class CosimResult:
     engine_seconds
         Bulk tier: CPU seconds in the simulated engine alone.
     kept
-        Bulk tier: images of layers that an earlier run had simulated, of all layers together.
+        Images of layers that an earlier run had simulated, of all layers together.
     """
 
     compared: dict[str, dict[str, int]]
@@ -177,6 +177,7 @@ def cosim(
     plant: str | None = None,
     stall: float = 0.0,
     seed: int = 0,
+    keep: bool = False,
     waveform: bool = True,
     cache: Path | str = verilator.CACHE,
     progress: Progress | None = None,
@@ -211,6 +212,10 @@ def cosim(
         Share of the cycles in which each stream pauses; with an open port the crossbar port's too.
     seed
         Of stalls and faults.
+    keep
+        Take up the runs of images through layers that earlier co-simulations in the same folder
+        have finished without a difference, and keep those of this one; not with stalls, a fault or
+        a mutant. What is kept are digests, which the golden model must give again.
     waveform
         Whether to run a failing layer and image again with a waveform.
     cache
@@ -265,19 +270,22 @@ def cosim(
         "seed": seed,
         "only": None,
         "plant_code": plant_code,
+        "keep": None,
         "device": None if device is None else {"values": device.values(), "chip": chip},
         "mutant": mutant,
     }
-    _write_job(folder, job, program, loaded, codes, config)
     began = time.monotonic()
     model = build_engine(config, open_port=port == "open", cache=cache, progress=tell)
+    if keep and not (stall or plant or mutant):
+        job["keep"] = model.name
+    _write_job(folder, job, program, loaded, codes, config)
     built = time.monotonic()
     found = _simulate(model, folder, tell)
     seconds = time.monotonic() - built
     differences = _differences(found)
     wave = None
     if differences and waveform:
-        wave = _waveform(folder, job, found, program, loaded, config, cache, tell)
+        wave = _waveform(folder, job | {"keep": None}, found, program, loaded, config, cache, tell)
     expected = predicted["expected"]
     logits = folder / "logits.npy"
     return CosimResult(
@@ -306,6 +314,7 @@ def cosim(
         simulated_cycles=found["simulated_cycles"],
         seconds=seconds,
         build_seconds=built - began,
+        kept=found["kept"],
     )
 
 
@@ -658,7 +667,7 @@ def run(
     """Co-simulate for the command line. ``build`` is the folder.
 
     See :func:`cosim`, the tier ``protocol``, which ``device`` and ``chip`` are for, and
-    :func:`sim.bulk.bulk`, which ``every`` and ``fresh`` are for.
+    :func:`sim.bulk.bulk`, which ``every`` is for. ``fresh``: take up nothing of earlier runs.
     """
     if tier == "bulk":
         from sim.bulk import bulk
@@ -675,6 +684,7 @@ def run(
             device=device,
             chip=chip,
             plant=plant,
+            keep=not fresh,
             progress=progress,
         )
     lines = [str(difference) for difference in result.differences[:1]]

@@ -8,6 +8,7 @@ which layer and image runs, since that is what read noise differs by, and count 
 import random
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from cocotb.triggers import RisingEdge
@@ -92,6 +93,32 @@ class CrossbarModel:
         return planes
 
 
+class Answer(NamedTuple):
+    """What a chip answers to a request, as far as it is the same at every read.
+
+    Attributes
+    ----------
+    ou
+        Its number.
+    word
+        The codes, packed, but 0 where noise may change them.
+    level
+        float32 [n], currents of those columns, in codes before rounding.
+    near, lanes
+        [n], which they are: columns of the OU, and converters.
+    """
+
+    ou: int
+    word: int
+    level: np.ndarray
+    near: np.ndarray
+    lanes: list[int]
+
+
+MOST_ANSWERS = 1 << 18
+"""Answers that are remembered at once: some 100 MB. Inputs repeat, and so do requests."""
+
+
 @dataclass(kw_only=True)
 class ChipModel(CrossbarModel):
     """Crossbars of one chip of :mod:`refmodel.devices`: cells and converters that are not ideal.
@@ -113,6 +140,7 @@ class ChipModel(CrossbarModel):
     _run: tuple[int, int, int] = (0, 0, 1)
     _drawn: LayerChip | None = None
     _asked: dict[int, int] = field(default_factory=dict)
+    _answers: dict[int, Answer] = field(default_factory=dict)
 
     def begin(self, layer: int, image: int, positions: int) -> None:
         """Be told which run begins.
@@ -125,7 +153,7 @@ class ChipModel(CrossbarModel):
             Output positions of the layer.
         """
         if (layer, positions) != (self._run[0], self._run[2]):
-            self._drawn = None
+            self._forget()
         elif self._drawn is not None:
             self._drawn = replace(self._drawn, first_image=image)
         self._run = (layer, image, positions)
@@ -134,7 +162,13 @@ class ChipModel(CrossbarModel):
     def program(self, beat: int) -> None:
         """Write one row of cells."""
         super().program(beat)
+        if self._drawn is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Draw anew when next asked."""
         self._drawn = None
+        self._answers.clear()
 
     def convert(self, request: int) -> int:
         """Answer a request with packed codes."""
@@ -146,24 +180,45 @@ class ChipModel(CrossbarModel):
             self._drawn = self.chip.crossbars(
                 self.levels(), layer, positions=positions, first_image=image
             )
-        offset, width = self.request_fields["select"]
         # The place and the column select are the low bits of a request.
-        asked = request & ((1 << offset + width) - 1)
+        asked = request & ((1 << self.request_fields["digits"][0]) - 1)
         ordinal = self._asked.get(asked, self.first)
         self._asked[asked] = ordinal + 1
+        answer = self._answers.get(request)
+        if answer is None:
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            answer = self._answers[request] = self.answer(self._drawn, request)
+        if not len(answer.near):
+            return answer.word
+        # Few currents are so near to another code that their noise must be drawn.
         position, digit = divmod(ordinal, self.chip.config.digits)
-        offset = self.request_fields["digits"][0]
-        mask = (1 << self.dac_bits) - 1
+        level = answer.level + self._drawn.noise_at(answer.ou, answer.near, digit, position)
+        word = answer.word
+        for lane, code in zip(answer.lanes, self.codes(level), strict=True):
+            word |= code << lane * self.code_bits
+        return word
+
+    def answer(self, drawn: LayerChip, request: int) -> Answer:
+        """What does not change from one read to the next."""
+        ou = self.number(request & ((1 << self.place_bits) - 1))
+        offset, width = self.request_fields["select"]
+        first = (request >> offset & ((1 << width) - 1)) * self.adcs
+        offset, mask = self.request_fields["digits"][0], (1 << self.dac_bits) - 1
         wordlines = np.array(
             [request >> offset + row * self.dac_bits & mask for row in range(self.rows)], np.uint8
         )
-        level = self._drawn.request(self.number(place), digit, position, wordlines)
-        first = (asked >> self.place_bits) * self.adcs
-        codes = np.clip(np.rint(level[first : first + self.adcs]), 0, (1 << self.code_bits) - 1)
+        level = drawn.still(ou, wordlines)[first : first + self.adcs]
+        near = drawn.near(level)
         word = 0
-        for code in reversed(codes.tolist()):
-            word = word << self.code_bits | int(code)
-        return word
+        for lane, code in enumerate(self.codes(level)):
+            word |= 0 if near[lane] else code << lane * self.code_bits
+        lanes = np.flatnonzero(near)
+        return Answer(ou, word, level[lanes], lanes + first, lanes.tolist())
+
+    def codes(self, level: np.ndarray) -> list[int]:
+        """What the converters make of currents."""
+        return np.clip(np.rint(level), 0, (1 << self.code_bits) - 1).astype(int).tolist()
 
     def number(self, place: int) -> int:
         """Which OU lies at a place."""

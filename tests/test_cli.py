@@ -580,9 +580,9 @@ def test_cosim_passes_the_options_of_the_bulk_tier(
     assert seen == {
         "tier": "bulk", "every_value": True, "fresh": True, "device": None, "chip": 0,
     }  # fmt: skip
-    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--fresh")
+    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--every-value")
     assert code == 2
-    assert "expected tier bulk for every_value and fresh, found protocol" in one_line(err)
+    assert "expected tier bulk for every_value, found protocol" in one_line(err)
 
 
 def test_cosim_passes_a_device_and_says_which_chip_it_was(

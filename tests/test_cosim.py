@@ -154,7 +154,7 @@ def test_every_value_of_random_layers_with_stalls(
     assert max(slower) > 0
 
 
-LIKE_WAN = dataclasses.replace(Device.load("wan-2022"), stuck_on=0.02, read_noise=0.2)
+LIKE_WAN = dataclasses.replace(Device.load("wan-2022"), stuck_on=0.02, read_noise=0.08)
 """As published, but with so much more that is stuck and noisy that a small network shows it."""
 
 NOISY = {
@@ -330,6 +330,67 @@ def test_a_cycle_more_is_a_failure(tmp_path: Path, cache: Path) -> None:
     )
     assert {found.kind for found in result.differences} >= {"cycles"}
     assert all(counts["different"] == 0 for counts in result.compared.values())
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, cache: Path) -> None:
+    program = random_network(101, 3, OPEN)
+    codes = inputs(program, 3, 102)
+
+    def run(**options: Any) -> CosimResult:
+        return cosim(program, codes, OPEN, tmp_path, port="open", cache=cache, **options)
+
+    def interrupt(stage: str, count: int, total: int) -> None:
+        if stage == "simulate layer1" and count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(keep=True, progress=interrupt)
+    again = run(keep=True)
+    assert 3 + 2 <= again.kept <= 9  # the simulator goes on until it is ended
+    assert_equal(again, 3)
+    third = run(keep=True)
+    assert (third.kept, third.simulated_cycles) == (9, 0)
+    assert_equal(third, 3)
+    fresh = run()
+    assert fresh.kept == 0
+    assert fresh.simulated_cycles > 0
+    assert fresh.layers == again.layers == third.layers
+    np.testing.assert_array_equal(fresh.logits, again.logits)
+    np.testing.assert_array_equal(fresh.logits, third.logits)
+    # A fault is not hidden by what is kept; neither is what only stalls would show.
+    assert run(keep=True, plant="code").difference is not None
+    assert run(keep=True, stall=0.2).kept == 0
+
+
+def test_what_is_kept_is_compared_again(tmp_path: Path, cache: Path) -> None:
+    program = random_network(101, 1, OPEN)
+    codes = inputs(program, 1, 102).repeat(2, 0)
+
+    def run(chip: int = 1) -> CosimResult:
+        return cosim(program, codes, OPEN, tmp_path, device=BAD, chip=chip, keep=True, cache=cache)
+
+    assert run().kept == 0
+    assert run(2).kept == 0  # another chip is another simulation
+    assert run().kept == 2
+    (file,) = [
+        path
+        for path in (tmp_path / "kept").iterdir()
+        if path.stat().st_mtime_ns == min(p.stat().st_mtime_ns for p in path.parent.iterdir())
+    ]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    # Two equal images are two runs, since the noise is another.
+    assert len(lines) == 2
+    assert lines[0]["codes"] != lines[1]["codes"]
+    # As if the golden model had changed since, and as if the hardware had been slow.
+    lines[0]["codes"] = lines[1]["codes"]
+    lines[1]["cycles"] += 1
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = run()
+    assert again.kept == 1
+    assert {(each.kind, each.image) for each in again.differences} == {
+        ("cycles", 1),
+        ("counter cycles", 1),
+    }
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
