@@ -7,6 +7,7 @@ import numpy as np
 from prap_hw.layouts import Layouts, Space
 from refmodel.compile import check_fits
 from refmodel.config import SHIFT_NONE, EngineConfig
+from refmodel.errors import InputError
 from refmodel.golden import cells
 from refmodel.program import LayerProgram
 
@@ -33,8 +34,14 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
     Raises
     ------
     InputError
-        The layer does not fit the engine; the message names the limit.
+        The layer does not fit the engine; the message names the limit. Or it has a residual, which
+        no engine by itself can read.
     """
+    if layer.residual:
+        raise InputError(
+            f"layer {layer.name}: expected no residual operand on an engine by itself, found one: "
+            f"compress with separate residuals"
+        )
     check_fits(layer, config)
     layouts = Layouts(config)
     words: list[int] = []
