@@ -31,6 +31,9 @@ COUNTERS = (
 from the index memories; reuse words merged; outputs sent; cycles in which no request was issued for
 want of a gathered vector, of free slots, or of room in the crossbar port."""
 
+CORE_COUNTERS = tuple(name for name in COUNTERS if name not in ("cycles", "outputs"))
+"""Those that an engine of a tile has for itself; cycles and outputs are the tile's."""
+
 POSITION_BITS = 12
 """Bits that count output rows or columns: a layer has at most 4096 of each."""
 
