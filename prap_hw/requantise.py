@@ -20,11 +20,12 @@ class Requantise(wiring.Component):
     ``clip(floor((acc + bias) * M / 2**s + 1/2) + zero_out, clip_lo, clip_hi)``, halves towards
     plus infinity, with bias, M and s, 0 to 47, per output.
 
-    Outputs of a position begin in the cycle after ``position_done``, or right behind those of the
-    position before; the first is at ``o`` five cycles later; throughput is one output per cycle.
-    The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
-    ``read_en``, ``half_read`` and ``trace.valid`` depend combinationally on ``o.ready``; no other
-    output depends on an input within the cycle but ``trace.payload``, which shows ``read_acc``.
+    Reads of a position begin in the cycle of ``position_done``, or right behind those of the
+    position before; the first output is at ``o`` five cycles later; throughput is one output per
+    cycle. The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
+    ``read_en``, ``half_read`` and ``trace.valid`` depend combinationally on ``o.ready``, the first
+    two on ``position_done`` as well; no other output depends on an input within the cycle but
+    ``trace.payload``, which shows ``read_acc``.
     Reset empties the pipeline.
 
     Members
@@ -34,7 +35,8 @@ class Requantise(wiring.Component):
     registers : ``In(registers)``
         Layer registers.
     position_done : ``In(1)``
-        Pulse: the next accumulator half holds a whole position.
+        Pulse: the next accumulator half holds a whole position, with what is written to it in
+        this cycle.
     read_en, read_half, read_output : ``Out``
         Read port of the accumulators.
     read_acc : ``In(signed(acc_width))``
@@ -91,7 +93,8 @@ class Requantise(wiring.Component):
             write.data.eq(self.i_load.payload.data),
         ]
 
-        # Read: positions that are whole wait in a count; halves alternate.
+        # Read: positions that are whole wait in a count, but for the cycle in which one becomes so;
+        # halves alternate.
         move = Signal()
         waiting = Signal(2)
         half = Signal()
@@ -100,7 +103,7 @@ class Requantise(wiring.Component):
         last = Signal()
         m.d.comb += [
             move.eq(~self.o.valid | self.o.ready),
-            reading.eq(move & (waiting != 0)),
+            reading.eq(move & ((waiting != 0) | self.position_done)),
             last.eq(channel == registers.last_output),
             self.read_en.eq(reading),
             self.read_half.eq(half),
