@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from refmodel import golden
-from refmodel.compile import engine_config_for, merge_steps, ou_count
+from refmodel.compile import MAX_OUTPUT_SIDE, engine_config_for, merge_steps, ou_count
 from refmodel.config import EngineConfig
 from refmodel.cycles import Prediction, predict
 from refmodel.errors import InputError
@@ -98,55 +98,70 @@ class Region:
         height, width, channels = self.shape
         if not any(self.border):
             return None
+        gap, between = width * channels, (left + right) * channels
+        runs = [top * self.pitch + left * channels, *[between] * (height - 1)]
+        runs.append(right * channels + bottom * self.pitch)
+        if not between:
+            # Rows lie one behind the other: there is a run above and one below.
+            gap, runs = height * gap, [runs[0], runs[-1]]
+        base = self.base
+        if not runs[0]:
+            base, runs = base + gap, runs[1:]
+        if not runs[-1]:
+            runs = runs[:-1]
         return Fill(
-            base=self.base,
-            first=top * self.pitch + left * channels,
-            gap=width * channels,
-            between=(left + right) * channels,
-            rows=height,
-            last=right * channels + bottom * self.pitch,
+            base=base,
+            first=runs[0],
+            between=runs[1] if len(runs) > 2 else 0,
+            last=runs[-1],
+            gap=gap,
+            runs=len(runs),
             code=code,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fill:
-    """How a border is written: runs of bytes, between which the tensor's rows lie.
+    """How a border is written: runs of bytes, between which the tensor's rows lie. None is empty.
 
     Attributes
     ----------
     base
         Address of the first byte.
     first, between, last
-        Bytes before the first row, between two rows, and behind the last row.
+        Bytes of the first run, of those between, and of the last.
     gap
-        Bytes of a row, which are left out.
-    rows
-        Rows of the tensor.
+        Bytes from the end of a run to the next.
+    runs
+        Number of runs, from 1 on.
     code
         What is written.
     """
 
     base: int
     first: int
-    gap: int
     between: int
-    rows: int
     last: int
+    gap: int
+    runs: int
     code: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Bytes of each run."""
+        return [self.first, *[self.between] * (self.runs - 2), self.last][: self.runs]
 
     @property
     def bytes(self) -> int:
         """Bytes of the border."""
-        return self.first + (self.rows - 1) * self.between + self.last
+        return sum(self.lengths)
 
     @property
     def addresses(self) -> np.ndarray:
         """Address of every byte of the border, int64 [bytes]."""
-        runs = [self.first, *[self.between] * (self.rows - 1), self.last]
-        starts = np.cumsum([0, *(run + self.gap for run in runs[:-1])])
-        parts = [start + np.arange(run) for start, run in zip(starts, runs, strict=True)]
-        return self.base + np.concatenate(parts)
+        starts = np.cumsum([0, *(run + self.gap for run in self.lengths[:-1])])
+        runs = zip(starts, self.lengths, strict=True)
+        return self.base + np.concatenate([start + np.arange(run) for start, run in runs])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -477,6 +492,12 @@ class _Planner:
             )
             operations.append(operation)
         operations[-1] = replace(operations[-1], send=True)
+        for operation in operations:
+            if max(operation.shape[:2]) > MAX_OUTPUT_SIDE:
+                raise InputError(
+                    f"expected at most {MAX_OUTPUT_SIDE} rows and columns, found "
+                    f"{operation.shape[:2]}, in the tensor {operation.name!r}"
+                )
         return NetworkImage(
             operations=tuple(operations), regions=dict(self.regions), activation_bytes=size
         )
@@ -702,8 +723,8 @@ OUTPUT_REGISTERS = (
 """Registers that every operation sets: its loops, how outputs are written, where they come from."""
 
 FILL_REGISTERS = (
-    *("fill_base", "fill_first", "fill_gap", "fill_between", "fill_last"),
-    *("fill_rows", "fill_code"),
+    *("fill_base", "fill_first", "fill_between", "fill_last", "fill_gap"),
+    *("fill_more", "fill_code"),
 )
 """Registers that an operation with a border sets."""
 
@@ -771,15 +792,8 @@ def registers(
     }
     fill = operation.fill
     if fill is not None:
-        values = (
-            fill.base,
-            fill.first,
-            fill.gap,
-            fill.between,
-            fill.last,
-            fill.rows - 1,
-            fill.code,
-        )
+        values = (fill.base, fill.first, fill.between, fill.last, fill.gap)
+        values += (fill.runs - 1, fill.code)
         post |= dict(zip(FILL_REGISTERS, values, strict=True))
     for number, operand in enumerate(operation.operands):
         walk = operand.walk
@@ -1038,14 +1052,12 @@ def run_image(
 
 def _taps(operation: Operation, operand: Operand, memory: np.ndarray) -> np.ndarray:
     """Codes of an operand, uint8 [N, rows, columns, channels, taps]."""
-    channels = np.arange(operation.shape[2])
-    absent = (channels < operand.first_channel) | (channels > operand.last_channel)
-    first = operand.walk.addresses(operation.shape)
-    first[:, :, absent] = 0
+    present = slice(operand.first_channel, operand.last_channel + 1)
+    first = operand.walk.addresses(operation.shape)[:, :, present]
     down, across = (np.arange(size) for size in operation.kernel)
     steps = down[:, None] * operation.tap_row_step + across * operation.tap_column_step
-    codes = memory[:, first[..., None] + steps.reshape(-1)]
-    codes[:, :, :, absent] = operand.zero
+    codes = np.full((len(memory), *operation.shape, steps.size), operand.zero, np.uint8)
+    codes[:, :, :, present] = memory[:, first[..., None] + steps.reshape(-1)]
     return codes
 
 

@@ -54,7 +54,7 @@ def residual_net() -> Net:
         "steps": np.array([2, 2]),
         "wider": np.array([0, 2, 0, 0, 0, 2, 0, 0]),
     }
-    return nodes, constants, (2, 6, 6)
+    return nodes, constants, (2, 4, 4)
 
 
 def pools_net() -> Net:

@@ -62,17 +62,33 @@ def test_a_region_by_hand():
     assert region.addresses.ravel().tolist() == [*range(114, 120), *range(126, 132)]
     fill = region.fill(7)
     assert fill is not None
-    assert fill == Fill(base=100, first=14, gap=6, between=6, rows=2, last=4, code=7)
+    assert fill == Fill(base=100, first=14, between=6, last=4, gap=6, runs=3, code=7)
     assert fill.addresses.tolist() == [*range(100, 114), *range(120, 126), *range(132, 136)]
     assert fill.bytes == 24
     assert Region(base=0, shape=(2, 3, 2), border=(0, 0, 0, 0)).fill(7) is None
 
 
-@pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 2, 0, 0), (3, 0, 0, 0), (0, 0, 2, 1)])
-def test_a_border_and_a_tensor_make_a_region(border):
-    region = Region(base=50, shape=(3, 2, 3), border=border)
+@pytest.mark.parametrize("height", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("border", "runs"),
+    [
+        # Above; each row's left; each row's right; below. A run goes on from one row to the next.
+        ((1, 1, 1, 1), lambda height: height + 1),
+        ((0, 2, 0, 0), lambda height: height),
+        ((0, 0, 0, 2), lambda height: height),
+        ((0, 0, 2, 1), lambda height: height),
+        ((3, 0, 0, 0), lambda height: 1),
+        ((0, 0, 1, 0), lambda height: 1),
+        ((1, 0, 2, 0), lambda height: 2),
+        ((0, 1, 1, 0), lambda height: height + 1),
+    ],
+)
+def test_a_border_and_a_tensor_make_a_region(border, runs, height):
+    region = Region(base=50, shape=(height, 2, 3), border=border)
     fill = region.fill(0)
     assert fill is not None
+    assert fill.runs == runs(height)
+    assert min(fill.lengths) > 0
     both = np.concatenate([region.addresses.ravel(), fill.addresses])
     assert sorted(both.tolist()) == list(range(50, 50 + region.size))
 
@@ -172,13 +188,13 @@ def test_residuals_are_read_where_they_lie(tmp_path):
     image = network_image(compiled, accelerator_config_for(compiled))
     by_name = {operation.name: operation for operation in image.operations}
     assert "short" not in image.regions
-    # Every second pixel of r2's 6 x 6 x 4 with its border: rows of 32 bytes.
+    # Every second pixel of r2's 4 x 4 x 4 with its border: rows of 24 bytes.
     region = image.regions["a2"]
-    assert (region.shape, region.border) == ((6, 6, 4), (1, 1, 1, 1))
+    assert (region.shape, region.border) == ((4, 4, 4), (1, 1, 1, 1))
     (operand,) = by_name["a4"].operands
     assert (operand.first_channel, operand.last_channel) == (2, 5)
     base = region.address(0, 0) - 2
-    assert operand.walk == Walk(base=base, row_step=64, column_step=8, channel_step=1)
+    assert operand.walk == Walk(base=base, row_step=48, column_step=8, channel_step=1)
 
 
 # Places of layers
@@ -302,10 +318,10 @@ def test_the_time_of_an_operation_by_hand(tmp_path):
     image = network_image(compiled, config)
     found = predict_network(image, compiled.layers, config)
     cycles = {each["name"]: each["cycles"] for each in found.operations}
-    # The image: 72 bytes and 2 * 28 of border, one a cycle.
-    assert cycles["x"] == 6 * 6 * 2 + (8 * 8 - 6 * 6) * 2
-    # The average of 9 pixels of 8 channels: the first byte after 2 cycles, the output 4 behind.
-    assert cycles["g"] == 1 + 72 + 4
+    # The image: 32 bytes and 2 * 20 of border, one a cycle.
+    assert cycles["x"] == 4 * 4 * 2 + (6 * 6 - 4 * 4) * 2
+    # The average of 4 pixels of 8 channels: the first byte after 2 cycles, the output 4 behind.
+    assert cycles["g"] == 1 + 32 + 4
     layer = predict(compiled.layers[-1], config)
     assert cycles["y"] == layer.cycles
     assert len(found.layers) == len(compiled.layers)
