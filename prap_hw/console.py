@@ -149,6 +149,53 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
     return table("Layers (cycles for one image)", [LAYER_COLUMNS[key] for key in keys], rows)
 
 
+SETTING_COLUMNS = {
+    "scheme": "scheme",
+    "channels": "channels\nin a group",
+    "positions": "positions\nkept",
+    "keep": "share\nkept",
+    "structure_keep": "outputs\nkept",
+    "patterns": "patterns K",
+    "terms": "terms T",
+}
+"""Columns of the table of chosen settings: field of a setting, heading."""
+
+SETTING_FIELDS = {
+    "dictionary": ("patterns", "terms"),
+    "structured": ("structure_keep",),
+    "orc": ("keep",),
+}
+"""What a choice sets; of the schemes that are not named, the shape of groups and the share kept."""
+
+
+COSTS = {
+    "ous": "OU activations",
+    "cycles": "predicted cycles",
+    "weighted": "conversions and weighted merges",
+}
+"""What a budget counts, in words."""
+
+
+def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:
+    """Say what a budget chose: the settings of each layer, the ratio, the loss where one was asked.
+
+    Parameters
+    ----------
+    budget
+        Fields of a :class:`refmodel.budget.Budget` and of the :class:`refmodel.budget.Choice`.
+    """
+    shown = {"scheme"}
+    for each in budget["settings"].values():
+        shown |= set(SETTING_FIELDS.get(each["scheme"], ("channels", "positions", "keep")))
+    keys = [key for key in SETTING_COLUMNS if key in shown]
+    rows = [[name, *(each[key] for key in keys)] for name, each in budget["settings"].items()]
+    line = f"chosen: {budget['ratio']:.2f} times less than dense ({COSTS[budget['of']]})"
+    if budget["loss"] is not None:
+        line += f", {budget['loss']:.2f} points lost on the calibration images"
+    headings = [SETTING_COLUMNS[key] for key in keys]
+    return [table("Chosen settings", ["layer", *headings], rows), line]
+
+
 KINDS = {"codes": "ADC codes", "partial_sums": "partial sums"}
 """Kinds of compared values in words, where the name is not one."""
 
@@ -230,6 +277,12 @@ def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
         ["arithmetic", "accuracy", "right", "images"],
         rows,
     )
+
+
+def area_table(components: Mapping[str, Mapping[str, int]]) -> Table:
+    """Make the table of what each component takes of an FPGA."""
+    rows = [[name, *counts.values()] for name, counts in components.items()]
+    return table("Cells of each component", ["component", *components["total"]], rows)
 
 
 def history_table(history: Sequence[Mapping[str, float]]) -> Table:

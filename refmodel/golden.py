@@ -268,7 +268,8 @@ def _sums(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
     kind = blocks[0].weights.dtype
     seen = patches(layer, codes.astype(kind))
     flat = seen.reshape(-1, seen.shape[2])
-    result = np.empty((len(flat), layer.out_shape[2]), np.int64)
+    # Zeros where no group writes, as in a part of a layer.
+    result = np.zeros((len(flat), layer.out_shape[2]), np.int64)
     for block in blocks:
         part = flat if block.columns is None else flat[:, block.columns]
         result[:, block.outputs] = part @ block.weights

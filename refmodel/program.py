@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -120,7 +120,12 @@ class LayerProgram:
         ``(r - residual_zero) * residual_multiplier / 2^residual_shift``, r its codes.
     residual_zero, residual_multiplier, residual_shift
         0 to 255; -32767 to 32767; 0 to the least ``shift``. 0 without ``residual``.
+    partial
+        Of the class, not of the program: whether some outputs may be left to others. A program
+        writes every output; :class:`refmodel.tile.LayerPart` writes each once or not at all.
     """
+
+    partial: ClassVar[bool] = False
 
     name: str
     scheme: str
@@ -298,7 +303,9 @@ class LayerProgram:
                 written[block] += 1
             else:
                 need(bool((written[block] == 1).all()), f"group {g} adds to unwritten outputs")
-        need(bool((written == 1).all()), "an output is not written exactly once")
+        if not self.partial:
+            need(bool((written == 1).all()), "an output is not written exactly once")
+        need(bool((written <= 1).all()), "an output is written twice")
         need(
             bool((np.abs(self.multiplier.astype(np.int64)) <= 32767).all()),
             "a multiplier does not fit signed 16 bit",
