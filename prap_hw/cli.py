@@ -63,6 +63,7 @@ BOOLEANS = {"true": True, "false": False}
 Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
+Residual = Literal["separate", "fused"]
 Plant = Literal["code", "shift", "index"]
 Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
@@ -289,6 +290,13 @@ def compress(
     weights: Annotated[
         Weights, typer.Option("--weights", help="One weight scale to a layer, or to each output.")
     ] = "layer",
+    residual: Annotated[
+        Residual,
+        typer.Option(
+            "--residual",
+            help="Residual additions: steps of their own, or fused into a layer: one rounding.",
+        ),
+    ] = "separate",
     no_moments: Annotated[
         bool,
         typer.Option("--no-moments", help="Do not match means and variances after mapping."),
@@ -340,6 +348,7 @@ def compress(
             activations=activations,
             percentile=percentile,
             weights=weights,
+            residual=residual,
             moments=not no_moments,
             augment=augment,
             budget=_budget(budget, budget_of, max_loss),

@@ -21,6 +21,8 @@ from refmodel.config import EngineConfig
 
 def host_members(config: EngineConfig) -> dict:
     """Members that the engine has with and without crossbars of its own."""
+    if config.network:
+        raise ValueError("an engine by itself must have network False, not True")
     layouts = Layouts(config)
     members = {
         "i_load": In(stream.Signature(layouts.load)),
@@ -55,7 +57,12 @@ class EngineCore(wiring.Component):
     Members
     -------
     i_load, i_cells, i_acts : ``In(stream)``
-        Program words, rows of cells, activation bytes. Words for others' spaces are ignored.
+        Program words, rows of cells, activation bytes. Words for others' spaces are ignored. With
+        ``config.network`` there is no ``i_acts``.
+    i_store : ``In(valid_only(store))``, with ``config.network``
+        Activation bytes, each with its address; also during a run.
+    keep : ``In(1)``, with ``config.network``
+        Whether ``start`` lets the counters stand, to count on.
     start : ``In(1)``
         Pulse: begin with the first position.
     busy : ``In(1)``
@@ -79,6 +86,8 @@ class EngineCore(wiring.Component):
     i_load: stream.Interface
     i_cells: stream.Interface
     i_acts: stream.Interface
+    i_store: Any
+    keep: Signal
     start: Signal
     busy: Signal
     registers: data.View
@@ -98,7 +107,11 @@ class EngineCore(wiring.Component):
         members = {
             "i_load": In(stream.Signature(layouts.load)),
             "i_cells": In(stream.Signature(layouts.cells)),
-            "i_acts": In(stream.Signature(layouts.acts)),
+            **(
+                {"i_store": In(valid_only(layouts.store)), "keep": In(1)}
+                if config.network
+                else {"i_acts": In(stream.Signature(layouts.acts))}
+            ),
             "start": In(1),
             "busy": In(1),
             "registers": Out(layouts.registers),
@@ -135,19 +148,37 @@ class EngineCore(wiring.Component):
             self.i_load.ready.eq(~self.busy),
             controller.i_load.valid.eq(self.i_load.valid & ~self.busy),
             controller.i_load.payload.eq(self.i_load.payload),
-            self.i_acts.ready.eq(~self.busy),
-            gather.i_acts.valid.eq(self.i_acts.valid & ~self.busy),
-            gather.i_acts.payload.eq(self.i_acts.payload),
             self.crossbar.program.valid.eq(self.i_cells.valid & ~self.busy),
             self.crossbar.program.payload.eq(self.i_cells.payload),
             self.i_cells.ready.eq(self.crossbar.program.ready & ~self.busy),
         ]
 
-        # Gather and conversion.
+        if config.network:
+            m.d.comb += [
+                gather.i_store.valid.eq(self.i_store.valid),
+                gather.i_store.payload.eq(self.i_store.payload),
+            ]
+        else:
+            m.d.comb += [
+                self.i_acts.ready.eq(~self.busy),
+                gather.i_acts.valid.eq(self.i_acts.valid & ~self.busy),
+                gather.i_acts.payload.eq(self.i_acts.payload),
+            ]
+
+        # Gather and conversion. The OU engine counts a layer's gathers and crossbars from 0.
         wiring.connect(m, controller.o_segments, gather.i_segments)
         wiring.connect(m, gather.o, ou_engine.i)
-        m.d.comb += ou_engine.last_descriptor.eq(registers.last_descriptor)
         wiring.connect(m, ou_engine.o_request, wiring.flipped(self.crossbar.request))
+        m.d.comb += ou_engine.last_descriptor.eq(registers.last_descriptor)
+        if config.network:
+            m.d.comb += [
+                ou_engine.last_descriptor.eq(
+                    registers.last_descriptor - registers.first_descriptor
+                ),
+                self.crossbar.request.payload.crossbar.eq(
+                    ou_engine.o_request.payload.crossbar + registers.first_crossbar
+                ),
+            ]
 
         # What the unanswered requests mean, in order.
         m.submodules.pending = pending = fifo.SyncFIFOBuffered(
@@ -208,6 +239,7 @@ class EngineCore(wiring.Component):
             m.d.sync += [idle.eq(0), begun.eq(1)]
         with m.Elif(begun):
             m.d.sync += idle.eq(idle + 1)
+        cleared = self.start & ~self.keep if config.network else self.start
         events = {
             "requests": ou_engine.o_request.valid & ou_engine.o_request.ready,
             "ous": ou_engine.ou_done,
@@ -220,7 +252,7 @@ class EngineCore(wiring.Component):
         }
         for name, amount in events.items():
             counter = getattr(self.counters, name)
-            with m.If(self.start):
+            with m.If(cleared):
                 m.d.sync += counter.eq(0)
             with m.Elif(self.busy):
                 m.d.sync += counter.eq(counter + amount)

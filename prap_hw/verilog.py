@@ -10,13 +10,18 @@ from importlib import metadata
 from pathlib import Path
 
 from amaranth.back import verilog
+from amaranth.lib import wiring
 
 from prap_hw import files
+from prap_hw.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.engine import EmulatedEngine, Engine
 from refmodel.config import EngineConfig
 
 TOP = {False: "prap_engine", True: "prap_engine_open"}
 """Names of the top modules: with emulated crossbars, and with the crossbar port open."""
+
+ACCELERATOR = {False: "prap_accelerator", True: "prap_accelerator_open"}
+"""The same of the accelerator."""
 
 _ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 """An initial block that does nothing but clear a memory, a line to each word."""
@@ -37,11 +42,30 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
         Whether the crossbar port is a port of the top module (``prap_engine_open``) instead of
         being connected to emulated crossbars (``prap_engine``).
     """
-    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     component = Engine(config) if open_port else EmulatedEngine(config)
-    text = verilog.convert(
-        component, name=TOP[open_port], emit_src=False, strip_internal_attrs=True
-    )
+    return _text(component, TOP[open_port])
+
+
+def accelerator_verilog(config: EngineConfig, commands: int, *, open_port: bool = False) -> str:
+    """Verilog of an accelerator, as :func:`engine_verilog` gives that of an engine.
+
+    Parameters
+    ----------
+    config
+        Sizes; ``network`` must be True.
+    commands
+        Words that the sequencer's list may have.
+    open_port
+        Whether the crossbar port is a port of the top module (``prap_accelerator_open``) instead of
+        being connected to emulated crossbars (``prap_accelerator``).
+    """
+    kind = Accelerator if open_port else EmulatedAccelerator
+    return _text(kind(config, commands), ACCELERATOR[open_port])
+
+
+def _text(component: wiring.Component, name: str) -> str:
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return _ZEROED.sub("", text)
 
 

@@ -37,7 +37,7 @@ from refmodel.graph import FloatNetwork
 from refmodel.images import Preprocess, load_images
 from refmodel.metrics import network_metrics
 from refmodel.program import LayerProgram, Program
-from refmodel.quantize import Activations, Weights
+from refmodel.quantize import Activations, Residual, Weights
 from refmodel.schemes import LayerSetting
 from refmodel.tuned import scheme_of
 
@@ -114,6 +114,7 @@ def compress(
     activations: Activations = "minmax",
     percentile: float = 99.99,
     weights: Weights = "layer",
+    residual: Residual = "separate",
     moments: bool = True,
     augment: str | None = None,
     budget: Budget | None = None,
@@ -142,9 +143,9 @@ def compress(
         How pixels become network inputs; see :class:`refmodel.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
-    activations, percentile, weights
-        How ranges of activations are chosen, and what has a weight scale of its own; see
-        :func:`refmodel.quantize.quantize`.
+    activations, percentile, weights, residual
+        How ranges of activations are chosen, what has a weight scale of its own, and what becomes
+        of residual additions; see :func:`refmodel.quantize.quantize`.
     moments
         Whether moments are matched after mapping: :mod:`refmodel.moments`.
     augment
@@ -211,6 +212,7 @@ def compress(
         activations=activations,
         percentile=percentile,
         weights=weights,
+        residual=residual,
     )
     fitted = compiler.engine_config_for(program.layers, base)
     predictions = predict(program, fitted, report=report)
@@ -226,6 +228,7 @@ def compress(
             "weights": weights,
             "moments": moments,
         }
+        | ({"residual": residual} if residual != "separate" else {})
         | ({"augment": augment} if augment is not None else {})
         | ({"percentile": percentile} if activations == "percentile" else {}),
         **(

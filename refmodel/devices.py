@@ -774,10 +774,14 @@ class Chip:
         """
         numbers = {id(layer): number for number, layer in enumerate(program.layers)}
 
-        def run(layer: LayerProgram, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def run(
+            layer: LayerProgram,
+            codes: NDArray[np.uint8],
+            residual: NDArray[np.uint8] | None = None,
+        ) -> NDArray[np.uint8]:
             drawn = self.layer(layer, numbers[id(layer)], first_image=first_image)
             sums = golden.serial_accumulators(layer, codes, self.config, device=drawn)
-            return golden.output_codes(layer, sums)
+            return golden.output_codes(layer, sums, residual)
 
         return run
 

@@ -117,7 +117,15 @@ class Engine:
         self._check(self._timed(self._call.prap_load, words, len(words)))
         self._check(self._timed(self._call.prap_cells, beats, len(beats)))
 
-    def run(self, acts: np.ndarray, expected: Mapping[str, int], limit: int, *, every: bool) -> Run:
+    def run(
+        self,
+        acts: np.ndarray,
+        expected: Mapping[str, int],
+        limit: int,
+        *,
+        every: bool,
+        settle: int = 0,
+    ) -> Run:
         """Load an input and run it.
 
         Parameters
@@ -130,8 +138,11 @@ class Engine:
             Cycles after which the run is given up.
         every
             Whether all kinds are recorded, or :data:`RESULTS` alone.
+        settle
+            Cycles to let go by between input and start.
         """
         self._check(self._timed(self._call.prap_acts, np.ascontiguousarray(acts), len(acts)))
+        self.idle(settle)
         kinds = KINDS if every else RESULTS
         parts: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
         buffers = {
@@ -154,6 +165,12 @@ class Engine:
             counters={name: figures[name] for name in COUNTERS},
             hung=bool(figures["busy"]),
         )
+
+    def idle(self, cycles: int) -> None:
+        """Let cycles go by."""
+        none = np.zeros((0, self._load), np.uint64)
+        for _ in range(cycles):
+            self._check(self._timed(self._call.prap_load, none, 0))
 
     def _record(self, buffers: Mapping[str, np.ndarray]) -> None:
         for kind, buffer in buffers.items():
