@@ -16,7 +16,7 @@ TRAIN_STAMP := $(VENV)/.prap-train-installed
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test lint docs fuzz cosim-random clean
+.PHONY: help check setup train demo bench test lint docs fuzz cosim-random registers clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers: ENGINES (20), LAYERS (20), SEED (1)'
+	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/registers/prap_pim.rdl'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
 
@@ -90,6 +91,9 @@ fuzz: setup
 cosim-random: setup
 	@$(VENV)/bin/python -m tests.campaign --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) \
 	  --workers $(WORKERS)
+
+registers: setup
+	@$(VENV)/bin/python -m prap_hw.register_map
 
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
