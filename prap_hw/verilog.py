@@ -2,14 +2,19 @@
 
 import os
 import re
+from typing import Any
 
 from amaranth.back import verilog
 
 from prap_hw.engine import EmulatedEngine, Engine
+from prap_hw.host_shell import ShellTop, engine_shell
 from refmodel.config import EngineConfig
 
 TOP = {False: "prap_engine", True: "prap_engine_open"}
 """Names of the top modules: with emulated crossbars, and with the crossbar port open."""
+
+SHELL = {False: "prap_shell", True: "prap_shell_open"}
+"""The same with the host shell around the engine."""
 
 _ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 """An initial block that does nothing but clear a memory, a line to each word."""
@@ -30,9 +35,19 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
         Whether the crossbar port is a port of the top module (``prap_engine_open``) instead of
         being connected to emulated crossbars (``prap_engine``).
     """
-    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     component = Engine(config) if open_port else EmulatedEngine(config)
-    text = verilog.convert(
-        component, name=TOP[open_port], emit_src=False, strip_internal_attrs=True
-    )
+    return _convert(component, TOP[open_port])
+
+
+def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
+    """Verilog of one engine in the host shell, with AXI ports; otherwise as :func:`engine_verilog`.
+
+    With ``open_port`` the top module (``prap_shell_open``) has the crossbar port beside them.
+    """
+    return _convert(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
+
+
+def _convert(component: Any, name: str) -> str:
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return _ZEROED.sub("", text)

@@ -1,6 +1,5 @@
 """Load, start, wait, read: the host's side of the shell."""
 
-import time
 from typing import Protocol
 
 from .packets import Image, Kind, packet
@@ -93,7 +92,7 @@ class Transport(Protocol):
         ...
 
     def wait_interrupt(self, timeout: float) -> bool:
-        """Wait for the interrupt line; False after ``timeout`` seconds, which may be polled."""
+        """Wait until the interrupt line is high; False after ``timeout`` seconds."""
         ...
 
 
@@ -210,12 +209,14 @@ class Driver:
         WaitError
             It did not end in time.
         """
-        end = time.monotonic() + self.timeout
-        while not self.check() & Status.DONE:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise WaitError(f"expected a run to end within {self.timeout} seconds")
-            self.transport.wait_interrupt(left)
+        if self.check() & Status.DONE:
+            return
+        risen = self.transport.wait_interrupt(self.timeout)
+        if not self.check() & Status.DONE:
+            raise WaitError(
+                f"expected a run to end within {self.timeout} seconds, found it running"
+                + (" after an interrupt" if risen else "")
+            )
 
     def read(self) -> bytes:
         """Take the outputs of the run that ended."""
