@@ -68,6 +68,7 @@ Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
 Cells = Literal["twos-complement", "pairs"]
 Tier = Literal["protocol", "bulk"]
+Family = Literal["ecp5", "ice40"]
 
 Debug = Annotated[
     bool,
@@ -608,7 +609,8 @@ def evaluate(
 @app.command(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
-    "prap cosim build/net --images test.npz --count 100 --tier bulk"
+    "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
+    "prap cosim build/net --images test.npz --waves conv2:1000:1400"
 )
 def cosim(
     folder: Folder,
@@ -636,6 +638,16 @@ def cosim(
         bool,
         typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
     ] = False,
+    waves: Annotated[
+        str | None,
+        typer.Option(
+            "--waves",
+            metavar="[LAYER:]FIRST:LAST",
+            help="Record these cycles of the first image of LAYER (left out: the first) as FST,"
+            " with a save file for GTKWave. Or 'difference': those around the first difference,"
+            " which tier protocol records unasked.",
+        ),
+    ] = None,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -659,6 +671,7 @@ def cosim(
             tier=tier,
             every_value=every_value,
             fresh=fresh,
+            waves=waves,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
@@ -668,6 +681,8 @@ def cosim(
     screen.print(console.layer_table(figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
+    for path in figures["waveforms"]:
+        print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")
     _write_json(json_file, figures)
     _judge(figures)
 
@@ -688,7 +703,7 @@ def verilog(
         bool,
         typer.Option(
             "--open-port",
-            help="Leave the crossbar port open, for an analog macro.",
+            help="Leave the crossbar port open, for an analog macro (docs/port.md).",
         ),
     ] = False,
     trace: Annotated[
@@ -716,6 +731,51 @@ def verilog(
         )
     for path in written:
         print(path)
+
+
+@app.command(
+    epilog="Examples:\n\nprap area --preset paper\n\nprap area --family ice40 --json area.json"
+)
+def area(
+    family: Annotated[
+        Family, typer.Option("--family", help="FPGA family whose cells are counted.")
+    ] = "ecp5",
+    preset: Presets = "default",
+    adcs: Adcs = None,
+    merge_lanes: Lanes = None,
+    latency: Latency = None,
+    ou_rows: OuRows = None,
+    ou_cols: OuCols = None,
+    cell_bits: CellBits = None,
+    dac_bits: DacBits = None,
+    adc_bits: AdcBits = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
+    ] = None,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Synthesise the Verilog of the engine with Yosys: faults, and cells of each component."""
+    from prap_hw import workflow
+
+    with console.progress() as report:
+        figures = workflow.area(
+            _engine(
+                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+            ),
+            family=family,
+            program=fit,
+            report=report,
+        )
+    if figures["components"]:
+        console.console().print(console.area_table(figures["components"]))
+    _write_json(json_file, figures)
+    for fault in figures["faults"]:
+        console.error(fault)
+    if figures["faults"]:
+        raise Exit(DIFFERENT)
+    print("no latch, no combinational loop, one driver each; memories in block RAM")
 
 
 @app.command(epilog="Example:\n\nprap golden ../shared/golden")

@@ -42,6 +42,7 @@ from refmodel.schemes import LayerSetting
 from refmodel.tuned import scheme_of
 
 if TYPE_CHECKING:
+    from prap_hw.synthesis import Synthesis
     from sim.cosim import LayerResult
 
 PROGRAM_FILE = "program.prap"
@@ -474,13 +475,14 @@ def write_verilog(
     Parameters
     ----------
     out
-        Folder; it may exist, the file in it is replaced.
+        Folder; it may exist, files of these names in it are replaced.
     config
         Sizes.
     program
         A folder that :func:`compress` wrote; the engine is sized to hold its layers.
     open_port
-        Whether the crossbar port is left open instead of holding emulated crossbars.
+        Whether the crossbar port is left open instead of holding emulated crossbars; the black box
+        that belongs there and a module that connects the two are then written, too.
     trace
         Whether the trace ports are there.
 
@@ -489,19 +491,86 @@ def write_verilog(
     list of Path
         The files written.
     """
+    from prap_hw import blackbox
     from prap_hw.verilog import TOP, engine_verilog
 
     fitted = rtl_engine(config)
     if program is not None:
         fitted = engine_for(load_program(program), config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
-    path = Path(out) / f"{TOP[open_port]}.v"
     report("write Verilog", 0, 1)
-    text = engine_verilog(fitted, open_port=open_port)
-    with files.new_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    engine_text = engine_verilog(fitted, open_port=open_port)
+    texts = {TOP[open_port]: engine_text}
+    if open_port:
+        texts[blackbox.NAME] = blackbox.black_box(fitted)
+        texts[blackbox.MACRO] = blackbox.macro(fitted, engine_text)
+    written = []
+    for name, text in texts.items():
+        written.append(Path(out) / f"{name}.v")
+        with files.new_file(written[-1]) as draft:
+            draft.write_text(text, encoding="utf-8")
     report("write Verilog", 1, 1)
-    return [path]
+    return written
+
+
+def area_of(
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    family: str = "ecp5",
+    program: Paths | None = None,
+    cache: Paths = "build/cache",
+) -> "Synthesis":
+    """Do what :func:`area` does; returns its parts."""
+    from prap_hw import synthesis
+    from prap_hw.verilog import TOP, kept_verilog
+
+    synthesis.require()
+    fitted = rtl_engine(config)
+    if program is not None:
+        fitted = engine_for(load_program(program), config, rtl_engine)
+    text = kept_verilog(dataclasses.replace(fitted, trace=False), cache=cache)
+    return synthesis.synthesise(text, TOP[False], family, cache=cache)
+
+
+def area(
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    family: str = "ecp5",
+    program: Paths | None = None,
+    cache: Paths = "build/cache",
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Synthesise an engine with its emulated crossbars, as :func:`write_verilog` writes it.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    family
+        ``ecp5`` or ``ice40``.
+    program
+        A folder that :func:`compress` wrote; the engine is sized to hold its layers.
+    cache
+        Where Verilog and results are kept.
+
+    Returns
+    -------
+    dict
+        ``family``; ``components``, name to kind of cell to number, with ``memory bits`` and the
+        ``total``; ``memories``, each with ``module``, ``name``, ``words``, ``width`` and the
+        ``cell`` that it has become; ``faults``, in words. Without components where the Verilog has
+        latches, loops, or signals with other than one driver.
+    """
+    stage = f"synthesise for {family}"
+    report(stage, 0, 1)
+    found = area_of(config, family=family, program=program, cache=cache)
+    report(stage, 1, 1)
+    return {
+        "family": family,
+        "components": found.components() if found.cells else {},
+        "memories": [dataclasses.asdict(memory) for memory in found.memories],
+        "faults": list(found.faults),
+    }
 
 
 def check_golden(folder: Paths) -> dict[str, Any]:
@@ -545,6 +614,7 @@ def cosim(
     tier: str = "protocol",
     every_value: bool = False,
     fresh: bool = False,
+    waves: str | None = None,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -563,6 +633,10 @@ def cosim(
         Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
     fresh
         Tier ``bulk``: simulate again what an earlier run has finished.
+    waves
+        Cycles of which to record a waveform (FST, with a save file of GTKWave): ``FIRST:LAST`` or
+        ``LAYER:FIRST:LAST``, of the first image; or ``difference``, those around the first one,
+        which the tier ``protocol`` records unasked.
     config
         The engine; it is sized to the network.
     build
@@ -574,7 +648,7 @@ def cosim(
         ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
         each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
-        earlier runs, of all layers together); :func:`faults` judges it.
+        earlier runs, of all layers together), ``waveforms`` (files); :func:`faults` judges it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
@@ -599,6 +673,7 @@ def cosim(
         tier=tier,
         every_value=every_value,
         fresh=fresh,
+        waves=waves,
         report=report,
     )
 
@@ -614,6 +689,7 @@ def simulate(
     tier: str = "protocol",
     every_value: bool = False,
     fresh: bool = False,
+    waves: str | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Run input codes through the RTL and put its figures beside the predicted ones.
@@ -626,11 +702,11 @@ def simulate(
         One to a layer, made before.
     plant
         A fault to plant: ``code``, ``shift`` or ``index``.
-    tier, every_value, fresh
+    tier, every_value, fresh, waves
         See :func:`cosim`.
     """
     tools.require()
-    from sim.cosim import run
+    from sim.cosim import run, shown
 
     result = run(
         program,
@@ -641,6 +717,7 @@ def simulate(
         tier=tier,
         every=every_value,
         fresh=fresh,
+        waveform=waves,
         progress=report,
     )
     layers = []
@@ -650,6 +727,7 @@ def simulate(
             figures |= _simulated_figures(result.layers[index])
         layers.append(figures)
     answers = result.result.logits
+    recorded = (result.result.waveform, result.result.window)
     return {
         "images": len(codes),
         "layers": layers,
@@ -662,6 +740,7 @@ def simulate(
             "cycles_per_second": round(result.result.cycles_per_second),
             "kept": result.result.kept,
         },
+        "waveforms": [str(shown(path)) for path in recorded if path is not None],
     }
 
 

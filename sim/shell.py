@@ -30,7 +30,6 @@ def run(model: Path, folder: Path, module: str) -> None:
     settings = {
         "model": str(model),
         "folder": str(folder),
-        "wave": None,
         "module": module,
         "plusargs": RANDOM_MEMORIES,
     }
