@@ -605,8 +605,9 @@ STALLS = {
 """Counters of the engine that say why no conversion was requested in a cycle, in words."""
 
 
-TIERS = ("protocol", "bulk")
-"""Ways to simulate: cocotb at the ports, or a library behind whole arrays (docs/simulation.md)."""
+TIERS = ("protocol", "bulk", "network")
+"""Ways to simulate (docs/simulation.md): an engine, layer after layer, under cocotb or as a library
+behind whole arrays; or the accelerator, which runs the network by itself."""
 
 
 def cosim(
@@ -652,9 +653,14 @@ def cosim(
         each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
         earlier runs, of all layers together), ``waveforms`` (files); :func:`faults` judges it.
+        Of the tier ``network`` as :func:`simulate_network` gives it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
+    if tier == "network" and (every_value or fresh or waves):
+        raise InputError(
+            "expected tier protocol or bulk for every_value, fresh and waves, found network"
+        )
     if tier != "bulk" and (every_value or fresh):
         raise InputError(
             "expected tier bulk for every_value and fresh, found protocol, which compares every "
@@ -666,6 +672,8 @@ def cosim(
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
+    if tier == "network":
+        return simulate_network(program, codes, fitted, report=report)
     predictions = predict(program, fitted, report=report)
     return simulate(
         program,
@@ -744,6 +752,63 @@ def simulate(
             "kept": result.result.kept,
         },
         "waveforms": [str(shown(path)) for path in recorded if path is not None],
+    }
+
+
+def simulate_network(
+    program: Program,
+    codes: NDArray[np.uint8],
+    config: EngineConfig,
+    *,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run input codes through the accelerator, the whole network with one start to an image.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+    config
+        The engine; it is sized to hold all layers.
+
+    Returns
+    -------
+    dict
+        As :func:`cosim`, but ``layers`` is empty; instead ``operations`` has those of the
+        accelerator with predicted cycles, and ``network`` the cycles of each image.
+    """
+    tools.require()
+    from sim import network
+
+    result = network.simulate_network(program, codes, config, progress=report)
+    compared = {
+        kind: {
+            "values": result.compared[kind],
+            "expected": result.expected[kind],
+            "different": result.differences[kind],
+        }
+        for kind in result.compared
+    }
+    total = sum(result.cycles)
+    return {
+        "images": len(codes),
+        "layers": [],
+        "operations": [dict(each) for each in result.predicted.operations],
+        "network": {
+            "cycles_predicted": result.predicted.cycles,
+            "cycles_simulated": list(result.cycles),
+            "activation_bytes": result.activation_bytes,
+        },
+        "compared": compared,
+        "differences": [result.first] if result.first else [],
+        "answers": _classes(result.outputs),
+        "simulation": {
+            "tier": "network",
+            "cycles": total,
+            "cycles_per_second": round(total / result.seconds) if result.seconds else 0,
+            "kept": 0,
+        },
+        "waveforms": [],
     }
 
 

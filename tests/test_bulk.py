@@ -351,5 +351,7 @@ def test_the_options_of_the_tier_are_refused_in_the_other(tmp_path: Path) -> Non
     for options in cases:
         with pytest.raises(InputError, match="expected tier bulk for every_value and fresh"):
             workflow.cosim(tmp_path, tmp_path / "images.npz", **options)
-    with pytest.raises(InputError, match="expected a tier of protocol, bulk, found 'unit'"):
+    with pytest.raises(
+        InputError, match="expected a tier of protocol, bulk, network, found 'unit'"
+    ):
         workflow.cosim(tmp_path, tmp_path / "images.npz", tier="unit")
