@@ -624,7 +624,8 @@ def evaluate(
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
     "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
     "prap cosim build/net --images test.npz --tier network\n\n"
-    "prap cosim build/net --images test.npz --waves conv2:1000:1400"
+    "prap cosim build/net --images test.npz --waves conv2:1000:1400\n\n"
+    "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
 )
 def cosim(
     folder: Folder,
@@ -638,8 +639,8 @@ def cosim(
         typer.Option(
             "--tier",
             help="protocol: benches at the ports, every value. bulk: a library, some 40 times as"
-            " fast; accumulators, outputs, cycles and counters; goes on where it was interrupted."
-            " network: the accelerator, which runs the whole network by itself.",
+            " fast; accumulators, outputs, cycles and counters. Both go on where they were"
+            " interrupted. network: the accelerator, which runs the whole network by itself.",
         ),
     ] = "protocol",
     every_value: Annotated[
@@ -651,7 +652,7 @@ def cosim(
     ] = False,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
+        typer.Option("--fresh", help="Simulate again what earlier runs have finished."),
     ] = False,
     waves: Annotated[
         str | None,
@@ -663,6 +664,19 @@ def cosim(
             " which tier protocol records unasked.",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="FILE",
+            help="Tier protocol: open the crossbar port and put cells and converters there that are"
+            " not ideal, of a device file or a packaged one's name (docs/devices.md).",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Number of the chip, for --device.", min=0, max=1 << 62),
+    ] = 0,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -687,6 +701,8 @@ def cosim(
             every_value=every_value,
             fresh=fresh,
             waves=waves,
+            device=device,
+            seed=seed,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
@@ -702,6 +718,8 @@ def cosim(
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:
         print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")
+    if "device" in figures:
+        print(console.device_line(figures["device"]))
     _write_json(json_file, figures)
     _judge(figures)
 

@@ -278,6 +278,14 @@ def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     return line
 
 
+def device_line(device: Mapping[str, Any]) -> str:
+    """Say which chip stood at the crossbar port, of the RTL and of the golden model."""
+    return (
+        f"crossbars: chip {device['chip']} of {device['name']}, in Python at the open port, "
+        f"{device['adc_bits']}-bit codes"
+    )
+
+
 def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
     """Make the table of accuracies, beside the number of images that one point is."""
     names = {

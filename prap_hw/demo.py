@@ -115,7 +115,7 @@ def run_demo(
 
     codes = golden.quantise_input(program, inputs[:count])
     simulated = workflow.simulate(
-        program, codes, config, predictions, out / "sim", plant=plant, report=report
+        program, codes, config, predictions, out / "sim", plant=plant, fresh=True, report=report
     )
     figures = {
         "images": len(images.y),

@@ -15,6 +15,7 @@ from amaranth.lib import wiring
 from prap_hw import files
 from prap_hw.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.engine import EmulatedEngine, Engine
+from prap_hw.host_shell import ShellTop, engine_shell
 from refmodel.config import EngineConfig
 
 TOP = {False: "prap_engine", True: "prap_engine_open"}
@@ -22,6 +23,9 @@ TOP = {False: "prap_engine", True: "prap_engine_open"}
 
 ACCELERATOR = {False: "prap_accelerator", True: "prap_accelerator_open"}
 """The same of the accelerator."""
+
+SHELL = {False: "prap_shell", True: "prap_shell_open"}
+"""The same with the host shell around the engine."""
 
 _ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 """An initial block that does nothing but clear a memory, a line to each word."""
@@ -61,6 +65,14 @@ def accelerator_verilog(config: EngineConfig, commands: int, *, open_port: bool 
     """
     kind = Accelerator if open_port else EmulatedAccelerator
     return _text(kind(config, commands), ACCELERATOR[open_port])
+
+
+def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
+    """Verilog of one engine in the host shell, with AXI ports; otherwise as :func:`engine_verilog`.
+
+    With ``open_port`` the top module (``prap_shell_open``) has the crossbar port beside them.
+    """
+    return _text(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
 
 
 def _text(component: wiring.Component, name: str) -> str:

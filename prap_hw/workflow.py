@@ -619,6 +619,8 @@ def cosim(
     every_value: bool = False,
     fresh: bool = False,
     waves: str | None = None,
+    device: Paths | Device | None = None,
+    seed: int = 0,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -636,11 +638,16 @@ def cosim(
     every_value
         Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
     fresh
-        Tier ``bulk``: simulate again what an earlier run has finished.
+        Simulate again what an earlier run has finished.
     waves
         Cycles of which to record a waveform (FST, with a save file of GTKWave): ``FIRST:LAST`` or
         ``LAYER:FIRST:LAST``, of the first image; or ``difference``, those around the first one,
         which the tier ``protocol`` records unasked.
+    device
+        Tier ``protocol``: what stands at the engine's open crossbar port, a device file or the name
+        of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
+    seed
+        Number of the chip that is drawn of ``device``.
     config
         The engine; it is sized to the network.
     build
@@ -652,20 +659,25 @@ def cosim(
         ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
         each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
-        earlier runs, of all layers together), ``waveforms`` (files); :func:`faults` judges it.
-        Of the tier ``network`` as :func:`simulate_network` gives it.
+        earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
+        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. Of the tier
+        ``network`` as :func:`simulate_network` gives it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
-    if tier == "network" and (every_value or fresh or waves):
+    options = {"every_value": every_value, "fresh": fresh, "waves": waves, "device": device}
+    for name, value in options.items():
+        if tier == "network" and value:
+            raise InputError(f"expected tier protocol or bulk for {name}, found network")
+    if tier != "bulk" and every_value:
         raise InputError(
-            "expected tier protocol or bulk for every_value, fresh and waves, found network"
+            "expected tier bulk for every_value, found protocol, which compares every value anyway"
         )
-    if tier != "bulk" and (every_value or fresh):
+    if tier != "protocol" and device is not None:
         raise InputError(
-            "expected tier bulk for every_value and fresh, found protocol, which compares every "
-            "value of a fresh simulation anyway"
+            "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
         )
+    kind = device if isinstance(device, Device | None) else Device.load(device)
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
@@ -681,6 +693,8 @@ def cosim(
         fitted,
         predictions,
         Path(build),
+        device=kind,
+        chip=seed,
         tier=tier,
         every_value=every_value,
         fresh=fresh,
@@ -696,6 +710,8 @@ def simulate(
     predictions: Sequence[cycles.Prediction],
     build: Path,
     *,
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     tier: str = "protocol",
     every_value: bool = False,
@@ -711,6 +727,9 @@ def simulate(
         uint8 [N, H, W, C].
     predictions
         One to a layer, made before.
+    device, chip
+        Tier ``protocol``: cells and converters at an open crossbar port, and the number of the chip
+        that is drawn of them; emulated crossbars where None.
     plant
         A fault to plant: ``code``, ``shift`` or ``index``.
     tier, every_value, fresh, waves
@@ -724,6 +743,8 @@ def simulate(
         codes,
         config,
         build=build,
+        device=device,
+        chip=chip,
         plant=plant,
         tier=tier,
         every=every_value,
@@ -739,7 +760,7 @@ def simulate(
         layers.append(figures)
     answers = result.result.logits
     recorded = (result.result.waveform, result.result.window)
-    return {
+    figures: dict[str, Any] = {
         "images": len(codes),
         "layers": layers,
         "compared": result.compared,
@@ -753,6 +774,14 @@ def simulate(
         },
         "waveforms": [str(shown(path)) for path in recorded if path is not None],
     }
+    if device is not None:
+        figures["device"] = {
+            "name": device.name,
+            "chip": chip,
+            "adc_bits": config.code_bits,
+            "values": device.values(),
+        }
+    return figures
 
 
 def simulate_network(

@@ -190,9 +190,10 @@ def build(
     widths: Mapping[str, int],
     open_port: bool = False,
     waves: bool = False,
+    bench: str = "bench.sv",
     cache: Path | str = CACHE,
 ) -> Path:
-    """Build a simulation of an engine within ``sim/bench.sv``, or find the finished build.
+    """Build a simulation of a module within ``sim/bench.sv``, or find the finished build.
 
     Builds are made beside their place and renamed when they are whole. Where several processes
     want the same build, one makes it and the others wait.
@@ -208,6 +209,8 @@ def build(
     waves
         Whether the simulation can write a waveform: VCD, since Verilator's FST needs headers of
         zlib and lz4 that a machine need not have; :mod:`sim.waves` makes FST of it.
+    bench
+        File in ``sim/`` with the module ``prap_bench`` around it.
     cache
         Where builds are kept.
 
@@ -228,7 +231,7 @@ def build(
     defines |= {"PRAP_OPEN": 1} if open_port else {}
     defines |= {"PRAP_WAVES": 1} if waves else {}
     make = MAKE_WAVES if waves else MAKE
-    sources = [WAIVERS, HERE / "public.vlt", HERE / "bench.sv"]
+    sources = [WAIVERS, HERE / "public.vlt", HERE / bench]
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
         verilog,

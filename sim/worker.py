@@ -18,7 +18,7 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     folder = Path(settings["folder"])
     get_runner("verilator").test(
-        test_module="sim.bench_engine",
+        test_module=settings.get("module", "sim.bench_engine"),
         hdl_toplevel=verilator.BENCH,
         hdl_toplevel_lang="verilog",
         build_dir=settings["model"],

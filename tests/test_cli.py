@@ -15,6 +15,7 @@ import pytest
 from prap_hw import cli, console, demo, tools, workflow
 from refmodel import compile as compiler
 from refmodel.config import PRESETS
+from refmodel.devices import Device
 from refmodel.errors import InputError
 from refmodel.schemes import SCHEMES, LayerSetting
 from tests.onnx_nets import f32, network, node, save, small_cnn
@@ -529,6 +530,7 @@ def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[s
         "differences": [],
         "answers": [0] * len(codes),
         "simulation": {"tier": "bulk", "cycles": 12345, "cycles_per_second": 6000000, "kept": 1},
+        "waveforms": [],
     }
 
 
@@ -553,7 +555,10 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     assert seen["codes"].dtype == np.uint8
     names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
     assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
-    assert seen["options"] == {"tier": "protocol", "every_value": False, "fresh": False}
+    assert seen["options"] == {
+        "tier": "protocol", "every_value": False, "fresh": False, "waves": None, "device": None,
+        "chip": 0,
+    }  # fmt: skip
     assert "Hardware against golden model" in text
     assert text.endswith(
         "simulated: 12,345 cycles, 6,000,000 a second of CPU time; 1 of 6 images of layers kept "
@@ -574,10 +579,40 @@ def test_cosim_passes_the_options_of_the_bulk_tier(
     monkeypatch.setattr(workflow, "simulate", simulate)
     command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", "bulk")
     assert prap(*command, "--every-value", "--fresh")[0] == 0
-    assert seen == {"tier": "bulk", "every_value": True, "fresh": True}
-    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--fresh")
+    assert seen == {
+        "tier": "bulk", "every_value": True, "fresh": True, "waves": None, "device": None,
+        "chip": 0,
+    }  # fmt: skip
+    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--every-value")
     assert code == 2
-    assert "expected tier bulk for every_value and fresh, found protocol" in one_line(err)
+    assert "expected tier bulk for every_value, found protocol" in one_line(err)
+
+
+def test_cosim_passes_a_device_and_says_which_chip_it_was(
+    prap: Prap, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
+        seen.update(options)
+        figures = simulated(program, codes, config, predictions)
+        device = {"name": "wan-2022", "chip": options["chip"], "adc_bits": 3, "values": {}}
+        return figures | {"device": device}
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    command = ("cosim", given / "done", "--images", given / "images.npz", "--device")
+    code, text, err = prap(*command, "wan-2022", "--seed", 5)
+    assert (code, err) == (0, "")
+    assert seen["device"] == Device.load("wan-2022")
+    assert seen["chip"] == 5
+    last = "crossbars: chip 5 of wan-2022, in Python at the open port, 3-bit codes\n"
+    assert text.endswith(last)
+    code, _, err = prap(*command, tmp_path / "none.toml")
+    assert code == 2
+    assert "expected a device file or one of" in one_line(err)
+    code, _, err = prap(*command, "ideal", "--tier", "bulk")
+    assert code == 2
+    assert "expected tier protocol for device, found bulk" in one_line(err)
 
 
 FAULTS = {

@@ -96,6 +96,8 @@ def test_the_command_prints_cycles_and_compared_values(tmp_path, capsys):
 
 def test_options_of_the_other_tiers_are_refused(tmp_path):
     refused: list[dict[str, Any]] = [{"every_value": True}, {"fresh": True}, {"waves": "1:2"}]
-    for options in refused:
-        with pytest.raises(InputError, match=r"^expected tier protocol or bulk for every_value, "):
+    for options in [*refused, {"device": "wan-2022"}]:
+        (name,) = options
+        message = f"^expected tier protocol or bulk for {name}, found network$"
+        with pytest.raises(InputError, match=message):
             workflow.cosim(tmp_path, tmp_path / "images.npz", tier="network", **options)

@@ -1,0 +1,245 @@
+"""Load, start, wait, read: the host's side of the shell."""
+
+from typing import Protocol
+
+from .packets import Image, Kind, packet
+from .registers import (
+    CONFIGURATION,
+    COUNTERS,
+    Control,
+    ErrorCode,
+    IrqEnable,
+    IrqPending,
+    Register,
+    Status,
+)
+
+MAGIC = 0x50524150
+"""What the register IDENTITY holds: the letters PRAP."""
+
+MAJOR = 1
+"""Major version of the register map that this driver knows."""
+
+POLLS = 1000
+"""Reads of STATUS until the shell has to have taken a packet apart that the stream has taken."""
+
+
+class DriverError(Exception):
+    """What the driver raises."""
+
+
+class BusError(DriverError):
+    """A register access was answered by an error. A transport raises it."""
+
+
+class ConfigurationError(DriverError):
+    """The hardware is none of ours, or another than a program was made for."""
+
+
+class WaitError(DriverError):
+    """Something did not happen in time."""
+
+
+class HardwareError(DriverError):
+    """The shell has stopped with an error; :meth:`Driver.reset` recovers.
+
+    Attributes
+    ----------
+    code
+        Which error.
+    item
+        Item of the packet, or number of outputs, at which it was.
+    """
+
+    def __init__(self, code: int, item: int):
+        try:
+            self.code = ErrorCode(code)
+            text = f"{self.code.name}: {self.code.meaning}"
+        except ValueError:
+            self.code = code
+            text = f"code {code}, which this driver does not know"
+        self.item = item
+        super().__init__(f"the hardware stopped with {text} (at {item})")
+
+
+class Transport(Protocol):
+    """The way to the hardware: a memory-mapped window, a stream each way, an interrupt.
+
+    An implementation raises :class:`BusError` where a register access is refused.
+    """
+
+    def read32(self, address: int) -> int:
+        """Read a register; the address is in bytes, from the beginning of the shell's window."""
+        ...
+
+    def write32(self, address: int, value: int) -> None:
+        """Write a register."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send a packet of the load stream; returns when the stream has taken it."""
+        ...
+
+    def arm(self, length: int) -> None:
+        """Prepare to receive a packet of at most ``length`` bytes, as a DMA engine must be."""
+        ...
+
+    def receive(self, timeout: float) -> tuple[bytes, bool]:
+        """Take the packet that was received; the second value is its TUSER, True for a bad one.
+
+        Raises :class:`WaitError` after ``timeout`` seconds.
+        """
+        ...
+
+    def wait_interrupt(self, timeout: float) -> bool:
+        """Wait until the interrupt line is high; False after ``timeout`` seconds."""
+        ...
+
+
+class Driver:
+    """A shell and its core.
+
+    Parameters
+    ----------
+    transport
+        The way there.
+    timeout
+        Seconds that a run may take.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no shell of a version that this driver knows.
+    """
+
+    def __init__(self, transport: Transport, *, timeout: float = 60.0):
+        self.transport = transport
+        self.timeout = timeout
+        self.image: Image | None = None
+        found = transport.read32(Register.IDENTITY)
+        if found != MAGIC:
+            raise ConfigurationError(f"expected 0x{MAGIC:08X} in IDENTITY, found 0x{found:08X}")
+        version = transport.read32(Register.VERSION)
+        self.version = version >> 16, version & 0xFFFF
+        if self.version[0] != MAJOR:
+            raise ConfigurationError(f"expected version {MAJOR} of the shell, found {self.version}")
+        transport.write32(Register.IRQ_ENABLE, IrqEnable.DONE | IrqEnable.ERROR)
+
+    def configuration(self) -> dict[str, int]:
+        """Sizes of the hardware, by the names of ``EngineConfig``."""
+        return {name: self.transport.read32(register) for name, register in CONFIGURATION.items()}
+
+    def counters(self) -> dict[str, int]:
+        """Events of the last run, by name."""
+        counts = {}
+        for name, register in COUNTERS.items():
+            low = self.transport.read32(register)
+            counts[name] = low | self.transport.read32(register + 4) << 32
+        return counts
+
+    def status(self) -> Status:
+        """What the shell is doing."""
+        return Status(self.transport.read32(Register.STATUS))
+
+    def reset(self, *, drop_packet: bool = False) -> None:
+        """Stop whatever goes on, clear errors, and forget what is loaded.
+
+        Parameters
+        ----------
+        drop_packet
+            The packet that was being sent will not go on: the next beat is the first of another.
+        """
+        command = Control.SOFT_RESET | (Control.DROP_PACKET if drop_packet else 0)
+        self.transport.write32(Register.CONTROL, command)
+        self.transport.write32(Register.IRQ_PENDING, IrqPending.DONE | IrqPending.ERROR)
+        self.image = None
+
+    def check(self) -> Status:
+        """Read the status; raise HardwareError where the shell has stopped with an error."""
+        status = self.status()
+        if status & Status.ERROR:
+            code = self.transport.read32(Register.ERROR)
+            raise HardwareError(code, self.transport.read32(Register.ERROR_ITEM))
+        return status
+
+    def load(self, image: Image) -> None:
+        """Load a program and its cells.
+
+        Raises
+        ------
+        ConfigurationError
+            It was made for other hardware.
+        HardwareError
+            The shell refuses it.
+        """
+        found = self.transport.read32(Register.CONFIG_HASH)
+        if found != image.config_hash:
+            raise ConfigurationError(
+                f"expected hardware with CONFIG_HASH 0x{image.config_hash:08X}, found 0x{found:08X}"
+            )
+        self.image = None
+        self.check()
+        self.transport.write32(Register.INPUT_BYTES, image.input_bytes)
+        self.transport.write32(Register.OUTPUT_BYTES, image.output_bytes)
+        self._send(image.program, Status.PROGRAM)
+        self._send(image.cells, Status.CELLS)
+        self.image = image
+
+    def load_activations(self, activations: bytes) -> None:
+        """Load the input of one run, padding included."""
+        items = bytes(activations)
+        self._send(packet(Kind.ACTIVATIONS, len(items), items), Status.ACTIVATIONS)
+
+    def start(self) -> None:
+        """Start a run; the outputs come while it runs."""
+        if self.image is None:
+            raise DriverError("expected a program to be loaded before a start")
+        self.transport.write32(Register.IRQ_PENDING, IrqPending.DONE | IrqPending.ERROR)
+        self.transport.arm(self.image.output_bytes)
+        self.transport.write32(Register.CONTROL, Control.START)
+        self.check()
+
+    def wait(self) -> None:
+        """Wait for the end of a run.
+
+        Raises
+        ------
+        HardwareError
+            It ended with an error.
+        WaitError
+            It did not end in time.
+        """
+        if self.check() & Status.DONE:
+            return
+        risen = self.transport.wait_interrupt(self.timeout)
+        if not self.check() & Status.DONE:
+            raise WaitError(
+                f"expected a run to end within {self.timeout} seconds, found it running"
+                + (" after an interrupt" if risen else "")
+            )
+
+    def read(self) -> bytes:
+        """Take the outputs of the run that ended."""
+        data, bad = self.transport.receive(self.timeout)
+        expected = 0 if self.image is None else self.image.output_bytes
+        if bad or len(data) != expected:
+            raise DriverError(f"expected {expected} good outputs, found {len(data)}, bad: {bad}")
+        return data
+
+    def run(self, activations: bytes) -> bytes:
+        """Load an input, run, and give the outputs."""
+        self.load_activations(activations)
+        self.start()
+        self.wait()
+        return self.read()
+
+    def _send(self, data: bytes, loaded: Status) -> None:
+        """Send a packet, and wait until the shell has taken it apart."""
+        self.check()
+        self.transport.send(data)
+        status = self.check()
+        for _ in range(POLLS):
+            if not status & Status.LOADING and status & loaded:
+                return
+            status = self.check()
+        raise WaitError(f"expected the packet to be loaded, found {status!r}")

@@ -1,0 +1,187 @@
+"""Registers of prap_pim: written from prap_pim.rdl by `make registers`."""
+
+from enum import IntEnum, IntFlag
+
+
+class Register(IntEnum):
+    """Addresses, in bytes; of a counter the address of its low half."""
+
+    IDENTITY = 0x000
+    VERSION = 0x004
+    CONFIG_HASH = 0x008
+    CORE = 0x00C
+    CONTROL = 0x010
+    STATUS = 0x014
+    ERROR = 0x018
+    ERROR_ITEM = 0x01C
+    IRQ_ENABLE = 0x020
+    IRQ_PENDING = 0x024
+    INPUT_BYTES = 0x028
+    OUTPUT_BYTES = 0x02C
+    WATCHDOG = 0x030
+    CONFIG_OU_ROWS = 0x080
+    CONFIG_OU_COLS = 0x084
+    CONFIG_CROSSBAR_SIZE = 0x088
+    CONFIG_CROSSBARS = 0x08C
+    CONFIG_CELL_BITS = 0x090
+    CONFIG_DAC_BITS = 0x094
+    CONFIG_ADC_BITS = 0x098
+    CONFIG_ADCS = 0x09C
+    CONFIG_MERGE_LANES = 0x0A0
+    CONFIG_CROSSBAR_LATENCY = 0x0A4
+    CONFIG_REQUESTS_IN_FLIGHT = 0x0A8
+    CONFIG_GATHER_BUFFERS = 0x0AC
+    CONFIG_SLOTS = 0x0B0
+    CONFIG_ACC_WIDTH = 0x0B4
+    CONFIG_OUS_PER_PATTERN = 0x0B8
+    CONFIG_MAX_OUTPUTS = 0x0BC
+    CONFIG_MAX_GATHERS = 0x0C0
+    CONFIG_MAX_SEGMENTS = 0x0C4
+    CONFIG_MAX_GROUPS = 0x0C8
+    CONFIG_MAX_WORDS = 0x0CC
+    CONFIG_MAX_POSITIONS = 0x0D0
+    CONFIG_ACTIVATION_BYTES = 0x0D4
+    COUNT_CYCLES = 0x100
+    COUNT_REQUESTS = 0x108
+    COUNT_OUS = 0x110
+    COUNT_GATHERED = 0x118
+    COUNT_INDEX_READS = 0x120
+    COUNT_MERGED = 0x128
+    COUNT_OUTPUTS = 0x130
+    COUNT_STALL_GATHER = 0x138
+    COUNT_STALL_SLOTS = 0x140
+    COUNT_STALL_PORT = 0x148
+
+
+class Control(IntFlag):
+    """Bits of CONTROL."""
+
+    START = 0x1
+    SOFT_RESET = 0x2
+    DROP_PACKET = 0x4
+
+
+class Status(IntFlag):
+    """Bits of STATUS."""
+
+    BUSY = 0x1
+    DONE = 0x2
+    ERROR = 0x4
+    LOADING = 0x8
+    PROGRAM = 0x10
+    CELLS = 0x20
+    ACTIVATIONS = 0x40
+    OUTPUT_WAITS = 0x80
+
+
+class IrqEnable(IntFlag):
+    """Bits of IRQ_ENABLE."""
+
+    DONE = 0x1
+    ERROR = 0x2
+
+
+class IrqPending(IntFlag):
+    """Bits of IRQ_PENDING."""
+
+    DONE = 0x1
+    ERROR = 0x2
+
+
+class Core(IntEnum):
+    """Values of core."""
+
+    ENGINE = 0
+    ACCELERATOR = 1
+
+    @property
+    def meaning(self) -> str:
+        """What it means."""
+        return {
+            0: "One engine: a layer a run.",
+            1: "Tile, post-processing and sequencer: a network a run.",
+        }[self.value]
+
+
+class ErrorCode(IntEnum):
+    """Values of error_code."""
+
+    NONE = 0
+    HEADER = 1
+    SHORT = 2
+    LONG = 3
+    KEEP = 4
+    LENGTH = 5
+    ORDER = 6
+    LOAD_BUSY = 7
+    PADDING = 8
+    SPACE = 9
+    ADDRESS = 10
+    VALUE = 11
+    START_BUSY = 12
+    START_UNREADY = 13
+    OUTPUT_LENGTH = 14
+    WATCHDOG = 15
+
+    @property
+    def meaning(self) -> str:
+        """What it means."""
+        return {
+            0: "No error.",
+            1: "A packet begins with no header: wrong magic or kind, no items, or unused bits set.",
+            2: "TLAST before the number of items that the header says.",
+            3: "No TLAST with the last item that the header says.",
+            4: "TKEEP marks other bytes than those of the items.",
+            5: "A packet of activations is not INPUT_BYTES long, or longer than the activation memory.",
+            6: "Cells before a program, or activations before cells.",
+            7: "A packet while the core runs.",
+            8: "Bits of an item beyond its last field are not 0.",
+            9: "A program word for a memory that there is none of.",
+            10: "A program word beyond the end of its memory, or a row of cells beyond the crossbars.",
+            11: "A program word with a field out of its range, as an address that leaves a memory.",
+            12: "A start while the core runs.",
+            13: "A start without a program, cells and activations, or while a packet is loading, or with OUTPUT_BYTES 0.",
+            14: "A run ended with more or fewer outputs than OUTPUT_BYTES.",
+            15: "No output for WATCHDOG cycles, those not counted in which the host held up the output.",
+        }[self.value]
+
+
+CONFIGURATION = {
+    "ou_rows": Register.CONFIG_OU_ROWS,
+    "ou_cols": Register.CONFIG_OU_COLS,
+    "crossbar_size": Register.CONFIG_CROSSBAR_SIZE,
+    "crossbars": Register.CONFIG_CROSSBARS,
+    "cell_bits": Register.CONFIG_CELL_BITS,
+    "dac_bits": Register.CONFIG_DAC_BITS,
+    "adc_bits": Register.CONFIG_ADC_BITS,
+    "adcs": Register.CONFIG_ADCS,
+    "merge_lanes": Register.CONFIG_MERGE_LANES,
+    "crossbar_latency": Register.CONFIG_CROSSBAR_LATENCY,
+    "requests_in_flight": Register.CONFIG_REQUESTS_IN_FLIGHT,
+    "gather_buffers": Register.CONFIG_GATHER_BUFFERS,
+    "slots": Register.CONFIG_SLOTS,
+    "acc_width": Register.CONFIG_ACC_WIDTH,
+    "ous_per_pattern": Register.CONFIG_OUS_PER_PATTERN,
+    "max_outputs": Register.CONFIG_MAX_OUTPUTS,
+    "max_gathers": Register.CONFIG_MAX_GATHERS,
+    "max_segments": Register.CONFIG_MAX_SEGMENTS,
+    "max_groups": Register.CONFIG_MAX_GROUPS,
+    "max_words": Register.CONFIG_MAX_WORDS,
+    "max_positions": Register.CONFIG_MAX_POSITIONS,
+    "activation_bytes": Register.CONFIG_ACTIVATION_BYTES,
+}
+"""Registers of the sizes, by the names that `EngineConfig` gives them."""
+
+COUNTERS = {
+    "cycles": Register.COUNT_CYCLES,
+    "requests": Register.COUNT_REQUESTS,
+    "ous": Register.COUNT_OUS,
+    "gathered": Register.COUNT_GATHERED,
+    "index_reads": Register.COUNT_INDEX_READS,
+    "merged": Register.COUNT_MERGED,
+    "outputs": Register.COUNT_OUTPUTS,
+    "stall_gather": Register.COUNT_STALL_GATHER,
+    "stall_slots": Register.COUNT_STALL_SLOTS,
+    "stall_port": Register.COUNT_STALL_PORT,
+}
+"""Registers of the counters, by name."""

@@ -1,0 +1,335 @@
+"""Packets into a core and out of it: what reaches the core, which errors, what the host sees."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+from amaranth import Cat
+
+from prap_hw.core import engine_limits
+from prap_hw.driver.packets import BEAT, Kind, packet
+from prap_hw.driver.registers import ErrorCode
+from prap_hw.layouts import Layouts, Space
+from prap_hw.load import layer_image
+from prap_hw.packet_reader import PacketReader
+from prap_hw.packet_writer import PacketWriter
+from prap_hw.packets import engine_image, items
+from tests.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
+from tests.hand import TINY_ENGINE, hand_layer
+
+LAYOUTS = Layouts(TINY_ENGINE)
+FULL = (1 << BEAT) - 1
+
+
+def reader() -> PacketReader:
+    return PacketReader(
+        load=LAYOUTS.load,
+        cells=LAYOUTS.cells,
+        acts=LAYOUTS.acts,
+        limits=engine_limits(TINY_ENGINE),
+    )
+
+
+def beats(data: bytes) -> list[int]:
+    """Beats of a packet, as payloads of the stream: data, TKEEP, TLAST."""
+    result = []
+    for at in range(0, len(data), BEAT):
+        chunk = data[at : at + BEAT]
+        keep = (1 << len(chunk)) - 1
+        last = at + BEAT >= len(data)
+        result.append(int.from_bytes(chunk, "little") | keep << 64 | last << 72)
+    return result
+
+
+def program(*words: int) -> bytes:
+    return items(Kind.PROGRAM, words, LAYOUTS.load.size)
+
+
+def word(space: int, addr: int, data: int) -> int:
+    return space | addr << 4 | data << 28
+
+
+def cells(*rows: int) -> bytes:
+    return items(Kind.CELLS, rows, LAYOUTS.cells.size)
+
+
+def acts(data: bytes) -> bytes:
+    return packet(Kind.ACTIVATIONS, len(data), data)
+
+
+GOOD_WORD = word(Space.REGISTER.value, 0, 3)
+
+
+class Stopping(Source):
+    """A source that offers nothing from a cycle on, whether what it offered was taken or not."""
+
+    def __init__(self, port, payloads, *, end):
+        super().__init__(port, payloads, begin=1)
+        self.end = end
+
+    def drive(self, ctx, cycle):
+        if cycle == self.end:
+            self.payloads = self.payloads[: len(self.sent)]
+            self.offering = False
+            ctx.set(self.port.valid, 0)
+        elif cycle < self.end:
+            super().drive(ctx, cycle)
+
+
+def feed(payloads, *agents, stall=0.0, input_bytes=0, dut=None, cycles=None):
+    """Send beats; returns what the core got, the errors (name, item), and what is loaded."""
+    dut = reader() if dut is None else dut
+    sinks = [
+        Sink(port, stall=stall, seed=n, hold=False)
+        for n, port in enumerate((dut.o_load, dut.o_cells, dut.o_acts))
+    ]
+    seen: list[int] = []
+
+    class Errors(Agent):
+        signals = (dut.error, Cat(dut.code, dut.item))
+
+        def see(self, cycle, *values):
+            if values[0]:
+                seen.append(values[1])
+
+    flags = Watch(Cat(dut.program, dut.cells, dut.activations, dut.loading))
+    simulate(
+        dut,
+        Source(dut.i, payloads, stall=stall, seed=9),
+        *sinks,
+        Errors(),
+        flags,
+        Constant((dut.input_bytes, input_bytes)),
+        *agents,
+        cycles=cycles or 60 + (6 if stall else 4) * 8 * len(payloads),
+    )
+    errors_named = [(ErrorCode(value & 0xFF).name, value >> 8) for value in seen]
+    return [sink.payloads for sink in sinks], errors_named, flags.values[-1]
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_a_layers_packets_reach_the_core_item_by_item(stall):
+    layer = hand_layer([[(5, 3)], [(2, 2), (3, 1)]], outputs=3)
+    image = engine_image(layer, TINY_ENGINE)
+    sent = layer_image(layer, TINY_ENGINE)
+    inputs = bytes(range(1, 1 + image.input_bytes))
+    payloads = beats(image.program) + beats(image.cells) + beats(acts(inputs))
+    got, errors, flags = feed(payloads, stall=stall, input_bytes=len(inputs))
+    expected_acts = [byte | (n == len(inputs) - 1) << 8 for n, byte in enumerate(inputs)]
+    assert got == [sent.words, sent.beats, expected_acts]
+    assert not errors
+    assert flags == 0b0111
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 17, 64])
+def test_activations_of_every_tail_are_taken_whole(length):
+    inputs = random.Random(length).randbytes(length)
+    payloads = beats(program(GOOD_WORD)) + beats(cells(0)) + beats(acts(inputs))
+    got, errors, flags = feed(payloads, input_bytes=length)
+    assert [value & 0xFF for value in got[2]] == list(inputs)
+    assert [value >> 8 for value in got[2]] == [0] * (length - 1) + [1]
+    assert not errors
+    assert flags == 0b0111
+
+
+def header(kind: int = Kind.PROGRAM, count=1, magic=0x5250, zero=0, keep=FULL, last=0) -> int:
+    return magic | kind << 16 | zero << 24 | count << 32 | keep << 64 | last << 72
+
+
+def beat(data, keep=FULL, last=0) -> int:
+    return data | keep << 64 | last << 72
+
+
+W = word
+S = Space
+LOADED = beats(program(GOOD_WORD)) + beats(cells(0))
+ROW = LAYOUTS.cells
+
+BAD = {
+    "magic": ([header(magic=0x5251), beat(0, last=1)], "HEADER", 0),
+    "kind 0": ([header(kind=0), beat(0, last=1)], "HEADER", 0),
+    "kind 4": ([header(kind=4), beat(0, last=1)], "HEADER", 0),
+    "unused bits": ([header(zero=1), beat(0, last=1)], "HEADER", 0),
+    "no items": ([header(count=0), beat(0, last=1)], "HEADER", 0),
+    "header with holes": ([header(keep=0x7F), beat(0, last=1)], "KEEP", 0),
+    "header alone": ([header(last=1)], "SHORT", 0),
+    "first beat of a word last": ([header(), beat(0, last=1)], "SHORT", 0),
+    "a word too few": ([header(count=2), *beats(program(GOOD_WORD))[1:]], "SHORT", 0),
+    "a word too many": ([header(), *beats(program(GOOD_WORD, GOOD_WORD))[1:]], "LONG", 0),
+    "word with holes": ([header(), beat(0), beat(0, keep=0x0F, last=1)], "KEEP", 0),
+    "padding": (beats(program(GOOD_WORD | 1 << 92)), "PADDING", 0),
+    "space 8": (beats(program(GOOD_WORD, W(8, 0, 0))), "SPACE", 1),
+    "register 15": (beats(program(W(S.REGISTER.value, 15, 0))), "ADDRESS", 0),
+    "descriptor 16": (beats(program(W(S.DESCRIPTOR.value, 16, 0))), "ADDRESS", 0),
+    "position 32": (beats(program(W(S.POSITION.value, 32, 0))), "ADDRESS", 0),
+    "offset 32": (beats(program(W(S.OFFSET.value, 32, 0))), "ADDRESS", 0),
+    "header 8": (beats(program(W(S.HEADER.value, 8, 0))), "ADDRESS", 0),
+    "word 256": (beats(program(W(S.WORD.value, 256, 0))), "ADDRESS", 0),
+    "table 9": (beats(program(W(S.TABLE.value, 9, 0))), "ADDRESS", 0),
+    "output 16": (beats(program(W(S.OUTPUT.value, 16, 0))), "ADDRESS", 0),
+    "bit beyond a register": (beats(program(W(S.REGISTER.value, 10, 2))), "VALUE", 0),
+    "position 9 of 9": (beats(program(W(S.POSITION.value, 0, 9))), "VALUE", 0),
+    "descriptor of 9 rows": (beats(program(W(S.DESCRIPTOR.value, 0, 9 << 6))), "VALUE", 0),
+    "shift 48": (beats(program(W(S.OUTPUT.value, 0, 48 << 56))), "VALUE", 0),
+    "bit beyond a reuse word": (beats(program(W(S.WORD.value, 0, 1 << 9))), "VALUE", 0),
+    "cells first": (beats(cells(0)), "ORDER", 0),
+    "activations before cells": (beats(program(GOOD_WORD)) + beats(acts(b"12")), "ORDER", 0),
+    "row of cells of padding": (LOADED + beats(cells(0, 1 << ROW.size)), "PADDING", 1),
+    "row block 4 of 4": (LOADED + beats(cells(4 << ROW["row_block"].offset)), None, 0),
+    "too few activations": (LOADED + beats(acts(b"1")), "LENGTH", 0),
+    "too many activations": (LOADED + beats(acts(b"123")), "LENGTH", 0),
+    "activations with a hole": (
+        [*LOADED, header(Kind.ACTIVATIONS, 2), beat(0, keep=2, last=1)], "KEEP", 0,
+    ),
+    "activations beyond the end": (
+        [*LOADED, header(Kind.ACTIVATIONS, 2), beat(0, keep=7, last=1)], "KEEP", 0,
+    ),
+    "activations that go on": (
+        [*LOADED, header(Kind.ACTIVATIONS, 2), beat(0, keep=3), beat(0, last=1)], "LONG", 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_packet_is_named_and_nothing_of_the_bad_item_reaches_the_core(case):
+    payloads, name, item = BAD[case]
+    good = beats(program(GOOD_WORD))
+    # The packet that follows is taken: the reader is at the beginning of a packet again.
+    got, errors, flags = feed(payloads + good, input_bytes=2)
+    if name is None:
+        # 32 wordlines are 4 blocks of 8, which 2 bits count: no row block is too high.
+        assert not errors
+        return
+    assert errors == [(name, item)]
+    words, rows, bytes_ = got
+    assert set(words) == {GOOD_WORD}
+    assert set(rows) <= {0}
+    assert not bytes_
+    assert flags == 0b0001
+
+
+def test_a_packet_while_the_core_runs_is_an_error():
+    dut = reader()
+    got, errors, _ = feed(beats(program(GOOD_WORD)), Constant((dut.busy, 1)), dut=dut)
+    assert errors == [("LOAD_BUSY", 0)]
+    assert got == [[], [], []]
+
+
+def test_while_halted_whole_packets_are_discarded():
+    dut = reader()
+    payloads = beats(program(GOOD_WORD, GOOD_WORD)) + beats(cells(0)) + beats(program(GOOD_WORD))
+    # In the cycles 8 to 12 the first packet is being taken; the second is while it is still on.
+    halt = Script(dut.halt, dict.fromkeys(range(6, 40), 1))
+    got, errors, flags = feed(payloads, halt, dut=dut)
+    assert not errors
+    assert got[1] == []
+    assert flags & 0b1000 == 0
+
+
+@pytest.mark.parametrize("cycle", range(24))
+@pytest.mark.parametrize("drop", [False, True])
+def test_after_a_soft_reset_in_any_cycle_the_next_packet_is_taken(cycle, drop):
+    # With `drop` the source stops in that cycle and begins another packet.
+    payloads = beats(program(GOOD_WORD, GOOD_WORD, GOOD_WORD))
+    other = word(Space.REGISTER.value, 1, 7)
+    dut = reader()
+    forget = Script(dut.forget, {cycle: 1})
+    agents = [forget, Script(dut.drop, {cycle: 1})] if drop else [forget]
+    if drop:
+        source = Stopping(dut.i, payloads, end=cycle + 1)
+        later = Source(dut.i, beats(program(other)), begin=cycle + 2)
+    else:
+        source = Source(dut.i, payloads, begin=1)
+        later = Source(dut.i, beats(program(other)), begin=60)
+    got, errors, flags = feed([], source, later, *agents, dut=dut, cycles=90)
+    assert not errors
+    assert got[0][-1] == other
+    assert set(got[0][:-1]) <= {GOOD_WORD}
+    assert flags == 0b0001
+
+
+def deliver(outputs, expected, *, finish=None, abort=None, stall=0.0, begin=(0,), cycles=400):
+    """Run the writer; returns the beats (data bytes, TLAST, TUSER) that the host took."""
+    dut = PacketWriter()
+    axi = dut.axi
+    port = SimpleNamespace(
+        valid=axi.tvalid,
+        ready=axi.tready,
+        payload=Cat(axi.tdata, axi.tkeep, axi.tlast, axi.tuser),
+    )
+    sink = Sink(port, stall=stall, seed=2)
+    # A core that was stopped sends nothing more.
+    source = Stopping(dut.i, outputs, end=abort[0] + 1 if abort else cycles)
+    simulate(
+        dut,
+        source,
+        sink,
+        Constant((dut.expected, expected)),
+        Script(dut.begin, dict.fromkeys(begin, 1)),
+        Script(dut.finish, {} if finish is None else {finish: 1}),
+        Script(dut.abort, {} if abort is None else dict.fromkeys(abort, 1)),
+        cycles=cycles,
+    )
+    packets = []
+    for value in sink.payloads:
+        keep = value >> 64 & 0xFF
+        data = bytes(value >> 8 * byte & 0xFF for byte in range(8) if keep >> byte & 1)
+        assert keep == (1 << len(data)) - 1
+        packets.append((data, value >> 72 & 1, value >> 73))
+    return packets, source
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 23, 24])
+@pytest.mark.parametrize("stall", [0.0, 0.8])
+def test_outputs_make_one_packet_with_its_last_beat_after_the_end_of_the_run(count, stall):
+    outputs = list(range(1, count + 1))
+    packets, _ = deliver(outputs, count, finish=300, stall=stall)
+    assert b"".join(data for data, _, _ in packets) == bytes(outputs)
+    assert [last for _, last, _ in packets] == [0] * (len(packets) - 1) + [1]
+    assert not any(user for _, _, user in packets)
+    before, _ = deliver(outputs, count, stall=stall)
+    assert before == packets[:-1]
+
+
+def test_outputs_follow_each_other_without_a_pause():
+    _, source = deliver(list(range(40)), 41)
+    assert source.sent == list(range(1, 41))
+
+
+@pytest.mark.parametrize("abort", range(1, 40))
+@pytest.mark.parametrize("stall", [0.0, 0.8])
+def test_a_packet_that_was_begun_and_stopped_ends_with_user(abort, stall):
+    # A second abort while the first is on changes nothing.
+    packets, _ = deliver(list(range(40)), 20, abort=(abort, abort + 2, abort + 7), stall=stall,
+                         cycles=abort + 200)  # fmt: skip
+    whole = [p for p in packets if p[1]]
+    assert len(whole) == len(packets[-1:])
+    assert all(user == last for _, last, user in packets)
+    assert all(data == bytes(range(8 * n, 8 * n + 8)) for n, (data, last, _) in
+               enumerate(packets) if not last)  # fmt: skip
+
+
+def test_a_run_after_one_that_was_stopped_has_a_packet_of_its_own():
+    dut = PacketWriter()
+    axi = dut.axi
+    port = SimpleNamespace(
+        valid=axi.tvalid, ready=axi.tready, payload=Cat(axi.tdata, axi.tlast, axi.tuser)
+    )
+    # The host takes nothing until the second run is on.
+    sink = Sink(port, ready=lambda cycle: cycle > 40)
+    simulate(
+        dut,
+        Stopping(dut.i, list(range(1, 20)), end=12),
+        Source(dut.i, [50, 51, 52], begin=20),
+        sink,
+        Script(dut.expected, dict.fromkeys(range(15), 19) | dict.fromkeys(range(15, 99), 3)),
+        Script(dut.begin, {0: 1, 18: 1}),
+        Script(dut.abort, {12: 1}),
+        Script(dut.finish, {60: 1}),
+        cycles=80,
+    )
+    first = int.from_bytes(bytes(range(1, 9)), "little")
+    new = int.from_bytes(bytes([50, 51, 52]), "little")
+    taken = [(word & (1 << 24) - 1 if word >> 64 == 1 else word & (1 << 64) - 1, word >> 64)
+             for word in sink.payloads]  # fmt: skip
+    assert taken == [(first, 0), (0, 3), (new, 1)]
