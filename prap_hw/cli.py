@@ -68,7 +68,7 @@ Plant = Literal["code", "shift", "index"]
 Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
 Cells = Literal["twos-complement", "pairs"]
-Tier = Literal["protocol", "bulk"]
+Tier = Literal["protocol", "bulk", "network"]
 Family = Literal["ecp5", "ice40"]
 
 Debug = Annotated[
@@ -623,6 +623,7 @@ def evaluate(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
     "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
+    "prap cosim build/net --images test.npz --tier network\n\n"
     "prap cosim build/net --images test.npz --waves conv2:1000:1400\n\n"
     "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
 )
@@ -639,7 +640,7 @@ def cosim(
             "--tier",
             help="protocol: benches at the ports, every value. bulk: a library, some 40 times as"
             " fast; accumulators, outputs, cycles and counters. Both go on where they were"
-            " interrupted.",
+            " interrupted. network: the accelerator, which runs the whole network by itself.",
         ),
     ] = "protocol",
     every_value: Annotated[
@@ -708,7 +709,11 @@ def cosim(
             report=report,
         )
     screen = console.console()
-    screen.print(console.layer_table(figures["layers"]))
+    if "network" in figures:
+        screen.print(console.operation_table(figures["operations"]))
+        print(console.network_line(figures["network"]))
+    else:
+        screen.print(console.layer_table(figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:

@@ -242,6 +242,25 @@ def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
     )
 
 
+def operation_table(operations: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of an accelerator's operations: words loaded before each, border, cycles."""
+    keys = ("words", "filled", "cycles")
+    rows = [[each["name"], each["kind"], *(each[key] for key in keys)] for each in operations]
+    rows.append(["all", "", *(sum(each[key] for each in operations) for key in keys)])
+    headings = ["tensor", "operation", "words", "border\nbytes", "cycles\npredicted"]
+    return table("Operations (cycles for one image)", headings, rows)
+
+
+def network_line(network: Mapping[str, Any]) -> str:
+    """Say how many cycles an image took on the accelerator, from start to the last output."""
+    simulated = sorted(set(network["cycles_simulated"]))
+    found = f"{simulated[0]:,}" if len(simulated) == 1 else f"{simulated[0]:,} to {simulated[-1]:,}"
+    return (
+        f"an image: {network['cycles_predicted']:,} cycles predicted, {found} simulated; "
+        f"activation memory: {network['activation_bytes']:,} bytes"
+    )
+
+
 def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     """Say how many cycles were simulated, how fast, and what was taken from earlier runs.
 

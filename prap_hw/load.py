@@ -10,6 +10,7 @@ from prap_hw.layouts import Layouts, Space
 from refmodel.accelerator import (
     NetworkImage,
     Place,
+    check_resident,
     engine_registers,
     kernel_table,
     registers,
@@ -57,7 +58,7 @@ def layer_image(
     if place is None and layer.residual:
         raise InputError(
             f"layer {layer.name}: expected no residual operand on an engine by itself, found one: "
-            f"compress with separate residuals"
+            f"compress with separate residuals, or use tier network"
         )
     check_fits(layer, config)
     layouts = Layouts(config)
@@ -167,8 +168,9 @@ def network_load(program: Program, image: NetworkImage, config: EngineConfig) ->
     Raises
     ------
     InputError
-        A layer does not fit the engine; the message names the limit.
+        A layer, or all of them together, do not fit the engine; the message names the limit.
     """
+    check_resident(image, program.layers, config)
     layouts = Layouts(config)
     words: list[int] = []
     beats: list[int] = []

@@ -605,8 +605,9 @@ STALLS = {
 """Counters of the engine that say why no conversion was requested in a cycle, in words."""
 
 
-TIERS = ("protocol", "bulk")
-"""Ways to simulate: cocotb at the ports, or a library behind whole arrays (docs/simulation.md)."""
+TIERS = ("protocol", "bulk", "network")
+"""Ways to simulate (docs/simulation.md): an engine, layer after layer, under cocotb or as a library
+behind whole arrays; or the accelerator, which runs the network by itself."""
 
 
 def cosim(
@@ -659,10 +660,15 @@ def cosim(
         each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
         earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
-        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it.
+        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. Of the tier
+        ``network`` as :func:`simulate_network` gives it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
+    options = {"every_value": every_value, "fresh": fresh, "waves": waves, "device": device}
+    for name, value in options.items():
+        if tier == "network" and value:
+            raise InputError(f"expected tier protocol or bulk for {name}, found network")
     if tier != "bulk" and every_value:
         raise InputError(
             "expected tier bulk for every_value, found protocol, which compares every value anyway"
@@ -678,6 +684,8 @@ def cosim(
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
+    if tier == "network":
+        return simulate_network(program, codes, fitted, report=report)
     predictions = predict(program, fitted, report=report)
     return simulate(
         program,
@@ -774,6 +782,63 @@ def simulate(
             "values": device.values(),
         }
     return figures
+
+
+def simulate_network(
+    program: Program,
+    codes: NDArray[np.uint8],
+    config: EngineConfig,
+    *,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run input codes through the accelerator, the whole network with one start to an image.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+    config
+        The engine; it is sized to hold all layers.
+
+    Returns
+    -------
+    dict
+        As :func:`cosim`, but ``layers`` is empty; instead ``operations`` has those of the
+        accelerator with predicted cycles, and ``network`` the cycles of each image.
+    """
+    tools.require()
+    from sim import network
+
+    result = network.simulate_network(program, codes, config, progress=report)
+    compared = {
+        kind: {
+            "values": result.compared[kind],
+            "expected": result.expected[kind],
+            "different": result.differences[kind],
+        }
+        for kind in result.compared
+    }
+    total = sum(result.cycles)
+    return {
+        "images": len(codes),
+        "layers": [],
+        "operations": [dict(each) for each in result.predicted.operations],
+        "network": {
+            "cycles_predicted": result.predicted.cycles,
+            "cycles_simulated": list(result.cycles),
+            "activation_bytes": result.activation_bytes,
+        },
+        "compared": compared,
+        "differences": [result.first] if result.first else [],
+        "answers": _classes(result.outputs),
+        "simulation": {
+            "tier": "network",
+            "cycles": total,
+            "cycles_per_second": round(total / result.seconds) if result.seconds else 0,
+            "kept": 0,
+        },
+        "waveforms": [],
+    }
 
 
 def _simulated_figures(simulated: "LayerResult") -> dict[str, Any]:

@@ -890,31 +890,56 @@ def accelerator_config_for(program: Program, base: EngineConfig | None = None) -
     """
     fitted = engine_config_for(program.layers, base)
     image = network_image(program, fitted)
+    sizes = {
+        name: need if name == "crossbars" else 1 << (need - 1).bit_length()
+        for name, need in network_needs(image, program.layers, fitted).items()
+    }
+    sizes["activation_bytes"] = max(64, sizes["activation_bytes"])
+    try:
+        return replace(fitted, network=True, **sizes)
+    except ValueError as error:
+        raise InputError(f"expected a network that one engine holds, found {error}") from None
+
+
+def network_needs(
+    image: NetworkImage, layers: Sequence[LayerProgram], config: EngineConfig
+) -> dict[str, int]:
+    """What all layers and tensors of a network need together, by the field of EngineConfig."""
     totals: Counter[str] = Counter()
     for operation in image.operations:
         if operation.layer is not None:
-            layer = program.layers[operation.layer]
-            needs = resident_needs(layer, fitted.merge_lanes)
-            needs["crossbar"] = -(-ou_count(layer, fitted) // fitted.ous_per_crossbar)
-            totals.update(needs)
+            layer = layers[operation.layer]
+            totals.update(resident_needs(layer, config.merge_lanes))
+            ous = ou_count(layer, config)
+            totals.update(crossbar=-(-ous // config.ous_per_crossbar))
+    needs = {
+        "max_gathers": totals["descriptor"],
+        "max_segments": totals["segment"],
+        "max_groups": totals["header"],
+        "max_words": totals["step"] * config.merge_lanes,
+        "max_params": totals["output"],
+        "crossbars": totals["crossbar"],
+        "activation_bytes": image.activation_bytes,
+    }
+    return {name: max(1, need) for name, need in needs.items()}
 
-    def power(value: int) -> int:
-        return 1 << max(0, value - 1).bit_length()
 
-    try:
-        return replace(
-            fitted,
-            network=True,
-            max_gathers=power(totals["descriptor"]),
-            max_segments=power(totals["segment"]),
-            max_groups=power(totals["header"]),
-            max_words=power(max(1, totals["step"]) * fitted.merge_lanes),
-            max_params=power(totals["output"]),
-            crossbars=max(1, totals["crossbar"]),
-            activation_bytes=max(64, power(image.activation_bytes)),
-        )
-    except ValueError as error:
-        raise InputError(f"expected a network that one engine holds, found {error}") from None
+def check_resident(
+    image: NetworkImage, layers: Sequence[LayerProgram], config: EngineConfig
+) -> None:
+    """Check that an engine can hold all layers and tensors of a network.
+
+    Raises
+    ------
+    InputError
+        Names the limit that the network exceeds, what it is, and what the network needs.
+    """
+    for name, need in network_needs(image, layers, config).items():
+        limit = config.params if name == "max_params" else getattr(config, name)
+        if need > limit:
+            raise InputError(
+                f"expected {name} of at most {limit} for all layers together, found {need}"
+            )
 
 
 # Cycles.

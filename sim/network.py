@@ -47,13 +47,16 @@ class NetworkResult:
         Of each image, from start accepted to the last output accepted.
     predicted
         What one image should cost.
-    compared
-        Kind to the values compared; ``accumulators`` and ``outputs``.
+    expected, compared
+        Kind to the values that there should be, and that were compared; ``accumulators`` and
+        ``outputs``.
     differences
         Kind to the values that differ, are missing or are too many; ``cycles`` and ``counters``
         count images.
     first
         The first difference in words, empty where there is none.
+    activation_bytes
+        Bytes of the activation memory that the tensors need.
     seconds, build_seconds
         Simulating with everything around it; making the library.
     """
@@ -61,9 +64,11 @@ class NetworkResult:
     outputs: np.ndarray
     cycles: tuple[int, ...]
     predicted: NetworkPrediction
+    expected: Mapping[str, int]
     compared: Mapping[str, int]
     differences: Mapping[str, int]
     first: str
+    activation_bytes: int
     seconds: float
     build_seconds: float
 
@@ -145,9 +150,11 @@ def simulate_network(
         outputs=np.array(outputs),
         cycles=tuple(cycles),
         predicted=predicted,
+        expected=check.expected,
         compared=check.compared,
         differences=check.differences,
         first=check.first,
+        activation_bytes=image.activation_bytes,
         seconds=time.monotonic() - built,
         build_seconds=built - began,
     )
@@ -164,6 +171,7 @@ class _Check:
             "accumulators": cosim._fields(layouts.trace_acc),
             "outputs": cosim._fields(layouts.sent),
         }
+        self.expected: dict[str, int] = dict.fromkeys(RESULTS, 0)
         self.compared: dict[str, int] = dict.fromkeys(RESULTS, 0)
         self.differences: dict[str, int] = dict.fromkeys((*RESULTS, "cycles", "counters"), 0)
         self.first = ""
@@ -212,6 +220,7 @@ class _Check:
         for kind in RESULTS:
             want, got = wanted[kind], run.records[kind][:, 0]
             both = min(len(want), len(got))
+            self.expected[kind] += len(want)
             wrong = want[:both] != got[:both]
             self.compared[kind] += both
             self._note(

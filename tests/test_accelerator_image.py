@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prap_hw.load import network_load
 from refmodel import golden
 from refmodel.accelerator import (
     NEXT_WORD,
@@ -17,6 +18,7 @@ from refmodel.accelerator import (
     _affine,
     accelerator_config_for,
     network_image,
+    network_needs,
     predict_network,
     registers,
     run_image,
@@ -238,6 +240,21 @@ def test_an_engine_that_cannot_be_is_refused(tmp_path):
     )
     with pytest.raises(InputError, match=r"^expected a network that one engine holds, found activ"):
         accelerator_config_for(bad)
+
+
+def test_a_network_that_an_engine_does_not_hold_is_refused_with_the_limit(tmp_path):
+    compiled = program("residual", tmp_path, residual="fused")
+    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32))
+    image = network_image(compiled, config)
+    network_load(compiled, image, config)
+    needs = network_needs(image, compiled.layers, config)
+    # 4 channels three times, 8 twice, 5 logits; the regions.
+    assert needs["max_params"] == 3 * 4 + 2 * 8 + 5
+    assert needs["activation_bytes"] == image.activation_bytes
+    for name, need in needs.items():
+        small = dataclasses.replace(config, **{name: need - 1})
+        with pytest.raises(InputError, match=f"^expected {name} of at most {need - 1} for all lay"):
+            network_load(compiled, image, small)
 
 
 # What is refused

@@ -530,6 +530,7 @@ def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[s
         "differences": [],
         "answers": [0] * len(codes),
         "simulation": {"tier": "bulk", "cycles": 12345, "cycles_per_second": 6000000, "kept": 1},
+        "waveforms": [],
     }
 
 
@@ -555,7 +556,8 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
     assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
     assert seen["options"] == {
-        "tier": "protocol", "every_value": False, "fresh": False, "device": None, "chip": 0,
+        "tier": "protocol", "every_value": False, "fresh": False, "waves": None, "device": None,
+        "chip": 0,
     }  # fmt: skip
     assert "Hardware against golden model" in text
     assert text.endswith(
@@ -578,7 +580,8 @@ def test_cosim_passes_the_options_of_the_bulk_tier(
     command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", "bulk")
     assert prap(*command, "--every-value", "--fresh")[0] == 0
     assert seen == {
-        "tier": "bulk", "every_value": True, "fresh": True, "device": None, "chip": 0,
+        "tier": "bulk", "every_value": True, "fresh": True, "waves": None, "device": None,
+        "chip": 0,
     }  # fmt: skip
     code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--every-value")
     assert code == 2
