@@ -57,6 +57,10 @@ class Space(enum.Enum, shape=4):
     TABLE = 6
     #: Bias, multiplier and shift, one to an output.
     OUTPUT = 7
+    #: Of a tile: engines that take part in the layer, a bit each; address 0.
+    ENGINES = 14
+    #: Of a tile: engines that have a share in an output, a bit each; one word to an output.
+    SHARE = 15
 
 
 def valid_only(layout: ShapeLike, lanes: int = 1) -> wiring.Signature:

@@ -4,12 +4,17 @@ import os
 import re
 
 from amaranth.back import verilog
+from amaranth.lib import wiring
 
 from prap_hw.engine import EmulatedEngine, Engine
+from prap_hw.tile import EmulatedTile, Tile
 from refmodel.config import EngineConfig
 
 TOP = {False: "prap_engine", True: "prap_engine_open"}
 """Names of the top modules: with emulated crossbars, and with the crossbar port open."""
+
+TILE_TOP = {False: "prap_tile", True: "prap_tile_open"}
+"""The same of a tile."""
 
 _ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 """An initial block that does nothing but clear a memory, a line to each word."""
@@ -30,9 +35,27 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
         Whether the crossbar port is a port of the top module (``prap_engine_open``) instead of
         being connected to emulated crossbars (``prap_engine``).
     """
+    return _text(Engine(config) if open_port else EmulatedEngine(config), TOP[open_port])
+
+
+def tile_verilog(config: EngineConfig, engines: int, *, open_port: bool = False) -> str:
+    """Verilog of a tile; what :func:`engine_verilog` says of an engine's holds for it.
+
+    Parameters
+    ----------
+    config
+        Sizes of each engine.
+    engines
+        N, 1 to 64.
+    open_port
+        Whether the engines' crossbar ports are ports of the top module (``prap_tile_open``)
+        instead of being connected to emulated crossbars (``prap_tile``).
+    """
+    component = Tile(config, engines) if open_port else EmulatedTile(config, engines)
+    return _text(component, TILE_TOP[open_port])
+
+
+def _text(component: wiring.Component, name: str) -> str:
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-    component = Engine(config) if open_port else EmulatedEngine(config)
-    text = verilog.convert(
-        component, name=TOP[open_port], emit_src=False, strip_internal_attrs=True
-    )
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return _ZEROED.sub("", text)
