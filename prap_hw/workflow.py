@@ -682,6 +682,11 @@ def cosim(
             "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
         )
     kind = device if isinstance(device, Device | None) else Device.load(device)
+    if waves is not None:  # refused before anything is read or run
+        from sim.waves import DIFFERENCE, Window
+
+        if waves != DIFFERENCE:
+            Window.parse(waves)
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:

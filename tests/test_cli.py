@@ -694,6 +694,30 @@ def test_cosim_passes_a_device_and_says_which_chip_it_was(
     assert "expected tier protocol for device, found bulk" in one_line(err)
 
 
+@pytest.mark.parametrize("tier", ["protocol", "bulk"])
+def test_cosim_passes_the_window_of_a_waveform_and_names_the_file(
+    tier: str, prap: Prap, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
+        seen.update(options)
+        return simulated(program, codes, config, predictions) | {"waveforms": ["a/window.fst"]}
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", tier)
+    for text in ("conv:5:60", "difference"):
+        code, out, err = prap(*command, "--waves", text)
+        assert (code, err) == (0, "")
+        assert seen["waves"] == text
+        assert out.endswith("waveform: a/window.fst; shown by: gtkwave a/window.gtkw\n")
+    seen.clear()
+    code, _, err = prap(*command, "--waves", "5")
+    assert code == 2
+    assert "FIRST:LAST or LAYER:FIRST:LAST in cycles, found '5'" in one_line(err)
+    assert not seen
+
+
 FAULTS = {
     "different": ({"values": 10, "expected": 10, "different": 3}, 0, "found 3 of 10 different"),
     "missing": (
