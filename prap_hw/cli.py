@@ -608,7 +608,8 @@ def evaluate(
 @app.command(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
-    "prap cosim build/net --images test.npz --count 100 --tier bulk"
+    "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
+    "prap cosim build/net --images test.npz --waves conv2:1000:1400"
 )
 def cosim(
     folder: Folder,
@@ -636,6 +637,16 @@ def cosim(
         bool,
         typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
     ] = False,
+    waves: Annotated[
+        str | None,
+        typer.Option(
+            "--waves",
+            metavar="[LAYER:]FIRST:LAST",
+            help="Record these cycles of the first image of LAYER (left out: the first) as FST,"
+            " with a save file for GTKWave. Or 'difference': those around the first difference,"
+            " which tier protocol records unasked.",
+        ),
+    ] = None,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -659,6 +670,7 @@ def cosim(
             tier=tier,
             every_value=every_value,
             fresh=fresh,
+            waves=waves,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
@@ -668,6 +680,8 @@ def cosim(
     screen.print(console.layer_table(figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
+    for path in figures["waveforms"]:
+        print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")
     _write_json(json_file, figures)
     _judge(figures)
 

@@ -545,6 +545,7 @@ def cosim(
     tier: str = "protocol",
     every_value: bool = False,
     fresh: bool = False,
+    waves: str | None = None,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -563,6 +564,10 @@ def cosim(
         Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
     fresh
         Tier ``bulk``: simulate again what an earlier run has finished.
+    waves
+        Cycles of which to record a waveform (FST, with a save file of GTKWave): ``FIRST:LAST`` or
+        ``LAYER:FIRST:LAST``, of the first image; or ``difference``, those around the first one,
+        which the tier ``protocol`` records unasked.
     config
         The engine; it is sized to the network.
     build
@@ -574,7 +579,7 @@ def cosim(
         ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
         each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
-        earlier runs, of all layers together); :func:`faults` judges it.
+        earlier runs, of all layers together), ``waveforms`` (files); :func:`faults` judges it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
@@ -583,6 +588,11 @@ def cosim(
             "expected tier bulk for every_value and fresh, found protocol, which compares every "
             "value of a fresh simulation anyway"
         )
+    if waves is not None:  # refused before anything is read or run
+        from sim.waves import DIFFERENCE, Window
+
+        if waves != DIFFERENCE:
+            Window.parse(waves)
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
@@ -599,6 +609,7 @@ def cosim(
         tier=tier,
         every_value=every_value,
         fresh=fresh,
+        waves=waves,
         report=report,
     )
 
@@ -614,6 +625,7 @@ def simulate(
     tier: str = "protocol",
     every_value: bool = False,
     fresh: bool = False,
+    waves: str | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Run input codes through the RTL and put its figures beside the predicted ones.
@@ -626,11 +638,11 @@ def simulate(
         One to a layer, made before.
     plant
         A fault to plant: ``code``, ``shift`` or ``index``.
-    tier, every_value, fresh
+    tier, every_value, fresh, waves
         See :func:`cosim`.
     """
     tools.require()
-    from sim.cosim import run
+    from sim.cosim import run, shown
 
     result = run(
         program,
@@ -641,6 +653,7 @@ def simulate(
         tier=tier,
         every=every_value,
         fresh=fresh,
+        waveform=waves,
         progress=report,
     )
     layers = []
@@ -650,6 +663,7 @@ def simulate(
             figures |= _simulated_figures(result.layers[index])
         layers.append(figures)
     answers = result.result.logits
+    recorded = (result.result.waveform, result.result.window)
     return {
         "images": len(codes),
         "layers": layers,
@@ -662,6 +676,7 @@ def simulate(
             "cycles_per_second": round(result.result.cycles_per_second),
             "kept": result.result.kept,
         },
+        "waveforms": [str(shown(path)) for path in recorded if path is not None],
     }
 
 

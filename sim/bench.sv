@@ -4,6 +4,11 @@
 // written to a file, in little-endian 64-bit words (one each, or as many as a wide payload needs), in
 // the cycle in which it crosses. Python drives the ports and sleeps while the engine runs; it reads the files when the engine is done.
 //
+// With +stamps every word recorded leaves another in cycles.bin: the kind of record (in the order in
+// which they pass) in the top byte, and the cycles since the start.
+//
+// With PRAP_WAVES the bench can write a waveform (VCD), which begins when Python says so.
+//
 // With PRAP_OPEN the crossbar port is a port of this module, otherwise the engine has crossbars of
 // its own and shows the same traffic at trace ports. PRAP_TOP is the engine's module.
 
@@ -59,6 +64,10 @@ module prap_bench #(
     // of the last start that was accepted, and of the last output that was accepted.
     input  logic                record_new,
     input  logic                record_flush,
+`ifdef PRAP_WAVES
+    // Begin the waveform that +wave names, of everything, with the edge that sees this.
+    input  logic                wave_begin,
+`endif
     output logic [63:0]         cycle,
     output logic [63:0]         start_cycle,
     output logic [63:0]         output_cycle
@@ -135,14 +144,18 @@ module prap_bench #(
     int psums_file;
     int accs_file;
     int outputs_file;
+    int cycles_file;
+    logic stamps;
 
     initial begin
+        stamps = $test$plusargs("stamps") != 0;
         if ($value$plusargs("record=%s", folder) == 0) folder = ".";
         requests_file = $fopen({folder, "/requests.bin"}, "wb");
         codes_file = $fopen({folder, "/codes.bin"}, "wb");
         psums_file = $fopen({folder, "/partial_sums.bin"}, "wb");
         accs_file = $fopen({folder, "/accumulators.bin"}, "wb");
         outputs_file = $fopen({folder, "/outputs.bin"}, "wb");
+        if (stamps) cycles_file = $fopen({folder, "/cycles.bin"}, "wb");
         cycle = 0;
         start_cycle = 0;
         output_cycle = 0;
@@ -160,6 +173,16 @@ module prap_bench #(
         for (int i = 0; i < PSUMS; i++)
             if (trace_psum_valid[i]) $fwrite(psums_file, "%u", 64'(trace_psum[i*PSUM+:PSUM]));
         if (trace_acc_valid) $fwrite(accs_file, "%u", 64'(trace_acc));
+        if (stamps) begin
+            if (request_taken) $fwrite(cycles_file, "%u", {8'd0, 56'(cycle - start_cycle)});
+            if (response_taken) $fwrite(cycles_file, "%u", {8'd1, 56'(cycle - start_cycle)});
+            for (int i = 0; i < PSUMS; i++)
+                if (trace_psum_valid[i])
+                    $fwrite(cycles_file, "%u", {8'd2, 56'(cycle - start_cycle)});
+            if (trace_acc_valid) $fwrite(cycles_file, "%u", {8'd3, 56'(cycle - start_cycle)});
+            if (o__valid && o__ready)
+                $fwrite(cycles_file, "%u", {8'd4, 56'(cycle - start_cycle)});
+        end
         if (o__valid && o__ready) begin
             $fwrite(outputs_file, "%u", 64'(o__payload));
             output_cycle <= cycle;
@@ -175,6 +198,10 @@ module prap_bench #(
             psums_file <= $fopen({folder, "/partial_sums.bin"}, "wb");
             accs_file <= $fopen({folder, "/accumulators.bin"}, "wb");
             outputs_file <= $fopen({folder, "/outputs.bin"}, "wb");
+            if (stamps) begin
+                $fclose(cycles_file);
+                cycles_file <= $fopen({folder, "/cycles.bin"}, "wb");
+            end
         end
         if (record_flush) begin
             $fflush(requests_file);
@@ -182,7 +209,22 @@ module prap_bench #(
             $fflush(psums_file);
             $fflush(accs_file);
             $fflush(outputs_file);
+            if (stamps) $fflush(cycles_file);
         end
     end
+
+`ifdef PRAP_WAVES
+    // 0 in the cycle in which a start is accepted, 1 in the one after it.
+    logic [31:0] run_cycle;
+    assign run_cycle = 32'(cycle - start_cycle);
+
+    string wave_file;
+    initial if ($value$plusargs("wave=%s", wave_file) == 0) wave_file = "waves.vcd";
+    always @(posedge clk)
+        if (wave_begin) begin
+            $dumpfile(wave_file);
+            $dumpvars(0, prap_bench);
+        end
+`endif
 
 endmodule

@@ -22,7 +22,15 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, RisingEdge, SimTimeoutError, Timer, with_timeout
+from cocotb.triggers import (
+    FallingEdge,
+    First,
+    RisingEdge,
+    SimTimeoutError,
+    Timer,
+    with_timeout,
+)
+from cocotb.utils import get_sim_time
 
 from refmodel import golden
 from refmodel.config import EngineConfig
@@ -48,6 +56,9 @@ KINDS = ("requests", "codes", "partial_sums", "accumulators", "outputs")
 
 QUIET = 64
 """Cycles, beside the crossbar's latency, in which nothing more may come after a run."""
+
+AFTER_END = 4
+"""Cycles that a waveform shows beyond the end of a run, where that is in its window."""
 
 CHUNK_BYTES = 64 << 20
 """Golden values held at once, about."""
@@ -77,6 +88,7 @@ class Bench:
         self.model: CrossbarModel | None = None
         self.fault: Fault | None = None
         self.hang: str | None = None
+        self.origin: int | None = None
 
     def wait(self, *what: object) -> random.Random:
         """Chance for one stream of one run: the same in a repetition of that run alone."""
@@ -92,6 +104,8 @@ class Bench:
         dut.o__ready.value = 0
         dut.record_new.value = 0
         dut.record_flush.value = 0
+        if self.job["window"] is not None:
+            dut.wave_begin.value = 0
         dut.rst.value = 1
         if self.job["open"]:
             self.model = CrossbarModel(
@@ -155,6 +169,8 @@ class Bench:
         await self.cells.send(beats, self.wait(index, "cells"))
         entry: dict[str, Any] = {"name": layer.name, "cycles": [], "counters": []}
         self.layers.append(entry)
+        if self.job["keep"] == index:
+            np.save(self.folder / "kept.npy", codes[:1])
         result = np.zeros((len(codes), *layer.out_shape), np.uint8)
         for place, image in enumerate(images):
             before = len(self.differences)
@@ -195,12 +211,22 @@ class Bench:
             sink = cocotb.start_soon(pausing_sink(dut.clk, dut.o__ready, self.stall, wait))
         else:
             dut.o__ready.value = 1
+        window = self.job["window"]
+        if window is not None:
+            # Cycle 0, in which the start is accepted, begins with the next edge.
+            self.origin = round(get_sim_time("ns")) + PERIOD
+            cocotb.start_soon(self.begin_waveform(window[0]))
+            await self.edge
         dut.start.value = 1
         await self.edge
         dut.start.value = 0
         if self.job["mutant"] == "deaf":
             # Refuses the last output: a sink that hangs.
             sink = cocotb.start_soon(_deaf_sink(dut, predicted["outputs"] - 1))
+        if window is not None:
+            await First(FallingEdge(dut.busy), Timer(window[1] * PERIOD, "ns"))
+            await Timer(AFTER_END * PERIOD, "ns")
+            return np.zeros(layer.out_shape)
         slow = 1 if not self.stall else 40 / (1 - self.stall) ** 2
         limit = int((2 * predicted["cycles"] + 2000) * slow)
         hung = False
@@ -257,6 +283,13 @@ class Bench:
         size = layer.positions * layer.out_shape[2]
         return np.resize(outputs, size) if len(outputs) else np.zeros(size)
 
+    async def begin_waveform(self, first: int) -> None:
+        """Let a waveform begin with cycle ``first``; to be called two edges before the start's."""
+        await Timer(first * PERIOD + PERIOD // 2, "ns")
+        self.dut.wave_begin.value = 1
+        await self.edge
+        self.dut.wave_begin.value = 0
+
     def check_counters(
         self,
         index: int,
@@ -293,6 +326,7 @@ class Bench:
             "differences": self.differences,
             "layers": self.layers,
             "hang": self.hang,
+            "origin": self.origin,
             "simulated_cycles": self.dut.cycle.value.to_unsigned(),
         }
         (self.folder / "result.json").write_text(json.dumps(result))
@@ -464,6 +498,7 @@ def _count(
     firsts[kind] = {
         "kind": kind,
         "index": start + at,
+        "record": start + at,
         "want": join(want[at : at + 1])[0] if at < len(want) else None,
         "found": join(got[at : at + 1])[0] if at < len(got) else None,
     }

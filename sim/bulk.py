@@ -12,6 +12,7 @@ which is always asked anew, gives the same; where it does not, the simulation ru
 
 import ctypes
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
@@ -31,7 +32,7 @@ from refmodel import compile as compiler
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.program import LayerProgram, Program
-from sim import bench_engine, cosim, verilator
+from sim import bench_engine, cosim, verilator, waves
 from sim.bench_engine import KINDS, QUIET, counter_differences
 from sim.cosim import CosimResult, Difference, LayerResult, Progress
 from sim.streams import pack, split, unpack
@@ -274,6 +275,8 @@ def bulk(
     fresh: bool = False,
     plant: str | None = None,
     seed: int = 0,
+    waveform: bool = False,
+    window: waves.Window | None = None,
     cache: Path | str = verilator.CACHE,
     progress: Progress | None = None,
 ) -> CosimResult:
@@ -299,6 +302,11 @@ def bulk(
         Whether to simulate everything, whatever is kept.
     plant, seed
         A fault to plant, ``shift`` or ``index``, and how it is drawn; see :func:`sim.cosim.cosim`.
+    waveform
+        Whether to run the layer and image of the first difference again in the protocol tier, with
+        a waveform of the cycles around it.
+    window
+        Cycles of a layer's first image to record there; see :func:`sim.cosim.cosim`.
     cache
         Where builds are kept.
     progress
@@ -307,7 +315,7 @@ def bulk(
     Raises
     ------
     InputError
-        A tool is missing, a layer does not fit, or there is nothing to plant in.
+        A tool is missing, a layer does not fit, there is nothing to plant in, or no layer to show.
     RuntimeError
         The library could not be built, or the simulated engine failed by itself.
     """
@@ -320,6 +328,9 @@ def bulk(
         compiler.check_fits(layer, config)
     folder = Path(folder).absolute()
     files.make_folder(folder / "kept")
+    for name in (*cosim._wave_files(cosim.WAVEFORM), *cosim._wave_files(cosim.WINDOW)):
+        (folder / name).unlink(missing_ok=True)
+    keep = None if window is None else cosim.layer_of(program, window)
     predicted = cosim.predict(program, config, len(codes))
     (folder / "predicted.json").write_text(json.dumps(predicted, indent=1) + "\n")
     planted, loaded, _ = cosim._plant(program, codes, config, plant, seed)
@@ -329,10 +340,37 @@ def bulk(
     built = time.monotonic()
     with Engine(library, config) as engine:
         network = _Network(
-            program, config, engine, predicted["layers"], loaded, library, folder, every, fresh
+            program,
+            config,
+            engine,
+            predicted["layers"],
+            loaded,
+            library,
+            folder,
+            every,
+            fresh,
+            keep,
         )
         logits = network.run(codes, tell)
         simulated = engine.cycles
+    seconds = time.monotonic() - built
+    show = functools.partial(
+        cosim.record,
+        folder,
+        cosim.job_of(config, predicted),
+        program=program,
+        loaded=loaded,
+        config=config,
+        cache=cache,
+        tell=tell,
+    )
+    wave = recorded = None
+    if waveform and network.failing is not None:
+        index, image, acts = network.failing
+        wave = show(cosim.WAVEFORM, {"layer": index, "image": image}, acts, None)
+    if window is not None and keep is not None and network.input_kept is not None:
+        only = {"layer": keep, "image": 0}
+        recorded = show(cosim.WINDOW, only, network.input_kept, window)
     return CosimResult(
         compared={
             kind: network.compared[kind] | {"expected": predicted["expected"][kind]}
@@ -342,10 +380,11 @@ def bulk(
         logits=logits,
         difference=network.differences[0] if network.differences else None,
         differences=tuple(network.differences),
-        waveform=None,
+        waveform=wave,
+        window=recorded,
         planted=planted,
         simulated_cycles=simulated,
-        seconds=time.monotonic() - built,
+        seconds=seconds,
         build_seconds=built - began,
         engine_seconds=engine.seconds,
         kept=network.kept,
@@ -408,6 +447,7 @@ class _Network:
         folder: Path,
         every: bool,
         fresh: bool,
+        keep: int | None = None,
     ):
         self.program = program
         self.config = config
@@ -418,6 +458,11 @@ class _Network:
         self.folder = folder
         self.every = every
         self.fresh = fresh
+        # Input codes for waveforms: of the first difference, with its layer and image, and of the
+        # first image of a layer that was asked for.
+        self.failing: tuple[int, int, np.ndarray] | None = None
+        self.keep = keep
+        self.input_kept: np.ndarray | None = None
         self.fields = cosim.payload_fields(config)
         self.compared = {kind: {"values": 0, "different": 0} for kind in KINDS}
         self.differences: list[Difference] = []
@@ -453,6 +498,8 @@ class _Network:
         first: Mapping[str, int] = {}
         result = np.zeros((len(codes), *layer.out_shape), np.uint8)
         outcome: np.ndarray | None = result
+        if index == self.keep:
+            self.input_kept = codes[:1]
         for number in range(len(codes)):
             acts = padded_input(layer, codes[number])
             wanted = self.wanted(layer, codes[number])
@@ -478,10 +525,15 @@ class _Network:
             first = first or counters
             if hung:
                 self.add(index, number, "hang", "an end", self.missing(index, limit, records))
+            else:
+                different = counter_differences(counters, taken, self.predicted[index])
+                for kind, expected, got in different:
+                    self.add(index, number, kind, expected, str(got))
+            if self.differences and self.failing is None:
+                self.failing = index, number, codes[number : number + 1]
+            if hung:
                 outcome = None
                 break
-            for kind, expected, got in counter_differences(counters, taken, self.predicted[index]):
-                self.add(index, number, kind, expected, str(got))
             outputs = (records["outputs"][:, 0] & np.uint64(0xFF)).astype(np.uint8)
             result[number] = np.resize(outputs, result[number].size).reshape(layer.out_shape)
             tell(stage, number + 1, len(codes))

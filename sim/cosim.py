@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from refmodel import cycles, golden
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE, EngineConfig
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
-from sim import verilator
-from sim.bench_engine import KINDS, expected_records, expected_values
+from sim import verilator, waves
+from sim.bench_engine import KINDS, PERIOD, expected_records, expected_values
 from sim.streams import split, words_of
 
 Progress = Callable[[str, int, int], None]
@@ -45,8 +45,11 @@ PLANTS = ("code", "shift", "index")
 RANDOM_MEMORIES = ("+verilator+rand+reset+2", "+verilator+seed+2023")
 """Memories begin with random contents: reading one before it was written shows."""
 
-WAVEFORM = "first_difference.vcd"
-"""Name of the waveform of the first difference."""
+WAVEFORM = "first_difference.fst"
+"""Name of the waveform around the first difference."""
+
+WINDOW = "window.fst"
+"""Name of the waveform of a window that was asked for."""
 
 PORTS = ("emulated", "open")
 """What is at the engine's crossbar port: emulated crossbars in Verilog, or the Python model."""
@@ -133,7 +136,9 @@ class CosimResult:
     differences
         The first difference of each kind, layer and image, in order.
     waveform
-        Waveform of the failing layer and image, or None.
+        Waveform (FST) around the first difference, or None; a save file of GTKWave is beside it.
+    window
+        The same of the window that was asked for, or None.
     planted
         What was planted, in words, or None.
     simulated_cycles, seconds, build_seconds
@@ -157,6 +162,7 @@ class CosimResult:
     build_seconds: float
     engine_seconds: float | None = None
     kept: int = 0
+    window: Path | None = None
 
     @property
     def cycles_per_second(self) -> float:
@@ -175,6 +181,7 @@ def cosim(
     stall: float = 0.0,
     seed: int = 0,
     waveform: bool = True,
+    window: waves.Window | None = None,
     cache: Path | str = verilator.CACHE,
     progress: Progress | None = None,
     mutant: str | None = None,
@@ -206,7 +213,10 @@ def cosim(
     seed
         Of stalls and faults.
     waveform
-        Whether to run a failing layer and image again with a waveform.
+        Whether to run a failing layer and image again with a waveform of the cycles around the
+        first difference.
+    window
+        Cycles of a layer's first image to record, in a run of that layer alone.
     cache
         Where builds are kept.
     progress
@@ -218,7 +228,7 @@ def cosim(
     Raises
     ------
     InputError
-        A tool is missing, a layer does not fit, or there is nothing to plant in.
+        A tool is missing, a layer does not fit, there is nothing to plant in, or no layer to show.
     RuntimeError
         The simulation could not be built, or ended by itself.
     """
@@ -237,23 +247,20 @@ def cosim(
         compiler.check_fits(layer, config)
     folder = Path(folder).absolute()
     files.make_folder(folder)
-    stale = ("result.json", "progress.jsonl", "logits.npy", "failing.npy", WAVEFORM)
-    for name in stale:
+    stale = ["result.json", "progress.jsonl", "logits.npy", "failing.npy", "kept.npy"]
+    for name in (*stale, *_wave_files(WAVEFORM), *_wave_files(WINDOW)):
         (folder / name).unlink(missing_ok=True)
 
     predicted = predict(program, config, len(codes))
     (folder / "predicted.json").write_text(json.dumps(predicted, indent=1) + "\n")
 
+    keep = None if window is None else layer_of(program, window)
     planted, loaded, plant_code = _plant(program, codes, config, plant, seed)
-    job = {
-        "config": dataclasses.asdict(config),
-        "fields": payload_fields(config),
-        "counters": COUNTERS,
-        "layers": predicted["layers"],
+    job = job_of(config, predicted) | {
         "open": port == "open",
         "stall": stall,
         "seed": seed,
-        "only": None,
+        "keep": keep,
         "plant_code": plant_code,
         "mutant": mutant,
     }
@@ -264,9 +271,19 @@ def cosim(
     found = _simulate(model, folder, tell)
     seconds = time.monotonic() - built
     differences = _differences(found)
-    wave = None
-    if differences and waveform:
-        wave = _waveform(folder, job, found, program, loaded, config, cache, tell)
+    wave = recorded = None
+    failing, kept = folder / "failing.npy", folder / "kept.npy"
+    show = functools.partial(
+        record, folder, job, program=program, loaded=loaded, config=config, cache=cache, tell=tell
+    )
+    if differences and waveform and found["differences"] and failing.exists():
+        first = found["differences"][0]
+        only = {"layer": first["layer"], "image": first["image"]}
+        # A difference is told even where its waveform cannot be had.
+        with contextlib.suppress(RuntimeError, InputError):
+            wave = show(WAVEFORM, only, np.load(failing), None)
+    if window is not None and keep is not None and kept.exists():
+        recorded = show(WINDOW, {"layer": keep, "image": 0}, np.load(kept), window)
     expected = predicted["expected"]
     logits = folder / "logits.npy"
     return CosimResult(
@@ -295,7 +312,34 @@ def cosim(
         simulated_cycles=found["simulated_cycles"],
         seconds=seconds,
         build_seconds=built - began,
+        window=recorded,
     )
+
+
+def job_of(config: EngineConfig, predicted: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a bench's job of all layers and images, with nothing planted and no pauses.
+
+    Parameters
+    ----------
+    predicted
+        What :func:`predict` returned.
+    """
+    return {
+        "config": dataclasses.asdict(config),
+        "fields": payload_fields(config),
+        "counters": COUNTERS,
+        "layers": predicted["layers"],
+        "open": False,
+        "stall": 0.0,
+        "seed": 0,
+        # A layer and image to run alone; a layer of which the first image's input is kept; first
+        # and last cycle of a waveform, with which the run ends.
+        "only": None,
+        "keep": None,
+        "window": None,
+        "plant_code": None,
+        "mutant": None,
+    }
 
 
 def predict(program: Program, config: EngineConfig, images: int) -> dict[str, Any]:
@@ -410,7 +454,7 @@ def _write_job(
 
 
 def _simulate(
-    model: Path, folder: Path, tell: Progress, *, wave: Path | None = None
+    model: Path, folder: Path, tell: Progress, *, plusargs: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Run a job in a process of its own; returns what the bench found."""
     log = folder / "simulation.log"
@@ -418,8 +462,7 @@ def _simulate(
     settings = {
         "model": str(model),
         "folder": str(folder),
-        "wave": None if wave is None else str(wave),
-        "plusargs": RANDOM_MEMORIES,
+        "plusargs": [*RANDOM_MEMORIES, *plusargs],
     }
     errors = folder / "worker.log"
     with errors.open("wb") as stream:
@@ -489,35 +532,124 @@ def _differences(found: Mapping[str, Any]) -> list[Difference]:
     return differences
 
 
-def _waveform(
+def layer_of(program: Program, window: waves.Window) -> int:
+    """Index of the layer that a window is of.
+
+    Raises
+    ------
+    InputError
+        There is no such layer, or what writes waveforms is missing.
+    """
+    waves.require()
+    names = [layer.name for layer in program.layers]
+    if window.layer is None:
+        return 0
+    if window.layer not in names:
+        raise InputError(
+            f"expected one of the layers {', '.join(names)} for a waveform, found {window.layer!r}"
+        )
+    return names.index(window.layer)
+
+
+def record(
     folder: Path,
-    job: dict[str, Any],
-    found: Mapping[str, Any],
+    job: Mapping[str, Any],
+    name: str,
+    only: Mapping[str, int],
+    codes: np.ndarray,
+    window: waves.Window | None,
+    *,
     program: Program,
     loaded: Mapping[int, LayerProgram],
     config: EngineConfig,
     cache: Path | str,
     tell: Progress,
 ) -> Path | None:
-    """Run the layer and image of the first difference again, alone, with a waveform."""
-    failing = folder / "failing.npy"
-    if not found["differences"] or not failing.exists():
-        return None
-    first = found["differences"][0]
+    """Run a layer and image alone and record a window, or what is around its first difference.
+
+    The run is in the protocol tier, in a build of its own that can write waveforms.
+
+    Parameters
+    ----------
+    folder
+        Where the waveform ``name`` and its save file go, and the run's own files into ``waveform``.
+    job
+        As the bench had it, see :func:`job_of`.
+    only
+        ``layer`` and ``image``, numbers.
+    codes
+        Input codes of that image in that layer, uint8 [1, H, W, C].
+    window
+        None: what is around the first difference.
+
+    Returns
+    -------
+    The waveform; None where nothing differs when the layer runs alone.
+    """
+    waves.require()
     again = folder / "waveform"
-    shutil.rmtree(again, ignore_errors=True)
-    again.mkdir()
-    only = {"layer": first["layer"], "image": first["image"]}
-    _write_job(again, job | {"only": only}, program, loaded, np.load(failing), config)
-    path = folder / WAVEFORM
-    stage = f"record a waveform of {first['name']}"
-    # A difference is told even where its waveform cannot be had.
-    with contextlib.suppress(RuntimeError):
-        model = build_engine(config, open_port=job["open"], waves=True, cache=cache, progress=tell)
-        tell(stage, 0, 1)
-        _simulate(model, again, _silent, wave=path)
-        tell(stage, 1, 1)
-    return path if path.exists() else None
+    layer = program.layers[only["layer"]].name
+    mark = None
+
+    def run(model: Path, change: Mapping[str, Any], *plusargs: str) -> dict[str, Any]:
+        shutil.rmtree(again, ignore_errors=True)
+        again.mkdir()
+        _write_job(
+            again, {**job, "only": only, "keep": None, **change}, program, loaded, codes, config
+        )
+        return _simulate(model, again, _silent, plusargs=plusargs)
+
+    if window is None:
+        tell(f"look for the first difference in {layer}", 0, 1)
+        model = build_engine(config, open_port=job["open"], cache=cache, progress=tell)
+        found = run(model, {}, "+stamps")
+        if not found["differences"]:
+            return None
+        mark = cycle_of(found["differences"][0], np.fromfile(again / "cycles.bin", "<u8"))
+        window = waves.Window(first=max(0, mark - waves.BEFORE), last=mark + waves.AFTER)
+    model = build_engine(config, open_port=job["open"], waves=True, cache=cache, progress=tell)
+    stage = f"record a waveform of {layer}"
+    tell(stage, 0, 1)
+    vcd, path = again / "waves.vcd", folder / name
+    found = run(model, {"window": [window.first, window.last]}, f"+wave={vcd}")
+    if not vcd.exists():
+        raise InputError(
+            f"expected a window that begins while layer {layer} runs, found cycle {window.first}"
+        )
+    variables = waves.convert(vcd, path, origin=found["origin"], period=PERIOD, last=window.last)
+    vcd.unlink()
+    save = path.with_suffix(".gtkw")
+    waves.save_file(save, path, variables, first=window.first, marker=mark)
+    tell(stage, 1, 1)
+    return path
+
+
+def cycle_of(difference: Mapping[str, Any], stamps: np.ndarray) -> int:
+    """Cycle in which a value passed that differs.
+
+    Parameters
+    ----------
+    difference
+        As the bench tells it: ``kind``, and ``record``, its place among the records of the kind.
+    stamps
+        uint64, one to each record of any kind: the kind's place in
+        :data:`sim.bench_engine.KINDS` in the top byte, and the cycle below.
+
+    Returns
+    -------
+    The cycle; where nothing came or it is no value that differs, that of the last record before.
+    """
+    kinds, passed = stamps >> np.uint64(56), stamps & np.uint64((1 << 56) - 1)
+    if difference["kind"] in KINDS:
+        own = passed[kinds == KINDS.index(difference["kind"])]
+        if difference["record"] < len(own):
+            return int(own[difference["record"]])
+    return int(passed[-1]) if len(passed) else 0
+
+
+def _wave_files(name: str) -> tuple[str, str]:
+    """A waveform and its save file."""
+    return name, str(Path(name).with_suffix(".gtkw"))
 
 
 def _plant(
@@ -620,6 +752,13 @@ def _shows(
     )
 
 
+def shown(path: Path) -> Path:
+    """A path as it is seen from here, where it is below."""
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunResult:
     """A :class:`CosimResult` as the command line shows it: differences are lines."""
@@ -640,27 +779,38 @@ def run(
     tier: str = "protocol",
     every: bool = False,
     fresh: bool = False,
+    waveform: str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Co-simulate for the command line. ``build`` is the folder.
+    """Co-simulate for the command line: ``build`` is the folder, ``waveform`` as of ``--waves``.
 
     See :func:`cosim`, the tier ``protocol``, and :func:`sim.bulk.bulk`, which ``every`` and
     ``fresh`` are for.
     """
+    window = None
+    if waveform is not None:
+        waves.require()
+        window = None if waveform == waves.DIFFERENCE else waves.Window.parse(waveform)
     if tier == "bulk":
         from sim.bulk import bulk
 
         result = bulk(
-            program, codes, config, build, every=every, fresh=fresh, plant=plant, progress=progress
+            program,
+            codes,
+            config,
+            build,
+            every=every,
+            fresh=fresh,
+            plant=plant,
+            waveform=waveform == waves.DIFFERENCE,
+            window=window,
+            progress=progress,
         )
     else:
-        result = cosim(program, codes, config, build, plant=plant, progress=progress)
+        result = cosim(program, codes, config, build, plant=plant, window=window, progress=progress)
     lines = [str(difference) for difference in result.differences[:1]]
     if lines and result.waveform is not None:
-        shown = result.waveform
-        with contextlib.suppress(ValueError):
-            shown = shown.relative_to(Path.cwd())
-        lines[0] += f" (waveform: {shown})"
+        lines[0] += f" (waveform: {shown(result.waveform)})"
     if result.planted and lines:
         lines[0] += f" [planted: {result.planted}]"
     return RunResult(

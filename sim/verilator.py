@@ -207,7 +207,7 @@ def build(
         Whether the engine has its crossbar port open.
     waves
         Whether the simulation can write a waveform: VCD, since Verilator's FST needs headers of
-        zlib and lz4 that a machine need not have.
+        zlib and lz4 that a machine need not have; :mod:`sim.waves` makes FST of it.
     cache
         Where builds are kept.
 
@@ -224,7 +224,9 @@ def build(
     """
     tools.require()
     verilator = find()
-    defines = {"PRAP_TOP": top} | ({"PRAP_OPEN": 1} if open_port else {})
+    defines: dict[str, object] = {"PRAP_TOP": top}
+    defines |= {"PRAP_OPEN": 1} if open_port else {}
+    defines |= {"PRAP_WAVES": 1} if waves else {}
     make = MAKE_WAVES if waves else MAKE
     sources = [WAIVERS, HERE / "public.vlt", HERE / "bench.sv"]
     digest = _digest(

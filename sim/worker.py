@@ -16,7 +16,7 @@ from sim import verilator
 def main() -> None:
     """Read the settings from the JSON in the first argument and run the test."""
     settings = json.loads(sys.argv[1])
-    folder, wave = Path(settings["folder"]), settings["wave"]
+    folder = Path(settings["folder"])
     get_runner("verilator").test(
         test_module="sim.bench_engine",
         hdl_toplevel=verilator.BENCH,
@@ -25,7 +25,6 @@ def main() -> None:
         test_dir=folder,
         results_xml=str(folder / "results.xml"),
         extra_env={"PRAP_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
-        test_args=["--trace", "--trace-file", wave] if wave else [],
         plusargs=[f"+record={folder}", *settings["plusargs"]],
         log_file=folder / "simulation.log",
     )

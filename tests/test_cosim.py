@@ -241,14 +241,6 @@ def test_a_planted_fault_is_found_with_its_place(
         assert result.compared["requests"]["different"] == 0
 
 
-def test_a_difference_comes_with_a_waveform(tmp_path: Path, cache: Path) -> None:
-    program = reused_network(401, EMULATED)
-    codes = inputs(program, 1, 402)
-    result = cosim(program, codes, EMULATED, tmp_path, plant="shift", cache=cache)
-    assert result.waveform is not None
-    assert "trace_acc" in result.waveform.read_text()
-
-
 @pytest.mark.parametrize("mutant", ["forget", "deaf"])
 def test_a_missing_output_is_a_failure(mutant: str, tmp_path: Path, cache: Path) -> None:
     program = reused_network(501, EMULATED)
