@@ -10,13 +10,14 @@ FUZZ_SECONDS ?= 300
 ENGINES ?= 20
 LAYERS ?= 20
 SEED ?= 1
+SYNTH_STAMP := $(VENV)/.prap-synth-installed
 DOCS_STAMP := $(VENV)/.prap-docs-installed
 TRAIN_STAMP := $(VENV)/.prap-train-installed
 # Fine-tuning needs PyTorch; `make test TRAIN=0` leaves it and its tests out.
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test lint docs fuzz cosim-random clean
+.PHONY: help check setup train demo bench test lint docs fuzz cosim-random synth clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -28,6 +29,7 @@ help:
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers: ENGINES (20), LAYERS (20), SEED (1)'
+	@echo 'make synth   setup, then Yosys: faults and cells of the presets for two FPGA families'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
 
@@ -64,7 +66,7 @@ demo: setup
 bench: setup
 	@$(VENV)/bin/python benchmarks/bench.py $(JOBS)
 
-test: setup $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
+test: setup $(SYNTH_STAMP) $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal \
 	  --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 
@@ -90,6 +92,16 @@ fuzz: setup
 cosim-random: setup
 	@$(VENV)/bin/python -m tests.campaign --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) \
 	  --workers $(WORKERS)
+
+synth: $(SYNTH_STAMP)
+	@set -e; for preset in default paper small; do for family in ecp5 ice40; do \
+	  echo "$$preset, $$family:"; $(VENV)/bin/prap area --preset $$preset --family $$family; \
+	done; done
+
+$(SYNTH_STAMP): $(STAMP)
+	@echo 'setup: Yosys'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[synth]'
+	@touch $@
 
 clean:
 	@find build -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

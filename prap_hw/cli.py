@@ -68,6 +68,7 @@ Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
 Cells = Literal["twos-complement", "pairs"]
 Tier = Literal["protocol", "bulk"]
+Family = Literal["ecp5", "ice40"]
 
 Debug = Annotated[
     bool,
@@ -730,6 +731,51 @@ def verilog(
         )
     for path in written:
         print(path)
+
+
+@app.command(
+    epilog="Examples:\n\nprap area --preset paper\n\nprap area --family ice40 --json area.json"
+)
+def area(
+    family: Annotated[
+        Family, typer.Option("--family", help="FPGA family whose cells are counted.")
+    ] = "ecp5",
+    preset: Presets = "default",
+    adcs: Adcs = None,
+    merge_lanes: Lanes = None,
+    latency: Latency = None,
+    ou_rows: OuRows = None,
+    ou_cols: OuCols = None,
+    cell_bits: CellBits = None,
+    dac_bits: DacBits = None,
+    adc_bits: AdcBits = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
+    ] = None,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Synthesise the Verilog of the engine with Yosys: faults, and cells of each component."""
+    from prap_hw import workflow
+
+    with console.progress() as report:
+        figures = workflow.area(
+            _engine(
+                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+            ),
+            family=family,
+            program=fit,
+            report=report,
+        )
+    if figures["components"]:
+        console.console().print(console.area_table(figures["components"]))
+    _write_json(json_file, figures)
+    for fault in figures["faults"]:
+        console.error(fault)
+    if figures["faults"]:
+        raise Exit(DIFFERENT)
+    print("no latch, no combinational loop, one driver each; memories in block RAM")
 
 
 @app.command(epilog="Example:\n\nprap golden ../shared/golden")

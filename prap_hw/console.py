@@ -232,6 +232,12 @@ def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
     )
 
 
+def area_table(components: Mapping[str, Mapping[str, int]]) -> Table:
+    """Make the table of what each component takes of an FPGA."""
+    rows = [[name, *counts.values()] for name, counts in components.items()]
+    return table("Cells of each component", ["component", *components["total"]], rows)
+
+
 def history_table(history: Sequence[Mapping[str, float]]) -> Table:
     """Make the table of epochs: loss, and accuracy on the images as they were changed."""
     rows = [

@@ -61,9 +61,8 @@ class EmulatedCrossbar(wiring.Component):
         m = Module()
         config, layouts = self.config, self.layouts
         request, response = self.port.request, self.port.response
-        place_bits = (
-            bits_for(config.crossbars) + bits_for(config.row_blocks) + bits_for(config.col_blocks)
-        )
+        # Words for the crossbars that there are: a place has a bit for the crossbar even of one.
+        block_bits = bits_for(config.row_blocks) + bits_for(config.col_blocks)
 
         def place(payload):
             return Cat(payload.col_block, payload.row_block, payload.crossbar)
@@ -76,7 +75,9 @@ class EmulatedCrossbar(wiring.Component):
         rows = []
         for r in range(config.ou_rows):
             m.submodules[f"row_{r}"] = memory = Memory(
-                shape=config.ou_cols * config.cell_bits, depth=1 << place_bits, init=[]
+                shape=config.ou_cols * config.cell_bits,
+                depth=config.crossbars << block_bits,
+                init=[],
             )
             w = memory.write_port()
             read = memory.read_port(domain="sync")

