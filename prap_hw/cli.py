@@ -703,7 +703,7 @@ def verilog(
         bool,
         typer.Option(
             "--open-port",
-            help="Leave the crossbar port open, for an analog macro.",
+            help="Leave the crossbar port open, for an analog macro (docs/port.md).",
         ),
     ] = False,
     trace: Annotated[

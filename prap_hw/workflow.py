@@ -475,13 +475,14 @@ def write_verilog(
     Parameters
     ----------
     out
-        Folder; it may exist, the file in it is replaced.
+        Folder; it may exist, files of these names in it are replaced.
     config
         Sizes.
     program
         A folder that :func:`compress` wrote; the engine is sized to hold its layers.
     open_port
-        Whether the crossbar port is left open instead of holding emulated crossbars.
+        Whether the crossbar port is left open instead of holding emulated crossbars; the black box
+        that belongs there and a module that connects the two are then written, too.
     trace
         Whether the trace ports are there.
 
@@ -490,19 +491,26 @@ def write_verilog(
     list of Path
         The files written.
     """
+    from prap_hw import blackbox
     from prap_hw.verilog import TOP, engine_verilog
 
     fitted = rtl_engine(config)
     if program is not None:
         fitted = engine_for(load_program(program), config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
-    path = Path(out) / f"{TOP[open_port]}.v"
     report("write Verilog", 0, 1)
-    text = engine_verilog(fitted, open_port=open_port)
-    with files.new_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    engine_text = engine_verilog(fitted, open_port=open_port)
+    texts = {TOP[open_port]: engine_text}
+    if open_port:
+        texts[blackbox.NAME] = blackbox.black_box(fitted)
+        texts[blackbox.MACRO] = blackbox.macro(fitted, engine_text)
+    written = []
+    for name, text in texts.items():
+        written.append(Path(out) / f"{name}.v")
+        with files.new_file(written[-1]) as draft:
+            draft.write_text(text, encoding="utf-8")
     report("write Verilog", 1, 1)
-    return [path]
+    return written
 
 
 def area_of(

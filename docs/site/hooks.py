@@ -18,6 +18,9 @@ PACKAGES = {
 AREA_OF = ("default", "paper")
 """Presets whose area the page of the engine has."""
 
+WAVES = re.compile(r"```wavedrom\n(.*?)```", re.DOTALL)
+"""A timing diagram in a page."""
+
 FRONT = ("api", "workflow", "table")
 """Modules that stand first in the reference: what users call."""
 
@@ -44,6 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     add("style.css", ".md-grid { max-width: 76rem; }\n")
     add("index.md", _home())
     add("cli.md", _command_line())
+    waves = WAVES.findall((ROOT / "docs/port.md").read_text(encoding="utf-8"))
+    for number, text in enumerate(waves, 1):
+        add(f"port-{number}.svg", _timing(text))
     for package, what in PACKAGES.items():
         rows = [
             f"| [`{package}.{name}`]({name.replace('.', '/')}.md) | {_first_line(package, name)} |"
@@ -61,6 +67,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     """Put the tables that are made from the code where their pages have their place."""
+    if page.file.src_uri == "port.md":
+        numbers = iter(range(1, 100))
+        return WAVES.sub(lambda _: f"![timing diagram](port-{next(numbers)}.svg)", markdown)
     if page.file.src_uri == "engine.md":
         return markdown.replace("AREA\n", _area())
     if page.file.src_uri != "schemes.md":
@@ -75,6 +84,18 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         text = _first_line("refmodel", short).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")
     return markdown.replace("SCHEMES\n", "\n".join(["| scheme | |", "|---|---|", *rows, ""]))
+
+
+def _timing(text: str) -> str:
+    """Draw a timing diagram, on white, since its text is black."""
+    import wavedrom
+
+    drawn = wavedrom.render(text).tostring()
+    size = re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn)
+    assert size is not None
+    place = drawn.index(">", drawn.index("<svg")) + 1
+    back = f'<rect width="{size[1]}" height="{size[2]}" fill="white"/>'
+    return drawn[:place] + back + drawn[place:]
 
 
 def _area() -> str:

@@ -1,0 +1,163 @@
+"""What stands at the open crossbar port: the black box that a mixed-signal designer fills.
+
+The ports of ``prap_crossbar`` are those of :class:`prap_hw.crossbar.EmulatedCrossbar` in Verilog:
+one can stand for the other. ``docs/port.md`` has the rules.
+"""
+
+import re
+from dataclasses import dataclass
+
+from amaranth.lib import data
+
+from prap_hw.layouts import Layouts
+from prap_hw.verilog import TOP
+from refmodel.config import EngineConfig
+
+NAME = "prap_crossbar"
+"""The module to be filled."""
+
+MACRO = "prap_engine_macro"
+"""The engine with that module at its port."""
+
+FIELDS = {
+    "crossbar": "crossbar of the OU",
+    "row_block": "its block of wordlines, from wordline row_block * R on",
+    "col_block": "its block of bitlines, from bitline col_block * C on",
+    "select": "which bitlines of the OU: from select * A on",
+    "digits": "a digit to each wordline of the OU, first wordline lowest; 0: not driven",
+    "row": "wordline within the OU that is written",
+    "cells": "a cell to each bitline of the OU, first bitline lowest",
+}
+"""Fields of requests and programming beats in words; R, C, A: rows, columns, converters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A port of the black box.
+
+    Attributes
+    ----------
+    name
+        As in Verilog.
+    into
+        Whether it is an input of the crossbar.
+    bits
+        Its width.
+    notes
+        What it is, a line each.
+    """
+
+    name: str
+    into: bool
+    bits: int
+    notes: tuple[str, ...]
+
+
+def ports(config: EngineConfig) -> list[Port]:
+    """Ports of the black box for one engine, in order."""
+    layouts = Layouts(config)
+    width = config.code_bits
+    codes = tuple(
+        f"[{(j + 1) * width - 1}:{j * width}] code of bitline select * A + {j}"
+        for j in range(config.adcs)
+    )
+    found = [
+        Port(name="clk", into=True, bits=1, notes=("clock, rising edge",)),
+        Port(
+            name="rst", into=True, bits=1, notes=("synchronous reset; cells keep what they have",)
+        ),
+    ]
+    for stream, into, bits, what, fields in (
+        ("request", True, layouts.request.size, "a conversion", _fields(layouts.request)),
+        ("response", False, layouts.response.size, "its codes, in order of requests", codes),
+        ("program", True, layouts.cells.size, "one row of an OU to write", _fields(layouts.cells)),
+    ):
+        prefix = f"port__{stream}__"
+        found += [
+            Port(name=prefix + "valid", into=into, bits=1, notes=(f"{stream}: {what}",)),
+            Port(name=prefix + "ready", into=not into, bits=1, notes=()),
+            Port(name=prefix + "payload", into=into, bits=bits, notes=fields),
+        ]
+    return found
+
+
+def _fields(layout: data.StructLayout) -> tuple[str, ...]:
+    """Places and meanings of a payload's fields."""
+    return tuple(
+        f"[{field.offset + field.width - 1}:{field.offset}] {name}: {FIELDS[str(name)]}"
+        for name, field in layout
+    )
+
+
+def black_box(config: EngineConfig) -> str:
+    """Verilog of the empty module, with what each port carries."""
+    size = config.crossbar_size
+    lines = [
+        "// The crossbars, their drivers and converters: an analog macro to be filled in.",
+        f"// Crossbars: {config.crossbars} of {size} x {size} cells of {config.cell_bits} bits.",
+        f"// Operation units: R = {config.ou_rows} wordlines, C = {config.ou_cols} bitlines.",
+        f"// Bits of a wordline's digit: {config.dac_bits}.",
+        f"// Converters: A = {config.adcs}; bits of a code: {config.code_bits}.",
+        "// docs/port.md has the rules. prap verilog without --open-port writes an emulated one.",
+        "/* verilator lint_off UNUSEDSIGNAL */",
+        "/* verilator lint_off UNDRIVEN */",
+        "(* blackbox *)",
+        f"module {NAME} (",
+    ]
+    box = ports(config)
+    for port in box:
+        lines += [f"    // {note}" for note in port.notes]
+        comma = "" if port is box[-1] else ","
+        lines.append(f"    {_declared(port.into, port.bits, port.name)}{comma}")
+    lines += [
+        ");",
+        "endmodule",
+        "/* verilator lint_on UNDRIVEN */",
+        "/* verilator lint_on UNUSEDSIGNAL */",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def macro(config: EngineConfig, engine: str) -> str:
+    """Verilog of the engine and the black box, connected.
+
+    Parameters
+    ----------
+    engine
+        Verilog of the engine with its port open, of the same sizes.
+    """
+    declared = re.compile(r"^  (input|output)(?: \[(\d+):0\])? (\w+) *;$", re.MULTILINE)
+    body = engine[engine.index(f"module {TOP[True]}(") :]
+    body = body[: body.index("\nendmodule")]
+    found = [(way == "input", int(top or 0) + 1, name) for way, top, name in declared.findall(body)]
+    outer = [port for port in found if not port[2].startswith("crossbar__")]
+    wires = [port for port in ports(config) if port.name.startswith("port__")]
+    head = ",\n".join(f"    {_declared(*port)}" for port in outer)
+    inner = "".join(
+        f"    wire {_range(port.bits)}{port.name.removeprefix('port__')};\n" for port in wires
+    )
+
+    def instance(module: str, name: str, names: list[tuple[str, str]]) -> str:
+        connected = ",\n".join(f"        .{port}({wire})" for port, wire in names)
+        return f"    {module} {name} (\n{connected}\n    );\n"
+
+    engine_names = [(name, name) for _, _, name in outer]
+    box_names = [("clk", "clk"), ("rst", "rst")]
+    for port in wires:
+        wire = port.name.removeprefix("port__")
+        engine_names.append((f"crossbar__{wire}", wire))
+        box_names.append((port.name, wire))
+    return (
+        "// The engine with the crossbar macro at its port.\n"
+        f"module {MACRO} (\n{head}\n);\n{inner}"
+        f"{instance(TOP[True], 'engine', engine_names)}{instance(NAME, 'crossbar', box_names)}"
+        "endmodule\n"
+    )
+
+
+def _declared(into: bool, bits: int, name: str) -> str:
+    return f"{'input' if into else 'output'} wire {_range(bits)}{name}"
+
+
+def _range(bits: int) -> str:
+    return f"[{bits - 1}:0] " if bits > 1 else ""
