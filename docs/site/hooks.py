@@ -91,7 +91,7 @@ def _timing(text: str) -> str:
     import wavedrom
 
     drawn = wavedrom.render(text).tostring()
-    size = re.search(r'viewBox="0 0 (\S+) (\S+)"', drawn)
+    size = re.search(r'viewBox="0,0,(\d+),(\d+)"', drawn)
     assert size is not None
     place = drawn.index(">", drawn.index("<svg")) + 1
     back = f'<rect width="{size[1]}" height="{size[2]}" fill="white"/>'
