@@ -233,7 +233,8 @@ def demo(
     with console.progress() as report:
         figures = run_demo(out, count=count, plant=plant, report=report)
     screen = console.console()
-    screen.print(console.layer_table(figures["layers"]))
+    screen.print(console.layer_table(figures["layers"], cycles=False))
+    screen.print(console.cycle_table(figures["layers"], figures["total"]))
     screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     screen.print(console.compared_table(figures["compared"]))
     _write_json(json_file, figures)
@@ -689,7 +690,14 @@ def cosim(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Run images through the RTL in Verilator and compare its values with the golden model."""
+    """Run images through the RTL in Verilator and compare its values with the golden model.
+
+    Of each layer's cycles it prints the bound (what the busiest of conversion, gather, merge and
+    output takes at least), the prediction, the simulation, and the ratio (simulated - start) /
+    bound, of which 1.02 at most is owed; start is what a layer may take once: the first group's
+    conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles. Then
+    the cycles in which no conversion was requested, by cause.
+    """
     from prap_hw import workflow
 
     with console.progress() as report:
@@ -713,7 +721,8 @@ def cosim(
         screen.print(console.operation_table(figures["operations"]))
         print(console.network_line(figures["network"]))
     else:
-        screen.print(console.layer_table(figures["layers"]))
+        screen.print(console.layer_table(figures["layers"], cycles=False))
+        screen.print(console.cycle_table(figures["layers"], figures["total"]))
     screen.print(console.compared_table(figures["compared"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:

@@ -138,15 +138,69 @@ def carried_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of layers: patterns, OUs, index bits, cycles; no column for absent figures."""
+def layer_table(layers: Sequence[Mapping[str, Any]], *, cycles: bool = True) -> Table:
+    """Make the table of layers: patterns, OUs, index bits, cycles; no column for absent figures.
+
+    Parameters
+    ----------
+    cycles
+        False leaves the cycles out, where :func:`cycle_table` has them.
+    """
     keys = [key for key in LAYER_COLUMNS if any(layer.get(key) is not None for layer in layers)]
+    if not cycles:
+        keys = [key for key in keys if not key.startswith("cycles")]
     rows = [[layer.get(key) for key in keys] for layer in layers]
     if len(layers) > 1:
         total: list[object] = ["all"]
         total += [sum(layer.get(key) or 0 for layer in layers) for key in keys[1:]]
         rows.append(total)
-    return table("Layers (cycles for one image)", [LAYER_COLUMNS[key] for key in keys], rows)
+    title = "Layers (cycles for one image)" if cycles else "Layers"
+    return table(title, [LAYER_COLUMNS[key] for key in keys], rows)
+
+
+STALL_COLUMNS = {
+    "waiting for inputs": "no\ninput",
+    "partial-sum ring full": "ring\nfull",
+    "crossbar port busy": "port\nbusy",
+    "start and end": "start,\nend",
+}
+"""Cause of cycles without a conversion request, heading."""
+
+
+BOUNDS = {"conversion": "convert", "gather": "gather", "merge": "merge", "output": "output"}
+"""What can be the bound, in short."""
+
+
+def cycle_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
+    """Make the table of cycles: the bound and what sets it, simulated cycles, ratio, stalls.
+
+    ``unpredicted`` is what the simulation took more than the prediction. The last columns are
+    cycles in which no conversion was requested, by cause, large numbers in millions.
+
+    Parameters
+    ----------
+    layers, total
+        As :func:`prap_hw.workflow.cosim` gives them; layers that did not run have dashes.
+    """
+
+    def row(name: str, bound_by: str, of: Mapping[str, Any]) -> list[object]:
+        simulated, stalls = of.get("cycles_simulated"), of.get("stalls", {})
+        off = None if simulated is None else simulated - of["cycles_predicted"]
+        start = [name, bound_by, of["cycles_bound"], simulated, off, of.get("cycles_ratio")]
+        return [*start, *(_short(stalls.get(cause)) for cause in STALL_COLUMNS)]
+
+    rows = []
+    for layer in layers:
+        bounds = layer["bounds"]
+        rows.append(row(layer["name"], BOUNDS[max(bounds, key=lambda name: bounds[name])], layer))
+    if len(layers) > 1:
+        rows.append(row("all", "", total))
+    columns = ["layer", "bound\nby", "bound", "simulated", "unpre-\ndicted", "ratio"]
+    return table(
+        "Cycles of one image; ratio = (simulated - start) / bound; stalls by cause",
+        [*columns, *STALL_COLUMNS.values()],
+        rows,
+    )
 
 
 SETTING_COLUMNS = {
@@ -217,16 +271,17 @@ METRIC_COLUMNS = {
 zero weights; cells used, of all in the crossbars; index bits, and their share of the bits saved."""
 
 
+def _short(value: object) -> object:
+    """Large numbers in millions."""
+    if isinstance(value, int) and value >= 1_000_000:
+        return f"{value / 1e6:,.2f} M"
+    return value
+
+
 def metrics_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
     """Make the table of metrics; large numbers in millions, so that it fits the width."""
-
-    def short(value: object) -> object:
-        if isinstance(value, int) and value >= 1_000_000:
-            return f"{value / 1e6:,.2f} M"
-        return value
-
     listed = (*layers, total) if len(layers) > 1 else layers
-    rows = [[short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]
+    rows = [[_short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]
     return table("Metrics (events of one image)", list(METRIC_COLUMNS.values()), rows)
 
 

@@ -124,6 +124,7 @@ def run_demo(
         "differences": simulated["differences"],
         "answers": simulated["answers"],
         "layers": simulated["layers"],
+        "total": simulated["total"],
         "images_simulated": count,
         "command": "prap demo" + (f" --plant {plant}" if plant else ""),
         "versions": workflow.versions() | {"verilator": verilator.find().version},

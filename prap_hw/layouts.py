@@ -62,6 +62,10 @@ class Space(enum.Enum, shape=4):
     POST = 8
     #: The list of an accelerator's sequencer.
     COMMAND = 9
+    #: Of a tile: engines that take part in the layer, a bit each; address 0.
+    ENGINES = 14
+    #: Of a tile: engines that have a share in an output, a bit each; one word to an output.
+    SHARE = 15
 
 
 class Source(enum.Enum, shape=2):

@@ -1,6 +1,6 @@
 """Memory images: a layer's program as the words and beats that the engine's host sends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from refmodel.config import SHIFT_NONE, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden import cells
 from refmodel.program import LayerProgram, Program
+from refmodel.tile import LayerPart, check_fits_tile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,6 +208,46 @@ def command_words(program: Program, image: NetworkImage, config: EngineConfig) -
             add(space=Space.POST, addr=number, data=int(value) & ((1 << field.width) - 1))
         add(run=1, last=operation is image.operations[-1])
     return commands
+
+
+def tile_image(
+    layer: LayerProgram, parts: Sequence[LayerPart | None], config: EngineConfig
+) -> LayerImage:
+    """Make the images of one layer for a tile: every word and beat with the engine it is for.
+
+    Parameters
+    ----------
+    layer
+        The layer, or a pass of it.
+    parts
+        What :func:`refmodel.tile.deal` gives for it.
+    config
+        Each of the tile's engines.
+
+    Raises
+    ------
+    InputError
+        A part, or the sum of all, does not fit the engines; the message names the limit.
+    """
+    check_fits_tile(layer, parts, config)
+    load, cells = Layouts(config).load, Layouts(config).cells
+    words: list[int] = []
+    beats: list[int] = []
+    active = 0
+    shares = np.zeros(layer.out_shape[2], object)
+    for n, part in enumerate(parts):
+        if part is None:
+            continue
+        image = layer_image(part, config)
+        words += [word | n << load.size for word in image.words]
+        beats += [beat | n << cells.size for beat in image.beats]
+        active |= 1 << n
+        shares[part.touched] += 1 << n
+    tile_words = [(Space.ENGINES, 0, active)]
+    tile_words += [(Space.SHARE, output, share) for output, share in enumerate(shares.tolist())]
+    for space, addr, bits in tile_words:
+        words.append(load.const({"space": space, "addr": addr, "data": bits}).as_bits())
+    return LayerImage(words=words, beats=beats)
 
 
 def reuse_steps(layer: LayerProgram, lanes: int) -> list[list[tuple[int, int, int]]]:

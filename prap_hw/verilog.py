@@ -16,10 +16,14 @@ from prap_hw import files
 from prap_hw.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.engine import EmulatedEngine, Engine
 from prap_hw.host_shell import ShellTop, engine_shell
+from prap_hw.tile import EmulatedTile, Tile
 from refmodel.config import EngineConfig
 
 TOP = {False: "prap_engine", True: "prap_engine_open"}
 """Names of the top modules: with emulated crossbars, and with the crossbar port open."""
+
+TILE_TOP = {False: "prap_tile", True: "prap_tile_open"}
+"""The same of a tile."""
 
 ACCELERATOR = {False: "prap_accelerator", True: "prap_accelerator_open"}
 """The same of the accelerator."""
@@ -48,6 +52,23 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
     """
     component = Engine(config) if open_port else EmulatedEngine(config)
     return _text(component, TOP[open_port])
+
+
+def tile_verilog(config: EngineConfig, engines: int, *, open_port: bool = False) -> str:
+    """Verilog of a tile; what :func:`engine_verilog` says of an engine's holds for it.
+
+    Parameters
+    ----------
+    config
+        Sizes of each engine.
+    engines
+        N, 1 to 64.
+    open_port
+        Whether the engines' crossbar ports are ports of the top module (``prap_tile_open``)
+        instead of being connected to emulated crossbars (``prap_tile``).
+    """
+    component = Tile(config, engines) if open_port else EmulatedTile(config, engines)
+    return _text(component, TILE_TOP[open_port])
 
 
 def accelerator_verilog(config: EngineConfig, commands: int, *, open_port: bool = False) -> str:

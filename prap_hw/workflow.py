@@ -296,8 +296,8 @@ def layer_figures(
     dict
         ``name``; ``patterns_kept``, ``patterns_reused``, ``patterns_dropped``; ``ous_dense`` and
         ``ous``, activations for one output position; ``index_bits``; ``cycles_predicted``,
-        ``cycles_bound`` and ``cycles_limit`` for one image; ``bounds``, the work of each resource
-        for one image, in cycles.
+        ``cycles_bound``, ``cycles_start`` and ``cycles_limit`` for one image; ``bounds``, the work
+        of each resource for one image, in cycles.
     """
     positions = prediction.positions
     return {
@@ -310,6 +310,7 @@ def layer_figures(
         "index_bits": compiler.index_bits(layer, config)["total"],
         "cycles_predicted": prediction.cycles,
         "cycles_bound": prediction.bound,
+        "cycles_start": prediction.start,
         "cycles_limit": prediction.limit,
         "bounds": {
             "conversion": prediction.conversion * positions,
@@ -656,8 +657,11 @@ def cosim(
     Returns
     -------
     dict
-        ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
-        each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
+        ``images``, ``layers`` (:func:`layer_figures`, and of those that ran ``cycles_simulated``,
+        ``cycles_ratio``, which is (``cycles_simulated`` - ``cycles_start``) / ``cycles_bound``, and
+        ``stalls``, cause to cycles), ``total`` (:func:`cycle_total`), ``compared``,
+        ``differences`` (in words), ``answers`` (class of each image, as the hardware has it; None
+        after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
         earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
         (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. Of the tier
@@ -756,13 +760,14 @@ def simulate(
     for index, (layer, prediction) in enumerate(zip(program.layers, predictions, strict=True)):
         figures = layer_figures(layer, config, prediction)
         if index < len(result.layers):  # those after a hang did not run
-            figures |= _simulated_figures(result.layers[index])
+            figures |= _simulated_figures(result.layers[index], prediction)
         layers.append(figures)
     answers = result.result.logits
     recorded = (result.result.waveform, result.result.window)
     figures: dict[str, Any] = {
         "images": len(codes),
         "layers": layers,
+        "total": cycle_total(layers),
         "compared": result.compared,
         "differences": result.differences,
         "answers": None if answers is None else _classes(answers),
@@ -841,12 +846,35 @@ def simulate_network(
     }
 
 
-def _simulated_figures(simulated: "LayerResult") -> dict[str, Any]:
+def _simulated_figures(simulated: "LayerResult", prediction: cycles.Prediction) -> dict[str, Any]:
     """What the hardware counted for one image of a layer."""
     waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
     busy = simulated.counters.get("requests", 0)
     waits["start and end"] = simulated.cycles - busy - sum(waits.values())
-    return {"cycles_simulated": simulated.cycles, "stalls": waits}
+    return {
+        "cycles_simulated": simulated.cycles,
+        "cycles_ratio": (simulated.cycles - prediction.start) / prediction.bound,
+        "stalls": waits,
+    }
+
+
+def cycle_total(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the cycles of layers that ran, for one image.
+
+    Returns
+    -------
+    dict
+        ``cycles_bound``, ``cycles_start``, ``cycles_predicted``, ``cycles_simulated``, ``stalls``:
+        sums; ``cycles_ratio`` of the sums, None where no layer ran.
+    """
+    ran = [layer for layer in layers if "cycles_simulated" in layer]
+    names = ("cycles_bound", "cycles_start", "cycles_predicted", "cycles_simulated")
+    total: dict[str, Any] = {name: sum(layer[name] for layer in ran) for name in names}
+    over = total["cycles_simulated"] - total["cycles_start"]
+    total["cycles_ratio"] = over / total["cycles_bound"] if ran else None
+    causes = dict.fromkeys(cause for layer in ran for cause in layer["stalls"])
+    total["stalls"] = {cause: sum(layer["stalls"][cause] for layer in ran) for cause in causes}
+    return total
 
 
 def _classes(outputs: NDArray) -> list[int]:

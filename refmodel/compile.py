@@ -415,6 +415,8 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
 
     A layer of which nothing is kept has one zero pattern on one row, whatever the scheme: its
     program has no identity map and no full offsets, and one reuse word to an output, "none".
+    Groups are in the order of the mapping; in a layer of one output position by kept patterns, the
+    fewest first.
 
     Parameters
     ----------
@@ -466,7 +468,13 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
     full_offsets = not empty and _needs_offsets(mapping, ou_rows)
     lists = _Lists(ou_rows=ou_rows, full_offsets=full_offsets)
     touched = np.zeros(outputs, bool)
-    for group in mapping.groups:
+    groups = list(mapping.groups)
+    if layer.out_shape[:2] == (1, 1):
+        # A group converts, then merges, and no other position fills the gaps. Merges are alike, so
+        # by Johnson's rule (1954, two machines) the shortest conversions go first: what is behind
+        # at the end is one merge, not those of many short groups.
+        groups.sort(key=lambda group: group.kept)
+    for group in groups:
         if not len(group.shape_of):
             continue
         block = touched[group.first_output : group.first_output + group.outputs]

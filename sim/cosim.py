@@ -331,6 +331,7 @@ def cosim(
         seconds=seconds,
         build_seconds=built - began,
         window=recorded,
+        kept=found["kept"],
     )
 
 
@@ -835,7 +836,6 @@ def run(
             progress=progress,
         )
     else:
-        result = cosim(program, codes, config, build, plant=plant, window=window, progress=progress)
         result = cosim(
             program,
             codes,
@@ -845,6 +845,7 @@ def run(
             chip=chip,
             plant=plant,
             keep=not fresh,
+            window=window,
             progress=progress,
         )
     lines = [str(difference) for difference in result.differences[:1]]

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from refmodel.config import PRESETS
 from refmodel.devices import Device
 from refmodel.errors import InputError
 from refmodel.schemes import SCHEMES, LayerSetting
+from sim.cosim import LayerResult
 from tests.onnx_nets import f32, network, node, save, small_cnn
 
 SEED = 11
@@ -519,13 +521,21 @@ def test_a_network_is_compiled_for_the_engine_that_is_said(
 
 def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[str, Any]:
     """Figures of a co-simulation in which nothing differs."""
-    layers = [
-        workflow.layer_figures(layer, config, p) | {"cycles_simulated": p.cycles}
-        for layer, p in zip(program.layers, predictions, strict=True)
-    ]
+    layers = []
+    for layer, p in zip(program.layers, predictions, strict=True):
+        counters = {"requests": p.requests, "stall_gather": 7, "stall_slots": 5, "stall_port": 0}
+        result = LayerResult(
+            name=layer.name,
+            cycles_predicted=p.cycles,
+            cycles_simulated=(p.cycles,),
+            counters=counters,
+        )
+        figures = workflow.layer_figures(layer, config, p)
+        layers.append(figures | workflow._simulated_figures(result, p))
     return {
         "images": len(codes),
         "layers": layers,
+        "total": workflow.cycle_total(layers),
         "compared": {"outputs": {"values": 10, "expected": 10, "different": 0}},
         "differences": [],
         "answers": [0] * len(codes),
@@ -564,7 +574,76 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
         "simulated: 12,345 cycles, 6,000,000 a second of CPU time; 1 of 6 images of layers kept "
         "from earlier runs\n"
     )
-    assert json.loads(path.read_text())["compared"]["outputs"]["values"] == 10
+    figures = json.loads(path.read_text())
+    assert figures["compared"]["outputs"]["values"] == 10
+    # Cycles: those of the JSON file are those of the table.
+    tables = text[: text.index("simulated: ")].splitlines()
+    assert all(len(line) <= 100 for line in tables)
+    for layer in (*figures["layers"], figures["total"] | {"name": "all"}):
+        over = layer["cycles_simulated"] - layer["cycles_start"]
+        assert layer["cycles_ratio"] == over / layer["cycles_bound"]
+        (line,) = [
+            line.split()
+            for line in text[text.index("Cycles of one image") :].splitlines()
+            if line.strip().startswith(layer["name"] + " ")
+        ]
+        keys = ("cycles_bound", "cycles_simulated")
+        shown = [*(f"{layer[key]:,}" for key in keys), "0", f"{layer['cycles_ratio']:.3f}"]
+        assert line[-8:] == shown + [f"{n:,}" for n in layer["stalls"].values()]
+
+
+def test_cycles_of_layers_and_of_all_by_hand() -> None:
+    # Start and bound of two layers: 10 and 100, 5 and 50. The first takes 112 cycles, its ratio is
+    # (112 - 10) / 100 = 1.02; of these, 90 were requests, 3 + 4 + 1 stalls, so 14 are start and
+    # end. The second takes 45: 0.8. Together: (157 - 15) / 150.
+    def layer(cycles: int, start: int, bound: int, counters: dict[str, int]) -> dict[str, Any]:
+        result = LayerResult(
+            name="a", cycles_predicted=cycles, cycles_simulated=(cycles,), counters=counters
+        )
+        prediction = SimpleNamespace(start=start, bound=bound)
+        figures = {"cycles_bound": bound, "cycles_start": start, "cycles_predicted": cycles}
+        return figures | workflow._simulated_figures(result, cast("Any", prediction))
+
+    counters = {"requests": 90, "stall_gather": 3, "stall_slots": 4, "stall_port": 1}
+    first = layer(112, 10, 100, counters)
+    second = layer(45, 5, 50, counters | {"requests": 20})
+    assert first["cycles_ratio"] == 1.02
+    assert second["cycles_ratio"] == 0.8
+    assert list(first["stalls"].values()) == [3, 4, 1, 14]
+    hung = {"cycles_bound": 7, "cycles_start": 1, "cycles_predicted": 9}
+    assert workflow.cycle_total([first, second, hung]) == {
+        "cycles_bound": 150,
+        "cycles_start": 15,
+        "cycles_predicted": 157,
+        "cycles_simulated": 157,
+        "cycles_ratio": 142 / 150,
+        "stalls": {
+            "waiting for inputs": 6,
+            "partial-sum ring full": 8,
+            "crossbar port busy": 2,
+            "start and end": 14 + 17,
+        },
+    }
+    nothing = workflow.cycle_total([hung])
+    assert (nothing["cycles_ratio"], nothing["cycles_simulated"]) == (None, 0)
+
+
+def test_the_table_of_cycles_fits_and_has_dashes_for_what_did_not_run() -> None:
+    bounds = {"conversion": 1, "gather": 0, "merge": 9_359_296, "output": 2}
+    hung = {"name": "layer3.0.conv1", "bounds": bounds, "cycles_bound": 9_359_296}
+    ran = hung | {
+        "cycles_predicted": 9_359_384, "cycles_simulated": 9_359_385, "cycles_start": 9,
+        "cycles_ratio": 1.0, "stalls": dict.fromkeys(console.STALL_COLUMNS, 1_234_567),
+    }  # fmt: skip
+    screen = console.console()
+    with screen.capture() as printed:
+        screen.print(console.cycle_table([ran, hung], workflow.cycle_total([ran])))
+    lines = printed.get().splitlines()
+    assert all(len(line.rstrip()) <= 100 for line in lines)
+    rows = [line.split() for line in lines if line.strip().startswith(("layer3", "all"))]
+    assert rows[0][:6] == ["layer3.0.conv1", "merge", "9,359,296", "9,359,385", "1", "1.000"]
+    assert rows[1] == ["layer3.0.conv1", "merge", "9,359,296", *["-"] * 7]
+    assert rows[2][:5] == ["all", "9,359,296", "9,359,385", "1", "1.000"]
 
 
 def test_cosim_passes_the_options_of_the_bulk_tier(

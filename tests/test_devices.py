@@ -280,27 +280,26 @@ def test_crossbars_of_the_same_cells_are_those_of_the_layer(seed: int, config: E
     assert (noise[0] == noise[1]).all()
 
 
-@settings(max_examples=10)
-@given(seed=SEEDS, device=st.sampled_from([BAD, QUIET, Device()]))
-def test_only_currents_that_are_near_are_rounded_otherwise_with_noise(seed: int, device: Device):
-    config = EngineConfig()
-    layer, _ = draw_layer(seed, config)
-    drawn = chip(device, config, seed).layer(layer, 1)
-    wordlines = np.random.default_rng(seed).integers(0, 2, 8).astype(np.uint8)
-    still = drawn.still(0, wordlines)
-    near = drawn.near(still)
-    if device is BAD:
-        assert near.all()
-        return
-    # Every value that the noise can have.
-    noise = np.zeros(1, np.float32) if drawn.noise_of is None else drawn.noise_of
-    changed = (np.rint(still + noise[:, None]) != np.rint(still)).any(0)
-    assert not (changed & ~near).any()
-    place = layer.positions - 1
-    read = still
-    if drawn.noise_of is not None:
-        read = still + drawn.noise_at(0, np.arange(config.ou_cols), 2, place)
-    assert (read == drawn.request(0, 2, place, wordlines)).all()
+def test_only_near_currents_are_rounded_otherwise_with_noise():
+    layer, _ = draw_layer(6, EngineConfig())
+    rng = np.random.default_rng(5)
+    wordlines = rng.integers(0, 2, (200, 8)).astype(np.uint8)
+    mild = dataclasses.replace(QUIET, read_noise=0.06)
+    for device in (BAD, mild, Device()):
+        drawn = chip(device).layer(layer, 1)
+        still = np.array([drawn.still(0, each) for each in wordlines])
+        near = drawn.near(still)
+        # Every value that the noise can have.
+        noise = np.zeros(1, np.float32) if drawn.noise_of is None else drawn.noise_of
+        ends = noise[[0, -1], None, None]
+        changed = (np.rint(still + ends) != np.rint(still)).any(0)
+        assert not (changed & ~near).any()
+        assert changed.any() == bool(device.read_noise)
+        assert near.all() == (device is BAD)
+        read = still[0]
+        if drawn.noise_of is not None:
+            read = read + drawn.noise_at(0, np.arange(8), 2, layer.positions - 1)
+        assert (read == drawn.request(0, 2, layer.positions - 1, wordlines[0])).all()
 
 
 def test_crossbars_of_given_cells_have_no_pairs():

@@ -36,6 +36,10 @@ def parts_of(layer: LayerProgram, engines: int, config: EngineConfig) -> list[La
     return [part for part in deal(layer, engines, config) if part is not None]
 
 
+def weights_of(parts: list[LayerPart]) -> np.ndarray:
+    return np.sum([part.effective_weights() for part in parts], axis=0)
+
+
 def largest_group(layer: LayerProgram, config: EngineConfig) -> int:
     """The load of the largest group, from its gathers in plain loops."""
     gather, largest = 0, 0
@@ -190,7 +194,7 @@ def test_parts_add_up_to_the_layer(seed, engines, lanes, adcs, cols):
     assert len(parts) == engines
     assert parts[0] is not None
     used = [part for part in parts if part is not None]
-    assert (sum(p.effective_weights() for p in used) == layer.effective_weights()).all()
+    assert (weights_of(used) == layer.effective_weights()).all()
     codes = random_codes(rng, layer, 2)
     assert (accumulators(parts, codes) == golden.accumulators(layer, codes)).all()
     for part in used:
@@ -273,7 +277,7 @@ def test_a_word_that_keeps_a_pattern_of_another_engine_is_noticed(monkeypatch):
 
     monkeypatch.setattr(tile, "_words", greedy)
     parts = parts_of(layer, 2, TINY_ENGINE)
-    assert (sum(p.effective_weights() for p in parts) != layer.effective_weights()).any()
+    assert (weights_of(parts) != layer.effective_weights()).any()
 
 
 # Periods

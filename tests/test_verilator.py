@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prap_hw.verilog import TOP, engine_verilog
+from prap_hw.verilog import TILE_TOP, TOP, engine_verilog, tile_verilog
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from sim import verilator
@@ -39,6 +39,14 @@ def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
 def test_the_linter_is_content_with_other_sizes(sizes: dict[str, Any]) -> None:
     text = engine_verilog(EngineConfig(slots=16, crossbar_size=64, **sizes))
     assert verilator.lint(text, TOP[False]) == []
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize(("engines", "open_port"), [(1, True), (3, False)])
+def test_the_linter_is_content_with_tiles(engines: int, open_port: bool) -> None:
+    config = EngineConfig(slots=16, crossbar_size=64, merge_lanes=2)
+    text = tile_verilog(config, engines, open_port=open_port)
+    assert verilator.lint(text, TILE_TOP[open_port]) == []
 
 
 @pytest.mark.cosim
