@@ -127,7 +127,10 @@ class Host:
         await self.send_image(ctx, image)
         result = Result()
         ctx.set(dut.o.ready, 1)
+        cycle = 0
         while not ctx.get(dut.done):
+            cycle += 1
+            assert cycle < self.limit, "the network does not end"
             _, _, valid, payload = await ctx.tick().sample(dut.o.valid, dut.o.payload)
             if valid:
                 result.outputs.append(payload.code)
