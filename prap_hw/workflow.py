@@ -693,6 +693,11 @@ def cosim(
             "expected tier bulk for every_value and fresh, found protocol, which compares every "
             "value of a fresh simulation anyway"
         )
+    if waves is not None:  # refused before anything is read or run
+        from sim.waves import DIFFERENCE, Window
+
+        if waves != DIFFERENCE:
+            Window.parse(waves)
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:

@@ -534,6 +534,7 @@ def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[s
         "differences": [],
         "answers": [0] * len(codes),
         "simulation": {"tier": "bulk", "cycles": 12345, "cycles_per_second": 6000000, "kept": 1},
+        "waveforms": [],
     }
 
 
@@ -558,7 +559,9 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     assert seen["codes"].dtype == np.uint8
     names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
     assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
-    assert seen["options"] == {"tier": "protocol", "every_value": False, "fresh": False}
+    assert seen["options"] == {
+        "tier": "protocol", "every_value": False, "fresh": False, "waves": None,
+    }  # fmt: skip
     assert "Hardware against golden model" in text
     assert text.endswith(
         "simulated: 12,345 cycles, 6,000,000 a second of CPU time; 1 of 6 images of layers kept "
@@ -579,10 +582,34 @@ def test_cosim_passes_the_options_of_the_bulk_tier(
     monkeypatch.setattr(workflow, "simulate", simulate)
     command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", "bulk")
     assert prap(*command, "--every-value", "--fresh")[0] == 0
-    assert seen == {"tier": "bulk", "every_value": True, "fresh": True}
+    assert seen == {"tier": "bulk", "every_value": True, "fresh": True, "waves": None}
     code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--fresh")
     assert code == 2
     assert "expected tier bulk for every_value and fresh, found protocol" in one_line(err)
+
+
+@pytest.mark.parametrize("tier", ["protocol", "bulk"])
+def test_cosim_passes_the_window_of_a_waveform_and_names_the_file(
+    tier: str, prap: Prap, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
+        seen.update(options)
+        return simulated(program, codes, config, predictions) | {"waveforms": ["a/window.fst"]}
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", tier)
+    for text in ("conv:5:60", "difference"):
+        code, out, err = prap(*command, "--waves", text)
+        assert (code, err) == (0, "")
+        assert seen["waves"] == text
+        assert out.endswith("waveform: a/window.fst; shown by: gtkwave a/window.gtkw\n")
+    seen.clear()
+    code, _, err = prap(*command, "--waves", "5")
+    assert code == 2
+    assert "FIRST:LAST or LAYER:FIRST:LAST in cycles, found '5'" in one_line(err)
+    assert not seen
 
 
 FAULTS = {
