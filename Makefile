@@ -17,7 +17,7 @@ TRAIN_STAMP := $(VENV)/.prap-train-installed
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test lint docs fuzz cosim-random synth registers verilog-hashes clean
+.PHONY: help check setup train demo bench test lint docs fuzz cosim-random schemes synth registers verilog-hashes clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -28,7 +28,8 @@ help:
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
-	@echo 'make cosim-random   setup, then random engines by random layers: ENGINES (20), LAYERS (20), SEED (1)'
+	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
+	@echo 'make schemes   setup, then all schemes on the same layers: cycles, conversions, index bits (NETWORK=FILE.onnx)'
 	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/registers/prap_pim.rdl'
 	@echo 'make synth   setup, then Yosys: faults and cells of the presets for two FPGA families'
 	@echo 'make verilog-hashes   setup, then tests/verilog_hashes.json: after a change of the hardware'
@@ -92,8 +93,12 @@ fuzz: setup
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --workers $(WORKERS) $(FUZZ_ARGS)
 
 cosim-random: setup
-	@$(VENV)/bin/python -m tests.campaign --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) \
-	  --workers $(WORKERS)
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.campaign \
+	  --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) --workers $(WORKERS) $(CAMPAIGN_ARGS)
+
+schemes: setup
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/schemes.py \
+	  $(if $(NETWORK),--network $(NETWORK)) $(SCHEMES_ARGS)
 
 registers: setup
 	@$(VENV)/bin/python -m prap_hw.register_map

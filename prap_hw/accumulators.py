@@ -13,10 +13,12 @@ class Accumulators(wiring.Component):
     """Two halves of ``max_outputs`` accumulators, each in ``merge_lanes`` banks.
 
     Merging: ``merge_block`` is addressed in one cycle and written in the next, by adding to what
-    was there or, with ``write_first``, without. A block that is written in the cycle in which it
-    is addressed reads as written, so blocks may repeat in every cycle. Reading: ``read_acc`` is the
-    accumulator that was addressed in the last cycle with ``read_en``. The halves that are merged
-    and read at one time must differ. Reset keeps the contents.
+    was there or, with ``write_first``, without. Reading: ``read_acc`` is the accumulator that was
+    addressed in the last cycle with ``read_en``, until there is another, whatever is merged
+    meanwhile. A block that is written in the cycle in which it is addressed, for merging or
+    reading, reads as written: blocks may repeat in every cycle, and a half may be read from the
+    cycle of its last write on. In one cycle, a half must not be addressed for both. Reset keeps the
+    contents.
 
     Members
     -------
@@ -97,8 +99,13 @@ class Accumulators(wiring.Component):
                 ]
                 old.append(read.data)
 
+        # The next position may be merged into the half from the cycle after its last read on: what
+        # was read is kept while the reader stands.
         chosen = Signal(range(2 * lanes))
+        fresh = Signal()
+        kept = Signal(shape)
+        m.d.sync += [fresh.eq(self.read_en), kept.eq(self.read_acc)]
         with m.If(self.read_en):
             m.d.sync += chosen.eq((self.read_output & (lanes - 1)) + lanes * self.read_half)
-        m.d.comb += self.read_acc.eq(Array(old)[chosen])
+        m.d.comb += self.read_acc.eq(Mux(fresh, Array(old)[chosen], kept))
         return m

@@ -63,11 +63,12 @@ BOOLEANS = {"true": True, "false": False}
 Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
+Residual = Literal["separate", "fused"]
 Plant = Literal["code", "shift", "index"]
 Method = Literal["shared", "published"]
 Precision = Literal["float32", "bfloat16"]
 Cells = Literal["twos-complement", "pairs"]
-Tier = Literal["protocol", "bulk"]
+Tier = Literal["protocol", "bulk", "network"]
 Family = Literal["ecp5", "ice40"]
 
 Debug = Annotated[
@@ -232,7 +233,8 @@ def demo(
     with console.progress() as report:
         figures = run_demo(out, count=count, plant=plant, report=report)
     screen = console.console()
-    screen.print(console.layer_table(figures["layers"]))
+    screen.print(console.layer_table(figures["layers"], cycles=False))
+    screen.print(console.cycle_table(figures["layers"], figures["total"]))
     screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     screen.print(console.compared_table(figures["compared"]))
     _write_json(json_file, figures)
@@ -289,6 +291,13 @@ def compress(
     weights: Annotated[
         Weights, typer.Option("--weights", help="One weight scale to a layer, or to each output.")
     ] = "layer",
+    residual: Annotated[
+        Residual,
+        typer.Option(
+            "--residual",
+            help="Residual additions: steps of their own, or fused into a layer: one rounding.",
+        ),
+    ] = "separate",
     no_moments: Annotated[
         bool,
         typer.Option("--no-moments", help="Do not match means and variances after mapping."),
@@ -340,6 +349,7 @@ def compress(
             activations=activations,
             percentile=percentile,
             weights=weights,
+            residual=residual,
             moments=not no_moments,
             augment=augment,
             budget=_budget(budget, budget_of, max_loss),
@@ -351,6 +361,8 @@ def compress(
         )
     screen = console.console()
     screen.print(console.layer_table(summary["layers"]))
+    if "budget" in summary:
+        screen.print(*console.choice_tables(summary["budget"]), sep="\n")
     if summary["carried"]:
         screen.print(console.carried_line(summary))
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
@@ -504,6 +516,8 @@ def finetune(
             report=report,
         )
     screen = console.console()
+    if "budget" in figures:
+        screen.print(*console.choice_tables(figures["budget"]), sep="\n")
     screen.print(console.history_table(figures["history"]))
     if "accuracy" in figures:
         screen.print(console.accuracy_table(figures["accuracy"], figures["test_images"]))
@@ -610,7 +624,9 @@ def evaluate(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
     "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
-    "prap cosim build/net --images test.npz --waves conv2:1000:1400"
+    "prap cosim build/net --images test.npz --tier network\n\n"
+    "prap cosim build/net --images test.npz --waves conv2:1000:1400\n\n"
+    "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
 )
 def cosim(
     folder: Folder,
@@ -624,7 +640,8 @@ def cosim(
         typer.Option(
             "--tier",
             help="protocol: benches at the ports, every value. bulk: a library, some 40 times as"
-            " fast; accumulators, outputs, cycles and counters; goes on where it was interrupted.",
+            " fast; accumulators, outputs, cycles and counters. Both go on where they were"
+            " interrupted. network: the accelerator, which runs the whole network by itself.",
         ),
     ] = "protocol",
     every_value: Annotated[
@@ -636,7 +653,7 @@ def cosim(
     ] = False,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Tier bulk: simulate again what earlier runs have finished."),
+        typer.Option("--fresh", help="Simulate again what earlier runs have finished."),
     ] = False,
     waves: Annotated[
         str | None,
@@ -648,6 +665,19 @@ def cosim(
             " which tier protocol records unasked.",
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="FILE",
+            help="Tier protocol: open the crossbar port and put cells and converters there that are"
+            " not ideal, of a device file or a packaged one's name (docs/devices.md).",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Number of the chip, for --device.", min=0, max=1 << 62),
+    ] = 0,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -660,7 +690,14 @@ def cosim(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Run images through the RTL in Verilator and compare its values with the golden model."""
+    """Run images through the RTL in Verilator and compare its values with the golden model.
+
+    Of each layer's cycles it prints the bound (what the busiest of conversion, gather, merge and
+    output takes at least), the prediction, the simulation, and the ratio (simulated - start) /
+    bound, of which 1.02 at most is owed; start is what a layer may take once: the first group's
+    conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles. Then
+    the cycles in which no conversion was requested, by cause.
+    """
     from prap_hw import workflow
 
     with console.progress() as report:
@@ -672,17 +709,26 @@ def cosim(
             every_value=every_value,
             fresh=fresh,
             waves=waves,
+            device=device,
+            seed=seed,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
             report=report,
         )
     screen = console.console()
-    screen.print(console.layer_table(figures["layers"]))
+    if "network" in figures:
+        screen.print(console.operation_table(figures["operations"]))
+        print(console.network_line(figures["network"]))
+    else:
+        screen.print(console.layer_table(figures["layers"], cycles=False))
+        screen.print(console.cycle_table(figures["layers"], figures["total"]))
     screen.print(console.compared_table(figures["compared"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:
         print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")
+    if "device" in figures:
+        print(console.device_line(figures["device"]))
     _write_json(json_file, figures)
     _judge(figures)
 

@@ -138,15 +138,116 @@ def carried_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def layer_table(layers: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of layers: patterns, OUs, index bits, cycles; no column for absent figures."""
+def layer_table(layers: Sequence[Mapping[str, Any]], *, cycles: bool = True) -> Table:
+    """Make the table of layers: patterns, OUs, index bits, cycles; no column for absent figures.
+
+    Parameters
+    ----------
+    cycles
+        False leaves the cycles out, where :func:`cycle_table` has them.
+    """
     keys = [key for key in LAYER_COLUMNS if any(layer.get(key) is not None for layer in layers)]
+    if not cycles:
+        keys = [key for key in keys if not key.startswith("cycles")]
     rows = [[layer.get(key) for key in keys] for layer in layers]
     if len(layers) > 1:
         total: list[object] = ["all"]
         total += [sum(layer.get(key) or 0 for layer in layers) for key in keys[1:]]
         rows.append(total)
-    return table("Layers (cycles for one image)", [LAYER_COLUMNS[key] for key in keys], rows)
+    title = "Layers (cycles for one image)" if cycles else "Layers"
+    return table(title, [LAYER_COLUMNS[key] for key in keys], rows)
+
+
+STALL_COLUMNS = {
+    "waiting for inputs": "no\ninput",
+    "partial-sum ring full": "ring\nfull",
+    "crossbar port busy": "port\nbusy",
+    "start and end": "start,\nend",
+}
+"""Cause of cycles without a conversion request, heading."""
+
+
+BOUNDS = {"conversion": "convert", "gather": "gather", "merge": "merge", "output": "output"}
+"""What can be the bound, in short."""
+
+
+def cycle_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
+    """Make the table of cycles: the bound and what sets it, simulated cycles, ratio, stalls.
+
+    ``unpredicted`` is what the simulation took more than the prediction. The last columns are
+    cycles in which no conversion was requested, by cause, large numbers in millions.
+
+    Parameters
+    ----------
+    layers, total
+        As :func:`prap_hw.workflow.cosim` gives them; layers that did not run have dashes.
+    """
+
+    def row(name: str, bound_by: str, of: Mapping[str, Any]) -> list[object]:
+        simulated, stalls = of.get("cycles_simulated"), of.get("stalls", {})
+        off = None if simulated is None else simulated - of["cycles_predicted"]
+        start = [name, bound_by, of["cycles_bound"], simulated, off, of.get("cycles_ratio")]
+        return [*start, *(_short(stalls.get(cause)) for cause in STALL_COLUMNS)]
+
+    rows = []
+    for layer in layers:
+        bounds = layer["bounds"]
+        rows.append(row(layer["name"], BOUNDS[max(bounds, key=lambda name: bounds[name])], layer))
+    if len(layers) > 1:
+        rows.append(row("all", "", total))
+    columns = ["layer", "bound\nby", "bound", "simulated", "unpre-\ndicted", "ratio"]
+    return table(
+        "Cycles of one image; ratio = (simulated - start) / bound; stalls by cause",
+        [*columns, *STALL_COLUMNS.values()],
+        rows,
+    )
+
+
+SETTING_COLUMNS = {
+    "scheme": "scheme",
+    "channels": "channels\nin a group",
+    "positions": "positions\nkept",
+    "keep": "share\nkept",
+    "structure_keep": "outputs\nkept",
+    "patterns": "patterns K",
+    "terms": "terms T",
+}
+"""Columns of the table of chosen settings: field of a setting, heading."""
+
+SETTING_FIELDS = {
+    "dictionary": ("patterns", "terms"),
+    "structured": ("structure_keep",),
+    "orc": ("keep",),
+}
+"""What a choice sets; of the schemes that are not named, the shape of groups and the share kept."""
+
+
+COSTS = {
+    "ous": "OU activations",
+    "cycles": "predicted cycles",
+    "weighted": "conversions and weighted merges",
+}
+"""What a budget counts, in words."""
+
+
+def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:
+    """Say what a budget chose: the settings of each layer, the ratio, the loss where one was asked.
+
+    Parameters
+    ----------
+    budget
+        Fields of a :class:`refmodel.budget.Budget` and of the :class:`refmodel.budget.Choice`.
+    """
+    shown = {"scheme"}
+    for each in budget["settings"].values():
+        shown |= set(SETTING_FIELDS.get(each["scheme"], ("channels", "positions", "keep")))
+    keys = [key for key in SETTING_COLUMNS if key in shown]
+    rows = [[name, *(each[key] for key in keys)] for name, each in budget["settings"].items()]
+    line = f"chosen: {budget['ratio']:.2f} times less than dense ({COSTS[budget['of']]})"
+    if budget["loss"] is not None:
+        line += f", {budget['loss']:.2f} points lost on the calibration images"
+    headings = [SETTING_COLUMNS[key] for key in keys]
+    return [table("Chosen settings", ["layer", *headings], rows), line]
 
 
 KINDS = {"codes": "ADC codes", "partial_sums": "partial sums"}
@@ -170,16 +271,17 @@ METRIC_COLUMNS = {
 zero weights; cells used, of all in the crossbars; index bits, and their share of the bits saved."""
 
 
+def _short(value: object) -> object:
+    """Large numbers in millions."""
+    if isinstance(value, int) and value >= 1_000_000:
+        return f"{value / 1e6:,.2f} M"
+    return value
+
+
 def metrics_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
     """Make the table of metrics; large numbers in millions, so that it fits the width."""
-
-    def short(value: object) -> object:
-        if isinstance(value, int) and value >= 1_000_000:
-            return f"{value / 1e6:,.2f} M"
-        return value
-
     listed = (*layers, total) if len(layers) > 1 else layers
-    rows = [[short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]
+    rows = [[_short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]
     return table("Metrics (events of one image)", list(METRIC_COLUMNS.values()), rows)
 
 
@@ -192,6 +294,25 @@ def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
             [KINDS.get(kind, kind), c["expected"], c["values"], c["different"]]
             for kind, c in compared.items()
         ],
+    )
+
+
+def operation_table(operations: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of an accelerator's operations: words loaded before each, border, cycles."""
+    keys = ("words", "filled", "cycles")
+    rows = [[each["name"], each["kind"], *(each[key] for key in keys)] for each in operations]
+    rows.append(["all", "", *(sum(each[key] for each in operations) for key in keys)])
+    headings = ["tensor", "operation", "words", "border\nbytes", "cycles\npredicted"]
+    return table("Operations (cycles for one image)", headings, rows)
+
+
+def network_line(network: Mapping[str, Any]) -> str:
+    """Say how many cycles an image took on the accelerator, from start to the last output."""
+    simulated = sorted(set(network["cycles_simulated"]))
+    found = f"{simulated[0]:,}" if len(simulated) == 1 else f"{simulated[0]:,} to {simulated[-1]:,}"
+    return (
+        f"an image: {network['cycles_predicted']:,} cycles predicted, {found} simulated; "
+        f"activation memory: {network['activation_bytes']:,} bytes"
     )
 
 
@@ -210,6 +331,14 @@ def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     if simulation["kept"]:
         line += f"; {simulation['kept']} of {runs} images of layers kept from earlier runs"
     return line
+
+
+def device_line(device: Mapping[str, Any]) -> str:
+    """Say which chip stood at the crossbar port, of the RTL and of the golden model."""
+    return (
+        f"crossbars: chip {device['chip']} of {device['name']}, in Python at the open port, "
+        f"{device['adc_bits']}-bit codes"
+    )
 
 
 def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:

@@ -115,7 +115,7 @@ def run_demo(
 
     codes = golden.quantise_input(program, inputs[:count])
     simulated = workflow.simulate(
-        program, codes, config, predictions, out / "sim", plant=plant, report=report
+        program, codes, config, predictions, out / "sim", plant=plant, fresh=True, report=report
     )
     figures = {
         "images": len(images.y),
@@ -124,6 +124,7 @@ def run_demo(
         "differences": simulated["differences"],
         "answers": simulated["answers"],
         "layers": simulated["layers"],
+        "total": simulated["total"],
         "images_simulated": count,
         "command": "prap demo" + (f" --plant {plant}" if plant else ""),
         "versions": workflow.versions() | {"verilator": verilator.find().version},

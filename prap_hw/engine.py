@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal
-from amaranth.lib import fifo, stream, wiring
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.accumulators import Accumulators
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.input_gather import InputGather
-from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, valid_only
+from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, COUNTERS, Layouts, valid_only
 from prap_hw.ou_engine import OUEngine
 from prap_hw.pattern_controller import PatternController
 from prap_hw.psum_store import PartialSumStore
@@ -21,6 +21,8 @@ from refmodel.config import EngineConfig
 
 def host_members(config: EngineConfig) -> dict:
     """Members that the engine has with and without crossbars of its own."""
+    if config.network:
+        raise ValueError("an engine by itself must have network False, not True")
     layouts = Layouts(config)
     members = {
         "i_load": In(stream.Signature(layouts.load)),
@@ -37,6 +39,278 @@ def host_members(config: EngineConfig) -> dict:
             "trace_acc": Out(valid_only(layouts.trace_acc)),
         }
     return members
+
+
+class EngineCore(wiring.Component):
+    """An engine up to its accumulators: all that a tile has several of.
+
+    From ``start`` on it gathers inputs, runs OUs and merges, output position after output position,
+    into one half of its accumulators while the other may be read. It runs ahead of what reads them
+    by the two halves and no more; see :class:`~prap_hw.reuse_merge.ReuseMerge` for when a position
+    may begin in a half, and :class:`~prap_hw.accumulators.Accumulators` for when one may be read.
+
+    The loading streams are ready while ``busy`` is low; ``i_cells`` and ``crossbar.program`` are
+    connected combinationally, and the readies follow ``busy`` within the cycle. ``start`` is
+    accepted whenever it comes and clears the counters: giving it while ``busy`` is high is
+    excluded. Reset ends a run and clears the layer registers; the memories keep what was loaded.
+
+    Members
+    -------
+    i_load, i_cells, i_acts : ``In(stream)``
+        Program words, rows of cells, activation bytes. Words for others' spaces are ignored. With
+        ``config.network`` there is no ``i_acts``.
+    i_store : ``In(valid_only(store))``, with ``config.network``
+        Activation bytes, each with its address; also during a run.
+    keep : ``In(1)``, with ``config.network``
+        Whether ``start`` lets the counters stand, to count on.
+    start : ``In(1)``
+        Pulse: begin with the first position.
+    busy : ``In(1)``
+        Whether a run is going on: no loading, and the counters count.
+    registers : ``Out(registers)``
+        The layer registers, as loaded.
+    position_done : ``Out(1)``
+        Pulse: with what is written in this cycle, the next half holds a whole position.
+    half_read : ``In(2)``
+        Pulse per half: its last accumulator is read in this cycle.
+    read_en, read_half, read_output : ``In``; read_acc : ``Out(signed(acc_width))``
+        Read port of the accumulators, one cycle from address to data.
+    counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.CORE_COUNTERS`
+        Events since ``start``.
+    trace_psum : ``Out(valid_only(...))``, with ``config.trace``
+        Valid-only: each complete slot.
+    crossbar : ``Out(crossbar_port(config))``
+        The analog boundary.
+    """
+
+    i_load: stream.Interface
+    i_cells: stream.Interface
+    i_acts: stream.Interface
+    i_store: Any
+    keep: Signal
+    start: Signal
+    busy: Signal
+    registers: data.View
+    position_done: Signal
+    half_read: Signal
+    read_en: Signal
+    read_half: Signal
+    read_output: Signal
+    read_acc: Signal
+    counters: Any
+    trace_psum: Any
+    crossbar: Any
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.layouts = layouts = Layouts(config)
+        members = {
+            "i_load": In(stream.Signature(layouts.load)),
+            "i_cells": In(stream.Signature(layouts.cells)),
+            **(
+                {"i_store": In(valid_only(layouts.store)), "keep": In(1)}
+                if config.network
+                else {"i_acts": In(stream.Signature(layouts.acts))}
+            ),
+            "start": In(1),
+            "busy": In(1),
+            "registers": Out(layouts.registers),
+            "position_done": Out(1),
+            "half_read": In(2),
+            "read_en": In(1),
+            "read_half": In(1),
+            "read_output": In(layouts.output_bits),
+            "read_acc": Out(signed(config.acc_width)),
+            "counters": Out(wiring.Signature({name: Out(COUNTER_BITS) for name in CORE_COUNTERS})),
+            "crossbar": Out(crossbar_port(config)),
+        }
+        if config.trace:
+            members["trace_psum"] = Out(valid_only(layouts.trace_psums, layouts.columns.ends))
+        super().__init__(members)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config, layouts = self.config, self.layouts
+
+        m.submodules.controller = controller = PatternController(config)
+        m.submodules.gather = gather = InputGather(config)
+        m.submodules.ou_engine = ou_engine = OUEngine(config)
+        m.submodules.shift_add = shift_add = ShiftAdd(config)
+        m.submodules.store = store = PartialSumStore(config)
+        m.submodules.merge = merge = ReuseMerge(config)
+        m.submodules.accumulators = accumulators = Accumulators(config)
+
+        registers = controller.registers
+        m.d.comb += [self.registers.eq(registers), controller.start.eq(self.start)]
+
+        # Loading, only while nothing runs.
+        m.d.comb += [
+            self.i_load.ready.eq(~self.busy),
+            controller.i_load.valid.eq(self.i_load.valid & ~self.busy),
+            controller.i_load.payload.eq(self.i_load.payload),
+            self.crossbar.program.valid.eq(self.i_cells.valid & ~self.busy),
+            self.crossbar.program.payload.eq(self.i_cells.payload),
+            self.i_cells.ready.eq(self.crossbar.program.ready & ~self.busy),
+        ]
+
+        if config.network:
+            m.d.comb += [
+                gather.i_store.valid.eq(self.i_store.valid),
+                gather.i_store.payload.eq(self.i_store.payload),
+            ]
+        else:
+            m.d.comb += [
+                self.i_acts.ready.eq(~self.busy),
+                gather.i_acts.valid.eq(self.i_acts.valid & ~self.busy),
+                gather.i_acts.payload.eq(self.i_acts.payload),
+            ]
+
+        # Gather and conversion. The OU engine counts a layer's gathers and crossbars from 0.
+        wiring.connect(m, controller.o_segments, gather.i_segments)
+        wiring.connect(m, gather.o, ou_engine.i)
+        wiring.connect(m, ou_engine.o_request, wiring.flipped(self.crossbar.request))
+        m.d.comb += ou_engine.last_descriptor.eq(registers.last_descriptor)
+        if config.network:
+            m.d.comb += [
+                ou_engine.last_descriptor.eq(
+                    registers.last_descriptor - registers.first_descriptor
+                ),
+                self.crossbar.request.payload.crossbar.eq(
+                    ou_engine.o_request.payload.crossbar + registers.first_crossbar
+                ),
+            ]
+
+        # What the unanswered requests mean, in order.
+        m.submodules.pending = pending = fifo.SyncFIFOBuffered(
+            width=layouts.pending.size, depth=config.requests_in_flight
+        )
+        m.d.comb += [
+            pending.w_en.eq(ou_engine.o_pending.valid),
+            pending.w_data.eq(ou_engine.o_pending.payload),
+            ou_engine.o_pending.ready.eq(pending.w_rdy),
+            shift_add.i_pending.valid.eq(pending.r_rdy),
+            shift_add.i_pending.payload.eq(pending.r_data),
+            pending.r_en.eq(shift_add.i_pending.ready),
+        ]
+        wiring.connect(m, wiring.flipped(self.crossbar.response), shift_add.i_response)
+        wiring.connect(m, shift_add.o, store.i)
+
+        # Merge.
+        wiring.connect(m, controller.o_headers, merge.i_headers)
+        wiring.connect(m, controller.o_words, merge.i_words)
+        m.d.comb += [
+            merge.i_headers_last.eq(controller.o_headers_last),
+            merge.identity.eq(registers.identity),
+            merge.last_term.eq(registers.last_term),
+            merge.completed.eq(store.completed),
+            store.taken.eq(merge.taken),
+            ou_engine.released.eq(merge.taken),
+            merge.half_read.eq(self.half_read),
+            accumulators.merge_en.eq(merge.read_valid),
+            accumulators.merge_half.eq(merge.read_half),
+            accumulators.merge_block.eq(merge.read_block),
+            accumulators.write_half.eq(merge.write_half),
+            accumulators.write_block.eq(merge.write_block),
+            accumulators.write_en.eq(merge.write_en),
+            accumulators.write_first.eq(merge.write_first),
+        ]
+        for lane in range(config.merge_lanes):
+            m.d.comb += [
+                store.o_slot[lane].eq(merge.o_slot[lane]),
+                merge.psum[lane].eq(store.o_data[lane]),
+                accumulators.contribution[lane].eq(merge.contribution[lane]),
+            ]
+
+        m.d.comb += [
+            self.position_done.eq(merge.position_done),
+            accumulators.read_en.eq(self.read_en),
+            accumulators.read_half.eq(self.read_half),
+            accumulators.read_output.eq(self.read_output),
+            self.read_acc.eq(accumulators.read_acc),
+        ]
+
+        # Counters. A pause for want of a vector is counted when the next vector comes, so that the
+        # cycles before the first one and after the last one are not taken for a stall.
+        idle = Signal(COUNTER_BITS)
+        begun = Signal()
+        with m.If(self.start):
+            m.d.sync += [idle.eq(0), begun.eq(0)]
+        with m.Elif(~ou_engine.stall_gather):
+            m.d.sync += [idle.eq(0), begun.eq(1)]
+        with m.Elif(begun):
+            m.d.sync += idle.eq(idle + 1)
+        cleared = self.start & ~self.keep if config.network else self.start
+        events = {
+            "requests": ou_engine.o_request.valid & ou_engine.o_request.ready,
+            "ous": ou_engine.ou_done,
+            "gathered": gather.reading,
+            "index_reads": controller.index_reads,
+            "merged": merge.merged,
+            "stall_gather": Mux(ou_engine.stall_gather, 0, idle),
+            "stall_slots": ou_engine.stall_slots,
+            "stall_port": ou_engine.stall_port,
+        }
+        for name, amount in events.items():
+            counter = getattr(self.counters, name)
+            with m.If(cleared):
+                m.d.sync += counter.eq(0)
+            with m.Elif(self.busy):
+                m.d.sync += counter.eq(counter + amount)
+
+        if config.trace:
+            wiring.connect(m, store.trace, wiring.flipped(self.trace_psum))
+        return m
+
+
+class RunControl(wiring.Component):
+    """A run: from ``start`` accepted to the last output accepted.
+
+    ``started`` follows ``start`` within the cycle; ``busy`` rises in the cycle after it and falls
+    in the cycle after the last output of the last position was accepted. Reset ends a run.
+
+    Members
+    -------
+    registers : ``In(registers)``
+        Layer registers: how many columns and rows of positions there are.
+    start : ``In(1)``; started : ``Out(1)``
+        Begin; begin, if nothing runs.
+    position_sent : ``In(1)``
+        Pulse: the last output of a position is accepted in this cycle.
+    busy : ``Out(1)``
+        Running.
+    """
+
+    registers: data.View
+    start: Signal
+    started: Signal
+    position_sent: Signal
+    busy: Signal
+
+    def __init__(self, config: EngineConfig):
+        super().__init__(
+            {
+                "registers": In(Layouts(config).registers),
+                "start": In(1),
+                "started": Out(1),
+                "position_sent": In(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        column = Signal.like(self.registers.last_column)
+        row = Signal.like(self.registers.last_row)
+        m.d.comb += self.started.eq(self.start & ~self.busy)
+        with m.If(self.position_sent):
+            m.d.sync += column.eq(column + 1)
+            with m.If(column == self.registers.last_column):
+                m.d.sync += [column.eq(0), row.eq(row + 1)]
+                with m.If(row == self.registers.last_row):
+                    m.d.sync += self.busy.eq(0)
+        with m.If(self.started):
+            m.d.sync += [self.busy.eq(1), column.eq(0), row.eq(0)]
+        return m
 
 
 class Engine(wiring.Component):
@@ -90,141 +364,54 @@ class Engine(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        config, layouts = self.config, self.layouts
+        config = self.config
 
-        m.submodules.controller = controller = PatternController(config)
-        m.submodules.gather = gather = InputGather(config)
-        m.submodules.ou_engine = ou_engine = OUEngine(config)
-        m.submodules.shift_add = shift_add = ShiftAdd(config)
-        m.submodules.store = store = PartialSumStore(config)
-        m.submodules.merge = merge = ReuseMerge(config)
-        m.submodules.accumulators = accumulators = Accumulators(config)
+        m.submodules.core = core = EngineCore(config)
         m.submodules.requantise = requantise = Requantise(config)
-
-        started = Signal()
-        m.d.comb += started.eq(self.start & ~self.busy)
-        registers = controller.registers
-        m.d.comb += controller.start.eq(started)
-
-        # Loading, only while nothing runs.
-        loading = self.i_load.valid & ~self.busy
+        m.submodules.run = run = RunControl(config)
         m.d.comb += [
-            self.i_load.ready.eq(~self.busy),
-            controller.i_load.valid.eq(loading),
-            controller.i_load.payload.eq(self.i_load.payload),
-            requantise.i_load.valid.eq(loading),
+            run.registers.eq(core.registers),
+            run.start.eq(self.start),
+            core.start.eq(run.started),
+            core.busy.eq(run.busy),
+            self.busy.eq(run.busy),
+        ]
+
+        # Loading: the core takes a word when nothing runs, and so does requantisation.
+        wiring.connect(m, wiring.flipped(self.i_load), core.i_load)
+        wiring.connect(m, wiring.flipped(self.i_cells), core.i_cells)
+        wiring.connect(m, wiring.flipped(self.i_acts), core.i_acts)
+        m.d.comb += [
+            requantise.i_load.valid.eq(self.i_load.valid & self.i_load.ready),
             requantise.i_load.payload.eq(self.i_load.payload),
-            self.i_acts.ready.eq(~self.busy),
-            gather.i_acts.valid.eq(self.i_acts.valid & ~self.busy),
-            gather.i_acts.payload.eq(self.i_acts.payload),
-            self.crossbar.program.valid.eq(self.i_cells.valid & ~self.busy),
-            self.crossbar.program.payload.eq(self.i_cells.payload),
-            self.i_cells.ready.eq(self.crossbar.program.ready & ~self.busy),
         ]
-
-        # Gather and conversion.
-        wiring.connect(m, controller.o_segments, gather.i_segments)
-        wiring.connect(m, gather.o, ou_engine.i)
-        m.d.comb += ou_engine.last_descriptor.eq(registers.last_descriptor)
-        wiring.connect(m, ou_engine.o_request, wiring.flipped(self.crossbar.request))
-
-        # What the unanswered requests mean, in order.
-        m.submodules.pending = pending = fifo.SyncFIFOBuffered(
-            width=layouts.pending.size, depth=config.requests_in_flight
-        )
-        m.d.comb += [
-            pending.w_en.eq(ou_engine.o_pending.valid),
-            pending.w_data.eq(ou_engine.o_pending.payload),
-            ou_engine.o_pending.ready.eq(pending.w_rdy),
-            shift_add.i_pending.valid.eq(pending.r_rdy),
-            shift_add.i_pending.payload.eq(pending.r_data),
-            pending.r_en.eq(shift_add.i_pending.ready),
-        ]
-        wiring.connect(m, wiring.flipped(self.crossbar.response), shift_add.i_response)
-        wiring.connect(m, shift_add.o, store.i)
-
-        # Merge.
-        wiring.connect(m, controller.o_headers, merge.i_headers)
-        wiring.connect(m, controller.o_words, merge.i_words)
-        m.d.comb += [
-            merge.i_headers_last.eq(controller.o_headers_last),
-            merge.identity.eq(registers.identity),
-            merge.last_term.eq(registers.last_term),
-            merge.completed.eq(store.completed),
-            store.taken.eq(merge.taken),
-            ou_engine.released.eq(merge.taken),
-            merge.half_read.eq(requantise.half_read),
-            accumulators.merge_en.eq(merge.read_valid),
-            accumulators.merge_half.eq(merge.read_half),
-            accumulators.merge_block.eq(merge.read_block),
-            accumulators.write_half.eq(merge.write_half),
-            accumulators.write_block.eq(merge.write_block),
-            accumulators.write_en.eq(merge.write_en),
-            accumulators.write_first.eq(merge.write_first),
-        ]
-        for lane in range(config.merge_lanes):
-            m.d.comb += [
-                store.o_slot[lane].eq(merge.o_slot[lane]),
-                merge.psum[lane].eq(store.o_data[lane]),
-                accumulators.contribution[lane].eq(merge.contribution[lane]),
-            ]
+        wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
 
         # Output.
+        sent = Signal()
         m.d.comb += [
-            requantise.registers.eq(registers),
-            requantise.position_done.eq(merge.position_done),
-            accumulators.read_en.eq(requantise.read_en),
-            accumulators.read_half.eq(requantise.read_half),
-            accumulators.read_output.eq(requantise.read_output),
-            requantise.read_acc.eq(accumulators.read_acc),
+            requantise.registers.eq(core.registers),
+            requantise.position_done.eq(core.position_done),
+            core.half_read.eq(requantise.half_read),
+            core.read_en.eq(requantise.read_en),
+            core.read_half.eq(requantise.read_half),
+            core.read_output.eq(requantise.read_output),
+            requantise.read_acc.eq(core.read_acc),
+            sent.eq(self.o.valid & self.o.ready),
+            run.position_sent.eq(sent & self.o.payload.last),
         ]
         wiring.connect(m, requantise.o, wiring.flipped(self.o))
 
-        # A run ends with the last channel of the last position.
-        column = Signal.like(registers.last_column)
-        row = Signal.like(registers.last_row)
-        sent = Signal()
-        m.d.comb += sent.eq(self.o.valid & self.o.ready)
-        with m.If(sent & self.o.payload.last):
-            m.d.sync += column.eq(column + 1)
-            with m.If(column == registers.last_column):
-                m.d.sync += [column.eq(0), row.eq(row + 1)]
-                with m.If(row == registers.last_row):
-                    m.d.sync += self.busy.eq(0)
-        with m.If(started):
-            m.d.sync += [self.busy.eq(1), column.eq(0), row.eq(0)]
-
-        # Counters. A pause for want of a vector is counted when the next vector comes, so that the
-        # cycles before the first one and after the last one are not taken for a stall.
-        idle = Signal(COUNTER_BITS)
-        begun = Signal()
-        with m.If(started):
-            m.d.sync += [idle.eq(0), begun.eq(0)]
-        with m.Elif(~ou_engine.stall_gather):
-            m.d.sync += [idle.eq(0), begun.eq(1)]
-        with m.Elif(begun):
-            m.d.sync += idle.eq(idle + 1)
-        events = {
-            "cycles": 1,
-            "requests": ou_engine.o_request.valid & ou_engine.o_request.ready,
-            "ous": ou_engine.ou_done,
-            "gathered": gather.reading,
-            "index_reads": controller.index_reads,
-            "merged": merge.merged,
-            "outputs": sent,
-            "stall_gather": Mux(ou_engine.stall_gather, 0, idle),
-            "stall_slots": ou_engine.stall_slots,
-            "stall_port": ou_engine.stall_port,
-        }
-        for name, amount in events.items():
-            counter = getattr(self.counters, name)
-            with m.If(started):
+        for name in CORE_COUNTERS:
+            m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
+        for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
+            with m.If(run.started):
                 m.d.sync += counter.eq(0)
-            with m.Elif(self.busy):
+            with m.Elif(run.busy):
                 m.d.sync += counter.eq(counter + amount)
 
         if config.trace:
-            wiring.connect(m, store.trace, wiring.flipped(self.trace_psum))
+            wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
         return m
 

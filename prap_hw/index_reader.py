@@ -25,13 +25,17 @@ class IndexReader(wiring.Component):
         Shape of a word.
     depth
         Number of words.
+    based
+        Whether there is ``first``, the word to begin with instead of word 0.
 
     Members
     -------
     w_en, w_addr, w_data : ``In``
         Write port for loading.
     start : ``In(1)``
-        Pulse: begin at word 0.
+        Pulse: begin at word 0, or ``first``.
+    first : ``In(range(depth))``, with ``based``
+        Index of the first word.
     last : ``In(range(depth))``
         Index of the last word.
     o : ``Out(stream.Signature(shape))``
@@ -44,12 +48,14 @@ class IndexReader(wiring.Component):
     w_addr: Signal
     w_data: Signal
     start: Signal
+    first: Signal
     last: Signal
     o: stream.Interface
     o_last: Signal
 
-    def __init__(self, shape: ShapeLike, depth: int):
+    def __init__(self, shape: ShapeLike, depth: int, *, based: bool = False):
         self.shape = shape
+        self.based = based
         # A memory of one word would have an address of no bits, which Verilog cannot say.
         self.depth = max(2, depth)
         index = bits_for(depth)
@@ -59,6 +65,7 @@ class IndexReader(wiring.Component):
                 "w_addr": In(index),
                 "w_data": In(shape),
                 "start": In(1),
+                **({"first": In(index)} if based else {}),
                 "last": In(index),
                 "o": Out(stream.Signature(shape)),
                 "o_last": Out(1),
@@ -77,6 +84,7 @@ class IndexReader(wiring.Component):
         ]
 
         pointer = Signal(bits_for(self.depth))
+        first = self.first if self.based else 0
         running = Signal()
         m.d.comb += [
             read.addr.eq(pointer),
@@ -90,7 +98,7 @@ class IndexReader(wiring.Component):
                 pointer.eq(pointer + 1),
             ]
             with m.If(pointer == self.last):
-                m.d.sync += pointer.eq(0)
+                m.d.sync += pointer.eq(first)
         with m.If(self.start):
-            m.d.sync += [pointer.eq(0), running.eq(1), self.o.valid.eq(0)]
+            m.d.sync += [pointer.eq(first), running.eq(1), self.o.valid.eq(0)]
         return m

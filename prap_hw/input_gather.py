@@ -1,11 +1,13 @@
 """Input gather: the activation buffer, and the vectors that OUs take from it."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from prap_hw.layouts import Layouts
+from prap_hw.layouts import Layouts, valid_only
 from refmodel.config import EngineConfig
 
 
@@ -25,7 +27,9 @@ class InputGather(wiring.Component):
     -------
     i_acts : ``In(stream.Signature(acts))``
         Bytes to store, from address 0 on; after one with ``last`` the address is 0 again. Always
-        ready; storing while gathering is excluded.
+        ready; storing while gathering is excluded. Not with ``config.network``.
+    i_store : ``In(valid_only(store))``, with ``config.network``
+        Bytes to store, each with its address, also while others are gathered.
     i_segments : ``In(stream.Signature(segment))``
         Runs of input bytes.
     o : ``Out(stream.Signature(gathered))``
@@ -36,6 +40,7 @@ class InputGather(wiring.Component):
     """
 
     i_acts: stream.Interface
+    i_store: Any
     i_segments: stream.Interface
     o: stream.Interface
     reading: Signal
@@ -45,7 +50,11 @@ class InputGather(wiring.Component):
         self.layouts = layouts = Layouts(config)
         super().__init__(
             {
-                "i_acts": In(stream.Signature(layouts.acts, always_ready=True)),
+                **(
+                    {"i_store": In(valid_only(layouts.store))}
+                    if config.network
+                    else {"i_acts": In(stream.Signature(layouts.acts, always_ready=True))}
+                ),
                 "i_segments": In(stream.Signature(layouts.segment)),
                 "o": Out(stream.Signature(layouts.gathered)),
                 "reading": Out(1),
@@ -61,14 +70,21 @@ class InputGather(wiring.Component):
         m.submodules.bytes = buffer = Memory(shape=8, depth=config.activation_bytes, init=[])
         store = buffer.write_port()
         read = buffer.read_port(domain="sync")
-        pointer = Signal(layouts.address_bits)
-        m.d.comb += [
-            store.en.eq(self.i_acts.valid),
-            store.addr.eq(pointer),
-            store.data.eq(self.i_acts.payload.data),
-        ]
-        with m.If(self.i_acts.valid):
-            m.d.sync += pointer.eq(Mux(self.i_acts.payload.last, 0, pointer + 1))
+        if config.network:
+            m.d.comb += [
+                store.en.eq(self.i_store.valid),
+                store.addr.eq(self.i_store.payload.addr),
+                store.data.eq(self.i_store.payload.data),
+            ]
+        else:
+            pointer = Signal(layouts.address_bits)
+            m.d.comb += [
+                store.en.eq(self.i_acts.valid),
+                store.addr.eq(pointer),
+                store.data.eq(self.i_acts.payload.data),
+            ]
+            with m.If(self.i_acts.valid):
+                m.d.sync += pointer.eq(Mux(self.i_acts.payload.last, 0, pointer + 1))
 
         # The segment being read: one byte a cycle.
         segment = Signal(layouts.segment)

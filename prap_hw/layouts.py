@@ -10,6 +10,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Out
 
 from prap_hw.columns import Columns
+from refmodel.accelerator import OPERANDS, SOURCES
 from refmodel.config import INPUT_BITS, EngineConfig, bits_for
 
 COUNTER_BITS = 40
@@ -30,6 +31,9 @@ COUNTERS = (
 """The event counters: cycles while busy; conversion requests; OUs run; bytes gathered; words taken
 from the index memories; reuse words merged; outputs sent; cycles in which no request was issued for
 want of a gathered vector, of free slots, or of room in the crossbar port."""
+
+CORE_COUNTERS = tuple(name for name in COUNTERS if name not in ("cycles", "outputs"))
+"""Those that an engine of a tile has for itself; cycles and outputs are the tile's."""
 
 POSITION_BITS = 12
 """Bits that count output rows or columns: a layer has at most 4096 of each."""
@@ -54,6 +58,25 @@ class Space(enum.Enum, shape=4):
     TABLE = 6
     #: Bias, multiplier and shift, one to an output.
     OUTPUT = 7
+    #: Registers of an accelerator's post-processing, in the order of :attr:`Layouts.post`.
+    POST = 8
+    #: The list of an accelerator's sequencer.
+    COMMAND = 9
+    #: Of a tile: engines that take part in the layer, a bit each; address 0.
+    ENGINES = 14
+    #: Of a tile: engines that have a share in an output, a bit each; one word to an output.
+    SHARE = 15
+
+
+class Source(enum.Enum, shape=2):
+    """What computes the outputs of an operation; numbered as :data:`SOURCES`."""
+
+    #: Nothing: they come from the host.
+    IMAGE = SOURCES.index("image")
+    #: The engine.
+    LAYER = SOURCES.index("layer")
+    #: The pool unit.
+    POOL = SOURCES.index("pool")
 
 
 def valid_only(layout: ShapeLike, lanes: int = 1) -> wiring.Signature:
@@ -95,6 +118,9 @@ class Layouts:
         Payloads of the streams between components.
     trace_psum, trace_psums, trace_acc
         Payloads of the trace ports: a partial sum, ``columns.ends`` of them, an accumulator.
+    store, sent, read, post, command
+        Of an accelerator: a byte written to the activation memory, a code to the host, a code read
+        for post-processing, the registers of that, and a word of the sequencer's list.
     columns
         Where the bitlines of patterns lie.
     """
@@ -136,6 +162,19 @@ class Layouts:
         self.response = data.ArrayLayout(unsigned(config.code_bits), config.adcs)
 
         # Layer registers and memories.
+        based = {
+            "base": self.address_bits,
+            "first_descriptor": bits_for(config.max_gathers),
+            "first_segment": bits_for(config.max_segments),
+            "first_header": bits_for(config.max_groups),
+            "first_step": bits_for(self.word_depth),
+            "first_output": bits_for(config.params),
+            "first_crossbar": bits_for(config.crossbars),
+            "residual": 1,
+            "residual_zero": 8,
+            "residual_multiplier": signed(16),
+            "residual_shift": 6,
+        }
         self.registers = data.StructLayout(
             {
                 "last_column": POSITION_BITS,
@@ -153,6 +192,7 @@ class Layouts:
                 "zero_out": 8,
                 "clip_lo": 8,
                 "clip_hi": 8,
+                **(based if config.network else {}),
             }
         )
         self.descriptor = data.StructLayout(
@@ -231,6 +271,52 @@ class Layouts:
         self.trace_psums = data.ArrayLayout(self.trace_psum, columns.ends)
         self.trace_acc = data.StructLayout(
             {"output": self.output_bits, "acc": signed(config.acc_width)}
+        )
+
+        # Of an accelerator.
+        factor = signed(16)
+        self.store = data.StructLayout({"addr": self.address_bits, "data": 8})
+        self.sent = data.StructLayout({"code": 8, "last": 1})
+        self.read = data.StructLayout({"code": 8, "operand": 1, "first": 1, "last": 1})
+        operand = {
+            **dict.fromkeys(("base", "row_step", "column_step", "channel_step"), self.address_bits),
+            **dict.fromkeys(("first_channel", "last_channel"), self.address_bits),
+            "zero": 8,
+            "multiplier": factor,
+        }
+        addresses = ("output_base", "output_row_step", "output_column_step")
+        runs = ("fill_base", "fill_first", "fill_between", "fill_last", "fill_gap")
+        self.post = data.StructLayout(
+            {
+                "last_row": POSITION_BITS,
+                "last_column": POSITION_BITS,
+                "last_channel": self.address_bits,
+                **dict.fromkeys(addresses, self.address_bits),
+                "source": Source,
+                "send": 1,
+                "fill": 1,
+                **dict.fromkeys(runs, self.address_bits),
+                "fill_more": POSITION_BITS,
+                "fill_code": 8,
+                **{
+                    f"{name}_{number}": shape
+                    for number in range(OPERANDS)
+                    for name, shape in operand.items()
+                },
+                "last_operand": 1,
+                "last_tap_row": POSITION_BITS,
+                "last_tap_column": POSITION_BITS,
+                "tap_row_step": self.address_bits,
+                "tap_column_step": self.address_bits,
+                "maximum": 1,
+                "shift": 6,
+                "zero_out": 8,
+                "clip_lo": 8,
+                "clip_hi": 8,
+            }
+        )
+        self.command = data.StructLayout(
+            {"run": 1, "last": 1, "space": Space, "addr": 8, "data": 32}
         )
 
     @property

@@ -1,14 +1,26 @@
 """Memory images: a layer's program as the words and beats that the engine's host sends."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from prap_hw.layouts import Layouts, Space
+from refmodel.accelerator import (
+    NetworkImage,
+    Place,
+    check_resident,
+    engine_registers,
+    kernel_table,
+    registers,
+)
 from refmodel.compile import check_fits
 from refmodel.config import SHIFT_NONE, EngineConfig
+from refmodel.errors import InputError
 from refmodel.golden import cells
-from refmodel.program import LayerProgram
+from refmodel.program import LayerProgram, Program
+from refmodel.tile import LayerPart, check_fits_tile
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,14 +39,28 @@ class LayerImage:
     beats: list[int]
 
 
-def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
+def layer_image(
+    layer: LayerProgram, config: EngineConfig, place: Place | None = None
+) -> LayerImage:
     """Make the images of one layer for one engine.
+
+    Parameters
+    ----------
+    place
+        Where it is resident on an accelerator, whose list has the registers and the table of kernel
+        positions; None for an engine by itself.
 
     Raises
     ------
     InputError
-        The layer does not fit the engine; the message names the limit.
+        The layer does not fit the engine; the message names the limit. Or it has a residual, which
+        no engine by itself can read.
     """
+    if place is None and layer.residual:
+        raise InputError(
+            f"layer {layer.name}: expected no residual operand on an engine by itself, found one: "
+            f"compress with separate residuals, or use tier network"
+        )
     check_fits(layer, config)
     layouts = Layouts(config)
     words: list[int] = []
@@ -56,27 +82,14 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
         words.append(struct(layouts.load, space=space.value, addr=addr, data=bits))
 
     steps = reuse_steps(layer, config.merge_lanes)
-    _, width, channels = layer.padded_shape
-    registers = {
-        "last_column": layer.out_shape[1] - 1,
-        "last_row": layer.out_shape[0] - 1,
-        "column_step": layer.stride[1] * channels,
-        "row_step": layer.stride[0] * width * channels,
-        "last_descriptor": len(layer.gather_base) - 1,
-        "last_segment": len(layer.segment_position) - 1,
-        "last_header": len(layer.group_kept) - 1,
-        "last_step": max(len(steps) - 1, 0),
-        "last_output": layer.out_shape[2] - 1,
-        "last_term": layer.terms - 1,
-        "identity": layer.identity,
-        "full_offsets": layer.full_offsets,
-        "zero_out": layer.zero_out,
-        "clip_lo": layer.clip_lo,
-        "clip_hi": layer.clip_hi,
-    }
-    for number, (name, field) in enumerate(layouts.registers):
-        # A step that is never taken may exceed the address: only its low bits are kept.
-        load(Space.REGISTER, number, int(registers[name]) & ((1 << field.width) - 1))
+    if place is None:
+        for space, addr, value in _registers(engine_registers(layer, config.merge_lanes), layouts):
+            load(space, addr, value)
+        for position, offset in enumerate(
+            kernel_table(layer, layer.padded_shape[1] * layer.in_shape[2])
+        ):
+            load(Space.TABLE, position, offset)
+        place = Place()
     for q in range(len(layer.gather_base)):
         descriptor = struct(
             layouts.descriptor,
@@ -86,14 +99,14 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
             patterns=layer.gather_patterns[q],
             final=layer.gather_final[q],
         )
-        load(Space.DESCRIPTOR, q, descriptor)
+        load(Space.DESCRIPTOR, place.descriptor + q, descriptor)
     for s, position in enumerate(layer.segment_position.tolist()):
-        load(Space.POSITION, s, position)
+        load(Space.POSITION, place.segment + s, position)
         if layer.full_offsets:
             offset = struct(
                 layouts.offset, channel=layer.segment_channel[s], length=layer.segment_length[s]
             )
-            load(Space.OFFSET, s, offset)
+            load(Space.OFFSET, place.segment + s, offset)
     for g in range(len(layer.group_kept)):
         first = layer.group_first_output[g]
         header = struct(
@@ -103,15 +116,11 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
             last_output=first + layer.group_outputs[g] - 1,
             write=layer.group_write[g],
         )
-        load(Space.HEADER, g, header)
+        load(Space.HEADER, place.header + g, header)
     for step, lanes in enumerate(steps):
         for lane, (slot, shift, minus) in enumerate(lanes):
             word = struct(layouts.word, slot=slot, shift=shift, minus=minus)
-            load(Space.WORD, step * config.merge_lanes + lane, word)
-    for position in range(layer.kernel[0] * layer.kernel[1]):
-        y, x = divmod(position, layer.kernel[1])
-        offset = (y * layer.dilation[0] * width + x * layer.dilation[1]) * channels
-        load(Space.TABLE, position, offset)
+            load(Space.WORD, (place.step + step) * config.merge_lanes + lane, word)
     for output in range(layer.out_shape[2]):
         params = struct(
             layouts.params,
@@ -119,7 +128,7 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
             multiplier=layer.multiplier[output],
             shift=layer.shift[output],
         )
-        load(Space.OUTPUT, output, params)
+        load(Space.OUTPUT, place.output + output, params)
 
     beats = []
     for ou, block in enumerate(cells(layer, config)):
@@ -129,13 +138,115 @@ def layer_image(layer: LayerProgram, config: EngineConfig) -> LayerImage:
             beats.append(
                 struct(
                     layouts.cells,
-                    crossbar=crossbar,
+                    crossbar=place.crossbar + crossbar,
                     row_block=row_block,
                     col_block=col_block,
                     row=row,
                     cells=sum(int(cell) << config.cell_bits * j for j, cell in enumerate(values)),
                 )
             )
+    return LayerImage(words=words, beats=beats)
+
+
+def _registers(values: Mapping[str, int], layouts: Layouts) -> list[tuple[Space, int, int]]:
+    """Give layer registers as (space, address, bits)."""
+    fields = {name: (number, field) for number, (name, field) in enumerate(layouts.registers)}
+    result = []
+    for name, value in values.items():
+        number, field = fields[name]
+        # A step that is never taken may exceed the address: only its low bits are kept.
+        result.append((Space.REGISTER, number, int(value) & ((1 << field.width) - 1)))
+    return result
+
+
+def network_load(program: Program, image: NetworkImage, config: EngineConfig) -> LayerImage:
+    """Make the images of a whole network for an accelerator.
+
+    Returns
+    -------
+    Words of all layers and of the sequencer's list; rows of cells of all layers.
+
+    Raises
+    ------
+    InputError
+        A layer, or all of them together, do not fit the engine; the message names the limit.
+    """
+    check_resident(image, program.layers, config)
+    layouts = Layouts(config)
+    words: list[int] = []
+    beats: list[int] = []
+    for operation in image.operations:
+        if operation.layer is not None:
+            one = layer_image(program.layers[operation.layer], config, operation.place)
+            words += one.words
+            beats += one.beats
+    for number, command in enumerate(command_words(program, image, config)):
+        load: dict[Any, Any] = {"space": Space.COMMAND, "addr": number, "data": command}
+        words.append(layouts.load.const(load).as_bits())
+    return LayerImage(words=words, beats=beats)
+
+
+def command_words(program: Program, image: NetworkImage, config: EngineConfig) -> list[int]:
+    """Make the sequencer's list: before each operation its registers, then the run."""
+    layouts = Layouts(config)
+    post = {name: (number, field) for number, (name, field) in enumerate(layouts.post)}
+    commands = []
+
+    def add(**fields: Any) -> None:
+        values: dict[Any, Any] = dict(fields)
+        commands.append(layouts.command.const(values).as_bits())
+
+    for operation in image.operations:
+        loaded = registers(operation, program.layers, config)
+        for space, addr, data in _registers(loaded.engine, layouts):
+            add(space=space, addr=addr, data=data)
+        for position, offset in enumerate(loaded.table):
+            add(space=Space.TABLE, addr=position, data=offset)
+        for name, value in loaded.post.items():
+            number, field = post[name]
+            # Steps may be negative, and those that are never taken may exceed the address.
+            add(space=Space.POST, addr=number, data=int(value) & ((1 << field.width) - 1))
+        add(run=1, last=operation is image.operations[-1])
+    return commands
+
+
+def tile_image(
+    layer: LayerProgram, parts: Sequence[LayerPart | None], config: EngineConfig
+) -> LayerImage:
+    """Make the images of one layer for a tile: every word and beat with the engine it is for.
+
+    Parameters
+    ----------
+    layer
+        The layer, or a pass of it.
+    parts
+        What :func:`refmodel.tile.deal` gives for it.
+    config
+        Each of the tile's engines.
+
+    Raises
+    ------
+    InputError
+        A part, or the sum of all, does not fit the engines; the message names the limit.
+    """
+    check_fits_tile(layer, parts, config)
+    load, cells = Layouts(config).load, Layouts(config).cells
+    words: list[int] = []
+    beats: list[int] = []
+    active = 0
+    shares = np.zeros(layer.out_shape[2], object)
+    for n, part in enumerate(parts):
+        if part is None:
+            continue
+        image = layer_image(part, config)
+        words += [word | n << load.size for word in image.words]
+        beats += [beat | n << cells.size for beat in image.beats]
+        active |= 1 << n
+        shares[part.touched] += 1 << n
+    tile_words = [(Space.ENGINES, 0, active)]
+    tile_words += [(Space.SHARE, output, share) for output, share in enumerate(shares.tolist())]
+    for space, addr, bits in tile_words:
+        words.append(load.const({"space": space, "addr": addr, "data": bits}).as_bits())
     return LayerImage(words=words, beats=beats)
 
 

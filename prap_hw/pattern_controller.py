@@ -17,7 +17,8 @@ class PatternController(wiring.Component):
     address in the padded input: base of the output position + base of the gather + offset of the
     kernel position + channel. The reuse stream is ``o_headers``, one item to a group, and
     ``o_words``, one item of ``merge_lanes`` reuse words to a step of the merge. Both run ahead of
-    what consumes them, each with its own memories.
+    what consumes them, each with its own memories. With ``config.network`` the memories hold
+    several layers and the activation memory several tensors: registers say where this one's begin.
 
     The first segment is valid three cycles after ``start``, the first header and words two; then
     throughput is one item per cycle on each stream, without a dead cycle between gathers, groups
@@ -81,14 +82,18 @@ class PatternController(wiring.Component):
                 with m.Case(number):
                     m.d.sync += registers[name].eq(load.data[: field.width])
 
-        def reader(name: str, space: Space, shape, depth: int, last) -> IndexReader:
-            m.submodules[name] = index = IndexReader(shape, depth)
+        based = config.network
+
+        def reader(name: str, space: Space, shape, depth: int, kind: str) -> IndexReader:
+            m.submodules[name] = index = IndexReader(shape, depth, based=based)
+            if based:
+                m.d.comb += index.first.eq(registers[f"first_{kind}"])
             m.d.comb += [
                 index.w_en.eq(self.i_load.valid & (load.space == space)),
                 index.w_addr.eq(load.addr),
                 index.w_data.eq(load.data),
                 index.start.eq(self.start),
-                index.last.eq(last),
+                index.last.eq(registers[f"last_{kind}"]),
             ]
             return index
 
@@ -97,28 +102,28 @@ class PatternController(wiring.Component):
             Space.DESCRIPTOR,
             layouts.descriptor,
             config.max_gathers,
-            registers.last_descriptor,
+            "descriptor",
         )
         positions = reader(
             "positions",
             Space.POSITION,
             layouts.position_bits,
             config.max_segments,
-            registers.last_segment,
+            "segment",
         )
-        offsets = reader(
-            "offsets", Space.OFFSET, layouts.offset, config.max_segments, registers.last_segment
-        )
-        headers = reader(
-            "headers", Space.HEADER, layouts.header, config.max_groups, registers.last_header
-        )
+        offsets = reader("offsets", Space.OFFSET, layouts.offset, config.max_segments, "segment")
+        headers = reader("headers", Space.HEADER, layouts.header, config.max_groups, "header")
         wiring.connect(m, headers.o, wiring.flipped(self.o_headers))
         m.d.comb += self.o_headers_last.eq(headers.o_last)
 
         # Reuse words: one memory to a lane, read in step.
         lanes = []
         for lane in range(config.merge_lanes):
-            m.submodules[f"words_{lane}"] = index = IndexReader(layouts.word, layouts.word_depth)
+            m.submodules[f"words_{lane}"] = index = IndexReader(
+                layouts.word, layouts.word_depth, based=based
+            )
+            if based:
+                m.d.comb += index.first.eq(registers.first_step)
             lane_bits = (config.merge_lanes - 1).bit_length()
             m.d.comb += [
                 index.w_en.eq(
@@ -214,8 +219,8 @@ class PatternController(wiring.Component):
             m.d.sync += [
                 column.eq(0),
                 row.eq(0),
-                position_base.eq(0),
-                row_base.eq(0),
+                position_base.eq(registers.base if based else 0),
+                row_base.eq(registers.base if based else 0),
                 index_in_gather.eq(0),
                 segment_valid.eq(0),
                 walking.eq(1),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -18,13 +18,15 @@ class Requantise(wiring.Component):
     """Bias, multiply, shift with round half up, zero point, clip: one output a cycle.
 
     ``clip(floor((acc + bias) * M / 2**s + 1/2) + zero_out, clip_lo, clip_hi)``, halves towards
-    plus infinity, with bias, M and s, 0 to 47, per output.
+    plus infinity, with bias, M and s, 0 to 47, per output. With ``config.network`` and a layer that
+    has a residual, ``(r - z_r) * M_r / 2**s_r`` is added before the rounding.
 
-    Outputs of a position begin in the cycle after ``position_done``, or right behind those of the
-    position before; the first is at ``o`` five cycles later; throughput is one output per cycle.
-    The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
-    ``read_en``, ``half_read`` and ``trace.valid`` depend combinationally on ``o.ready``; no other
-    output depends on an input within the cycle but ``trace.payload``, which shows ``read_acc``.
+    Reads of a position begin in the cycle of ``position_done``, or right behind those of the
+    position before; the first output is at ``o`` five cycles later; throughput is one output per
+    cycle. The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
+    ``read_en``, ``half_read`` and ``trace.valid`` depend combinationally on ``o.ready``, the first
+    two on ``position_done`` as well; no other output depends on an input within the cycle but
+    ``trace.payload``, which shows ``read_acc``.
     Reset empties the pipeline.
 
     Members
@@ -34,13 +36,17 @@ class Requantise(wiring.Component):
     registers : ``In(registers)``
         Layer registers.
     position_done : ``In(1)``
-        Pulse: the next accumulator half holds a whole position.
+        Pulse: the next accumulator half holds a whole position, with what is written to it in
+        this cycle.
     read_en, read_half, read_output : ``Out``
         Read port of the accumulators.
     read_acc : ``In(signed(acc_width))``
         The accumulator, one cycle later.
     half_read : ``Out(2)``
         Pulse per half: its last accumulator is read in this cycle.
+    i_residual : ``In(stream.Signature(8))``, with ``config.network``
+        Codes of the residual operand, one to an output of a layer that has one, in their order.
+        Taken with the read of the accumulator, which waits for it.
     o : ``Out(stream.Signature(output))``
         Output codes; ``last`` marks the last channel of a position.
     trace : ``Out(valid_only(trace_acc))``
@@ -55,6 +61,7 @@ class Requantise(wiring.Component):
     read_output: Signal
     read_acc: Signal
     half_read: Signal
+    i_residual: stream.Interface
     o: stream.Interface
     trace: Any
 
@@ -71,6 +78,7 @@ class Requantise(wiring.Component):
                 "read_output": Out(layouts.output_bits),
                 "read_acc": In(signed(config.acc_width)),
                 "half_read": Out(2),
+                **({"i_residual": In(stream.Signature(8))} if config.network else {}),
                 "o": Out(stream.Signature(layouts.output)),
                 "trace": Out(valid_only(layouts.trace_acc)),
             }
@@ -81,7 +89,7 @@ class Requantise(wiring.Component):
         config, layouts, registers = self.config, self.layouts, self.registers
 
         m.submodules.params = memory = Memory(
-            shape=layouts.params, depth=max(2, config.max_outputs), init=[]
+            shape=layouts.params, depth=max(2, config.params), init=[]
         )
         write = memory.write_port()
         read = memory.read_port(domain="sync")
@@ -91,23 +99,30 @@ class Requantise(wiring.Component):
             write.data.eq(self.i_load.payload.data),
         ]
 
-        # Read: positions that are whole wait in a count; halves alternate.
+        # Read: positions that are whole wait in a count, but for the cycle in which one becomes so;
+        # halves alternate.
         move = Signal()
         waiting = Signal(2)
         half = Signal()
         channel = Signal(layouts.output_bits)
         reading = Signal()
         last = Signal()
+        there = (waiting != 0) | self.position_done
+        param: Value = channel
+        if config.network:
+            there &= self.i_residual.valid | ~registers.residual
+            param = channel + registers.first_output
+            m.d.comb += self.i_residual.ready.eq(reading & registers.residual)
         m.d.comb += [
             move.eq(~self.o.valid | self.o.ready),
-            reading.eq(move & (waiting != 0)),
+            reading.eq(move & there),
             last.eq(channel == registers.last_output),
             self.read_en.eq(reading),
             self.read_half.eq(half),
             self.read_output.eq(channel),
             self.half_read.eq(Mux(reading & last, Cat(~half, half), 0)),
             read.en.eq(reading),
-            read.addr.eq(channel),
+            read.addr.eq(param),
         ]
         m.d.sync += waiting.eq(waiting + self.position_done - (reading & last))
         with m.If(reading):
@@ -126,8 +141,15 @@ class Requantise(wiring.Component):
         # Fits: at most 2^(MAX_SHIFT - 1), which exceeds every product of a narrow accumulator.
         half_unit = Signal(MAX_SHIFT)
         m.d.comb += half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))
+        total = product + half_unit
+        whole: Value | None = None
+        if config.network:
+            left, whole = self._residual(m, move, shifts[0])
+            total += left
+            # Fits: less than 2^MAX_SHIFT is added to less than that or a product.
+            rounded = Signal(signed(max(config.acc_width + 18, MAX_SHIFT + 3)))
         clipped = Signal(8)
-        moved = Signal(signed(config.acc_width + 19))
+        moved = Signal(signed(len(rounded) + 1))
         m.d.comb += moved.eq(rounded + registers.zero_out)
         with m.If(moved < registers.clip_lo):
             m.d.comb += clipped.eq(registers.clip_lo)
@@ -150,7 +172,7 @@ class Requantise(wiring.Component):
                 shifts[1].eq(shifts[0]),
                 valid[3].eq(valid[2]),
                 channels[3].eq(channels[2]),
-                rounded.eq((product + half_unit) >> shifts[1]),
+                rounded.eq(total >> shifts[1] if whole is None else (total >> shifts[1]) + whole),
                 self.o.valid.eq(valid[3]),
                 self.o.payload.channel.eq(channels[3]),
                 self.o.payload.last.eq(channels[3] == registers.last_output),
@@ -162,3 +184,41 @@ class Requantise(wiring.Component):
             self.trace.payload.acc.eq(self.read_acc),
         ]
         return m
+
+    def _residual(self, m: Module, move: Value, shift: Value) -> tuple[Value, Value]:
+        """Work out the residual, three cycles behind the read, beside the product.
+
+        Parameters
+        ----------
+        move
+            Whether the pipeline moves.
+        shift
+            s of the output whose accumulator and bias are being added.
+
+        Returns
+        -------
+        What is left of it below a code, at 2^s, and its whole codes. Whole codes commute with the
+        rounding, so the sum that is rounded is no wider than without a residual.
+        """
+        registers = self.registers
+        code = Signal(signed(9), name="residual_code")
+        # Fits: 255 * 32768.
+        worth = Signal(signed(24), name="residual_worth")
+        left = Signal(MAX_SHIFT, name="residual_left")
+        whole = Signal(signed(24), name="residual_whole")
+        fraction = Signal(MAX_SHIFT, name="residual_fraction")
+        mask = Signal(MAX_SHIFT, name="residual_mask")
+        used = registers.residual
+        m.d.comb += [
+            mask.eq((1 << registers.residual_shift) - 1),
+            fraction.eq(worth & mask),
+        ]
+        with m.If(move):
+            m.d.sync += [
+                code.eq(Mux(used, self.i_residual.payload - registers.residual_zero, 0)),
+                worth.eq(code * registers.residual_multiplier),
+                whole.eq(worth >> registers.residual_shift),
+                # Fits: below 2^s, since s is not below the shift of the residual.
+                left.eq(fraction << (shift - registers.residual_shift)[:6]),
+            ]
+        return left, whole

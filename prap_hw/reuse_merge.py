@@ -17,12 +17,13 @@ class ReuseMerge(wiring.Component):
     accumulator is touched. With ``identity``, slot = output - first output, shift 8.
 
     A group's first step issues when all its partial sums are complete and the accumulator half of
-    its position is free; then one step per cycle, without a dead cycle between groups or
-    positions. An accumulator is updated two cycles after the issue of its last term, and a group's
-    slots are free in the cycle after its last issue. ``i_headers.ready``, ``i_words.ready``,
-    ``taken``, ``o_slot`` and ``merged`` depend combinationally on the headers, the words,
-    ``completed`` and the layer registers; the outputs to the accumulators are registers. Reset
-    empties the pipeline.
+    its position is free, which it is in the cycle of ``half_read`` already: the step's accumulators
+    are addressed in the cycle after. Then one step per cycle, without a dead cycle between groups
+    or positions. An accumulator is updated two cycles after the issue of its last term, and a
+    group's slots are free in the cycle after its last issue. ``i_headers.ready``,
+    ``i_words.ready``, ``taken``, ``o_slot`` and ``merged`` depend combinationally on the headers,
+    the words, ``completed``, the layer registers and, but for ``o_slot``, on ``half_read``; the
+    outputs to the accumulators are registers. Reset empties the pipeline.
 
     Members
     -------
@@ -39,7 +40,8 @@ class ReuseMerge(wiring.Component):
     o_slot : ``Out``, one to a lane; psum : ``In``, one to a lane
         Read ports of the store.
     half_read : ``In(2)``
-        Pulse per accumulator half: its position has been read, another may begin in it.
+        Pulse per accumulator half: its last accumulator is read in this cycle, another position
+        may begin in it.
     read_valid, read_half, read_block : ``Out``
         To the accumulators: the block to address.
     write_half, write_block, write_en, write_first, contribution : ``Out``
@@ -120,9 +122,11 @@ class ReuseMerge(wiring.Component):
         last_step = Signal()
         half = Signal()
         half_used = Signal(2)
+        half_free = Signal()
         m.d.comb += [
             block.eq((header.first_output >> lane_bits) + offset),
-            ready.eq(begun | ((self.completed >= header.kept) & ~half_used.bit_select(half, 1))),
+            half_free.eq((~half_used | self.half_read).bit_select(half, 1)),
+            ready.eq(begun | ((self.completed >= header.kept) & half_free)),
             issue.eq(self.i_headers.valid & ready & (self.identity | self.i_words.valid)),
             last_step.eq((block == header.last_output >> lane_bits) & (term == self.last_term)),
             self.i_words.ready.eq(self.i_headers.valid & ready & ~self.identity),

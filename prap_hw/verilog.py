@@ -8,17 +8,25 @@ import re
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from amaranth.back import verilog
+from amaranth.lib import wiring
 
 from prap_hw import files
+from prap_hw.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.engine import EmulatedEngine, Engine
 from prap_hw.host_shell import ShellTop, engine_shell
+from prap_hw.tile import EmulatedTile, Tile
 from refmodel.config import EngineConfig
 
 TOP = {False: "prap_engine", True: "prap_engine_open"}
 """Names of the top modules: with emulated crossbars, and with the crossbar port open."""
+
+TILE_TOP = {False: "prap_tile", True: "prap_tile_open"}
+"""The same of a tile."""
+
+ACCELERATOR = {False: "prap_accelerator", True: "prap_accelerator_open"}
+"""The same of the accelerator."""
 
 SHELL = {False: "prap_shell", True: "prap_shell_open"}
 """The same with the host shell around the engine."""
@@ -43,7 +51,41 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
         being connected to emulated crossbars (``prap_engine``).
     """
     component = Engine(config) if open_port else EmulatedEngine(config)
-    return _convert(component, TOP[open_port])
+    return _text(component, TOP[open_port])
+
+
+def tile_verilog(config: EngineConfig, engines: int, *, open_port: bool = False) -> str:
+    """Verilog of a tile; what :func:`engine_verilog` says of an engine's holds for it.
+
+    Parameters
+    ----------
+    config
+        Sizes of each engine.
+    engines
+        N, 1 to 64.
+    open_port
+        Whether the engines' crossbar ports are ports of the top module (``prap_tile_open``)
+        instead of being connected to emulated crossbars (``prap_tile``).
+    """
+    component = Tile(config, engines) if open_port else EmulatedTile(config, engines)
+    return _text(component, TILE_TOP[open_port])
+
+
+def accelerator_verilog(config: EngineConfig, commands: int, *, open_port: bool = False) -> str:
+    """Verilog of an accelerator, as :func:`engine_verilog` gives that of an engine.
+
+    Parameters
+    ----------
+    config
+        Sizes; ``network`` must be True.
+    commands
+        Words that the sequencer's list may have.
+    open_port
+        Whether the crossbar port is a port of the top module (``prap_accelerator_open``) instead of
+        being connected to emulated crossbars (``prap_accelerator``).
+    """
+    kind = Accelerator if open_port else EmulatedAccelerator
+    return _text(kind(config, commands), ACCELERATOR[open_port])
 
 
 def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
@@ -51,10 +93,10 @@ def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
 
     With ``open_port`` the top module (``prap_shell_open``) has the crossbar port beside them.
     """
-    return _convert(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
+    return _text(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
 
 
-def _convert(component: Any, name: str) -> str:
+def _text(component: wiring.Component, name: str) -> str:
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return _ZEROED.sub("", text)

@@ -37,7 +37,7 @@ from refmodel.graph import FloatNetwork
 from refmodel.images import Preprocess, load_images
 from refmodel.metrics import network_metrics
 from refmodel.program import LayerProgram, Program
-from refmodel.quantize import Activations, Weights
+from refmodel.quantize import Activations, Residual, Weights
 from refmodel.schemes import LayerSetting
 from refmodel.tuned import scheme_of
 
@@ -114,6 +114,7 @@ def compress(
     activations: Activations = "minmax",
     percentile: float = 99.99,
     weights: Weights = "layer",
+    residual: Residual = "separate",
     moments: bool = True,
     augment: str | None = None,
     budget: Budget | None = None,
@@ -142,9 +143,9 @@ def compress(
         How pixels become network inputs; see :class:`refmodel.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
-    activations, percentile, weights
-        How ranges of activations are chosen, and what has a weight scale of its own; see
-        :func:`refmodel.quantize.quantize`.
+    activations, percentile, weights, residual
+        How ranges of activations are chosen, what has a weight scale of its own, and what becomes
+        of residual additions; see :func:`refmodel.quantize.quantize`.
     moments
         Whether moments are matched after mapping: :mod:`refmodel.moments`.
     augment
@@ -211,6 +212,7 @@ def compress(
         activations=activations,
         percentile=percentile,
         weights=weights,
+        residual=residual,
     )
     fitted = compiler.engine_config_for(program.layers, base)
     predictions = predict(program, fitted, report=report)
@@ -226,6 +228,7 @@ def compress(
             "weights": weights,
             "moments": moments,
         }
+        | ({"residual": residual} if residual != "separate" else {})
         | ({"augment": augment} if augment is not None else {})
         | ({"percentile": percentile} if activations == "percentile" else {}),
         **(
@@ -293,8 +296,8 @@ def layer_figures(
     dict
         ``name``; ``patterns_kept``, ``patterns_reused``, ``patterns_dropped``; ``ous_dense`` and
         ``ous``, activations for one output position; ``index_bits``; ``cycles_predicted``,
-        ``cycles_bound`` and ``cycles_limit`` for one image; ``bounds``, the work of each resource
-        for one image, in cycles.
+        ``cycles_bound``, ``cycles_start`` and ``cycles_limit`` for one image; ``bounds``, the work
+        of each resource for one image, in cycles.
     """
     positions = prediction.positions
     return {
@@ -307,6 +310,7 @@ def layer_figures(
         "index_bits": compiler.index_bits(layer, config)["total"],
         "cycles_predicted": prediction.cycles,
         "cycles_bound": prediction.bound,
+        "cycles_start": prediction.start,
         "cycles_limit": prediction.limit,
         "bounds": {
             "conversion": prediction.conversion * positions,
@@ -638,8 +642,9 @@ STALLS = {
 """Counters of the engine that say why no conversion was requested in a cycle, in words."""
 
 
-TIERS = ("protocol", "bulk")
-"""Ways to simulate: cocotb at the ports, or a library behind whole arrays (docs/simulation.md)."""
+TIERS = ("protocol", "bulk", "network")
+"""Ways to simulate (docs/simulation.md): an engine, layer after layer, under cocotb or as a library
+behind whole arrays; or the accelerator, which runs the network by itself."""
 
 
 def cosim(
@@ -651,6 +656,8 @@ def cosim(
     every_value: bool = False,
     fresh: bool = False,
     waves: str | None = None,
+    device: Paths | Device | None = None,
+    seed: int = 0,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -668,11 +675,16 @@ def cosim(
     every_value
         Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
     fresh
-        Tier ``bulk``: simulate again what an earlier run has finished.
+        Simulate again what an earlier run has finished.
     waves
         Cycles of which to record a waveform (FST, with a save file of GTKWave): ``FIRST:LAST`` or
         ``LAYER:FIRST:LAST``, of the first image; or ``difference``, those around the first one,
         which the tier ``protocol`` records unasked.
+    device
+        Tier ``protocol``: what stands at the engine's open crossbar port, a device file or the name
+        of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
+    seed
+        Number of the chip that is drawn of ``device``.
     config
         The engine; it is sized to the network.
     build
@@ -681,18 +693,31 @@ def cosim(
     Returns
     -------
     dict
-        ``images``, ``layers``, ``compared``, ``differences`` (in words), ``answers`` (class of
-        each image, as the hardware has it; None after a hang), ``simulation`` (``tier``,
+        ``images``, ``layers`` (:func:`layer_figures`, and of those that ran ``cycles_simulated``,
+        ``cycles_ratio``, which is (``cycles_simulated`` - ``cycles_start``) / ``cycles_bound``, and
+        ``stalls``, cause to cycles), ``total`` (:func:`cycle_total`), ``compared``,
+        ``differences`` (in words), ``answers`` (class of each image, as the hardware has it; None
+        after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
-        earlier runs, of all layers together), ``waveforms`` (files); :func:`faults` judges it.
+        earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
+        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. Of the tier
+        ``network`` as :func:`simulate_network` gives it.
     """
     if tier not in TIERS:
         raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
-    if tier != "bulk" and (every_value or fresh):
+    options = {"every_value": every_value, "fresh": fresh, "waves": waves, "device": device}
+    for name, value in options.items():
+        if tier == "network" and value:
+            raise InputError(f"expected tier protocol or bulk for {name}, found network")
+    if tier != "bulk" and every_value:
         raise InputError(
-            "expected tier bulk for every_value and fresh, found protocol, which compares every "
-            "value of a fresh simulation anyway"
+            "expected tier bulk for every_value, found protocol, which compares every value anyway"
         )
+    if tier != "protocol" and device is not None:
+        raise InputError(
+            "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
+        )
+    kind = device if isinstance(device, Device | None) else Device.load(device)
     if waves is not None:  # refused before anything is read or run
         from sim.waves import DIFFERENCE, Window
 
@@ -704,6 +729,8 @@ def cosim(
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
+    if tier == "network":
+        return simulate_network(program, codes, fitted, report=report)
     predictions = predict(program, fitted, report=report)
     return simulate(
         program,
@@ -711,6 +738,8 @@ def cosim(
         fitted,
         predictions,
         Path(build),
+        device=kind,
+        chip=seed,
         tier=tier,
         every_value=every_value,
         fresh=fresh,
@@ -726,6 +755,8 @@ def simulate(
     predictions: Sequence[cycles.Prediction],
     build: Path,
     *,
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     tier: str = "protocol",
     every_value: bool = False,
@@ -741,6 +772,9 @@ def simulate(
         uint8 [N, H, W, C].
     predictions
         One to a layer, made before.
+    device, chip
+        Tier ``protocol``: cells and converters at an open crossbar port, and the number of the chip
+        that is drawn of them; emulated crossbars where None.
     plant
         A fault to plant: ``code``, ``shift`` or ``index``.
     tier, every_value, fresh, waves
@@ -754,6 +788,8 @@ def simulate(
         codes,
         config,
         build=build,
+        device=device,
+        chip=chip,
         plant=plant,
         tier=tier,
         every=every_value,
@@ -765,13 +801,14 @@ def simulate(
     for index, (layer, prediction) in enumerate(zip(program.layers, predictions, strict=True)):
         figures = layer_figures(layer, config, prediction)
         if index < len(result.layers):  # those after a hang did not run
-            figures |= _simulated_figures(result.layers[index])
+            figures |= _simulated_figures(result.layers[index], prediction)
         layers.append(figures)
     answers = result.result.logits
     recorded = (result.result.waveform, result.result.window)
-    return {
+    figures: dict[str, Any] = {
         "images": len(codes),
         "layers": layers,
+        "total": cycle_total(layers),
         "compared": result.compared,
         "differences": result.differences,
         "answers": None if answers is None else _classes(answers),
@@ -783,14 +820,102 @@ def simulate(
         },
         "waveforms": [str(shown(path)) for path in recorded if path is not None],
     }
+    if device is not None:
+        figures["device"] = {
+            "name": device.name,
+            "chip": chip,
+            "adc_bits": config.code_bits,
+            "values": device.values(),
+        }
+    return figures
 
 
-def _simulated_figures(simulated: "LayerResult") -> dict[str, Any]:
+def simulate_network(
+    program: Program,
+    codes: NDArray[np.uint8],
+    config: EngineConfig,
+    *,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run input codes through the accelerator, the whole network with one start to an image.
+
+    Parameters
+    ----------
+    codes
+        uint8 [N, H, W, C].
+    config
+        The engine; it is sized to hold all layers.
+
+    Returns
+    -------
+    dict
+        As :func:`cosim`, but ``layers`` is empty; instead ``operations`` has those of the
+        accelerator with predicted cycles, and ``network`` the cycles of each image.
+    """
+    tools.require()
+    from sim import network
+
+    result = network.simulate_network(program, codes, config, progress=report)
+    compared = {
+        kind: {
+            "values": result.compared[kind],
+            "expected": result.expected[kind],
+            "different": result.differences[kind],
+        }
+        for kind in result.compared
+    }
+    total = sum(result.cycles)
+    return {
+        "images": len(codes),
+        "layers": [],
+        "operations": [dict(each) for each in result.predicted.operations],
+        "network": {
+            "cycles_predicted": result.predicted.cycles,
+            "cycles_simulated": list(result.cycles),
+            "activation_bytes": result.activation_bytes,
+        },
+        "compared": compared,
+        "differences": [result.first] if result.first else [],
+        "answers": _classes(result.outputs),
+        "simulation": {
+            "tier": "network",
+            "cycles": total,
+            "cycles_per_second": round(total / result.seconds) if result.seconds else 0,
+            "kept": 0,
+        },
+        "waveforms": [],
+    }
+
+
+def _simulated_figures(simulated: "LayerResult", prediction: cycles.Prediction) -> dict[str, Any]:
     """What the hardware counted for one image of a layer."""
     waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
     busy = simulated.counters.get("requests", 0)
     waits["start and end"] = simulated.cycles - busy - sum(waits.values())
-    return {"cycles_simulated": simulated.cycles, "stalls": waits}
+    return {
+        "cycles_simulated": simulated.cycles,
+        "cycles_ratio": (simulated.cycles - prediction.start) / prediction.bound,
+        "stalls": waits,
+    }
+
+
+def cycle_total(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the cycles of layers that ran, for one image.
+
+    Returns
+    -------
+    dict
+        ``cycles_bound``, ``cycles_start``, ``cycles_predicted``, ``cycles_simulated``, ``stalls``:
+        sums; ``cycles_ratio`` of the sums, None where no layer ran.
+    """
+    ran = [layer for layer in layers if "cycles_simulated" in layer]
+    names = ("cycles_bound", "cycles_start", "cycles_predicted", "cycles_simulated")
+    total: dict[str, Any] = {name: sum(layer[name] for layer in ran) for name in names}
+    over = total["cycles_simulated"] - total["cycles_start"]
+    total["cycles_ratio"] = over / total["cycles_bound"] if ran else None
+    causes = dict.fromkeys(cause for layer in ran for cause in layer["stalls"])
+    total["stalls"] = {cause: sum(layer["stalls"][cause] for layer in ran) for cause in causes}
+    return total
 
 
 def _classes(outputs: NDArray) -> list[int]:

@@ -7,7 +7,9 @@ program says in which order the engine reads, converts and merges. Three things 
   side: slot order is gather order. A pattern with more rows than the OU is cut into several gathers
   that add into the same slots, ceil(rows / R) of them.
 - **Requantisation.** ``code = clip(floor((acc + bias) * M / 2^s + 1/2) + zero_out, lo, hi)`` with
-  M as large as 16 signed bits allow, so that its rounding is at most 2^-15 of the scale.
+  M as large as 16 signed bits allow, so that its rounding is at most 2^-15 of the scale. A residual
+  operand has an M_r and s_r of its own, one to a layer: what its codes are worth in codes of the
+  output is the ratio of two scales, the same for every output.
 - **Constant outputs.** Where gain is 0, or so small that the weighted sum can never move the code
   by more than 1/256, no M / 2^s could express gain and bias together: the bias would leave the
   accumulator. Such an output gets no weights (its reuse words become none, or its pattern zeros),
@@ -33,7 +35,7 @@ from refmodel.config import (
 )
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
-from refmodel.quantize import MatrixLayer, QuantNetwork
+from refmodel.quantize import MatrixLayer, QuantNetwork, fixed_point
 from refmodel.schemes import (
     InputStatistics,
     LayerMapping,
@@ -95,6 +97,7 @@ def requantise(
     zero_in: int,
     zero_out: int,
     clip: tuple[int, int],
+    added: float = 0.0,
     name: str = "layer",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Work out bias, multiplier and shift of every output.
@@ -115,6 +118,8 @@ def requantise(
         Real bias in codes of the output, without the zero point.
     zero_in, zero_out, clip
         Zero points, and (lo, hi) of the output code.
+    added
+        Codes, at most, that a residual operand moves the output by.
     name
         For messages.
 
@@ -152,7 +157,7 @@ def requantise(
                 f"expected a scale of 2^-48 to 2^15 codes to one unit of the accumulator, found "
                 f"{value:g} in {where}"
             )
-        margin = 1.001 * abs(value) * float(reach[j]) + 2
+        margin = 1.001 * abs(value) * float(reach[j]) + added + 2
         low, high = clip[0] - zero_out - margin, clip[1] - zero_out + margin
         units = round(math.ldexp(min(max(offset, low), high), s) / m) - zero_in * int(total[j])
         if abs(units) >= _LARGEST_BIAS:
@@ -172,6 +177,41 @@ def _fraction(value: float) -> tuple[int, int]:
     if abs(m) == 1 << MULTIPLIER_BITS and s > 0:
         m, s = m // 2, s - 1
     return m, s
+
+
+def residual_fraction(ratio: float, shift: np.ndarray, name: str = "layer") -> tuple[int, int]:
+    """Work out M_r and s_r of a residual operand.
+
+    M_r has 15 bits, or fewer where s_r would exceed the least s of the layer's outputs: the
+    hardware adds at the outputs' s, to which it can only shift up. So M_r / 2^s_r is off by at most
+    2^-15 of itself or, in the second case, by half a unit of 2^-s_r.
+
+    Parameters
+    ----------
+    ratio
+        Scale of the operand over the scale of the output.
+    shift
+        s of each output.
+    name
+        For messages.
+
+    Raises
+    ------
+    InputError
+        The ratio cannot be expressed well enough for the largest code to be right within half a
+        code: it is 2^15 or more, or the least s is below 8 and too small for it.
+    """
+    multipliers, wanted = fixed_point([ratio])
+    multiplier, bits = int(multipliers[0]), min(wanted, int(shift.min()))
+    if bits < wanted:
+        multiplier = math.floor(math.ldexp(ratio, bits) + 0.5)
+    error = abs(math.ldexp(multiplier, -bits) - ratio) * _LARGEST_CODE
+    if error > max(0.5, ratio * _LARGEST_CODE * 2.0**-14):
+        raise InputError(
+            f"expected a residual that M / 2^s with s of at most {int(shift.min())} can scale, "
+            f"found a scale of {ratio:g} codes of the output in layer {name}"
+        )
+    return multiplier, bits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -375,6 +415,8 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
 
     A layer of which nothing is kept has one zero pattern on one row, whatever the scheme: its
     program has no identity map and no full offsets, and one reuse word to an output, "none".
+    Groups are in the order of the mapping; in a layer of one output position by kept patterns, the
+    fewest first.
 
     Parameters
     ----------
@@ -404,6 +446,7 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
     bias_codes = np.asarray(layer.bias, np.float64) / layer.out_scale
     dead = constant_outputs(weight_q8, scale, bias_codes)
     weight_q8[dead] = 0
+    ratio = 0.0 if layer.residual is None else layer.residual.scale / layer.out_scale
     bias, multiplier, shift = requantise(
         weight_q8=weight_q8,
         scale=scale,
@@ -411,15 +454,27 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
         zero_in=layer.in_zero,
         zero_out=layer.out_zero,
         clip=layer.clip,
+        added=ratio * _LARGEST_CODE,
         name=layer.name,
     )
+    residual: dict[str, Any] = {}
+    if layer.residual is not None:
+        m, s = residual_fraction(ratio, shift, layer.name)
+        residual = {"residual": True, "residual_zero": layer.residual.zero}
+        residual |= {"residual_multiplier": m, "residual_shift": s}
     empty = not any(group.kept for group in mapping.groups)
     identity = mapping.identity and not empty
     terms = 1 if mapping.identity or empty else mapping.terms
     full_offsets = not empty and _needs_offsets(mapping, ou_rows)
     lists = _Lists(ou_rows=ou_rows, full_offsets=full_offsets)
     touched = np.zeros(outputs, bool)
-    for group in mapping.groups:
+    groups = list(mapping.groups)
+    if layer.out_shape[:2] == (1, 1):
+        # A group converts, then merges, and no other position fills the gaps. Merges are alike, so
+        # by Johnson's rule (1954, two machines) the shortest conversions go first: what is behind
+        # at the end is one merge, not those of many short groups.
+        groups.sort(key=lambda group: group.kept)
+    for group in groups:
         if not len(group.shape_of):
             continue
         block = touched[group.first_output : group.first_output + group.outputs]
@@ -457,6 +512,7 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
         bias=bias,
         multiplier=multiplier,
         shift=shift,
+        **residual,
     )
 
 

@@ -74,6 +74,12 @@ class EngineConfig:
         Kernel positions (kh*kw) of a layer, 1 to 49.
     activation_bytes
         Bytes of the activation buffer (padded input of one layer).
+    max_params
+        Output parameters that are held, of all resident layers; 0 means max_outputs.
+    network
+        Whether the engine is one of an accelerator, with all layers of a network resident: base
+        registers for its memories, crossbars and input, an activation memory that is written at
+        addresses, a residual operand. Cycles are the same with and without.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -100,12 +106,16 @@ class EngineConfig:
     max_words: int = 4096
     max_positions: int = 9
     activation_bytes: int = 4096
+    max_params: int = 0
+    network: bool = False
     trace: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "trace" and (not isinstance(value, int) or isinstance(value, bool)):
+            if field.name not in ("network", "trace") and (
+                not isinstance(value, int) or isinstance(value, bool)
+            ):
                 raise TypeError(f"{field.name} must be an integer, not {value!r}")
         self._check("ou_rows", 4, 32)
         self._check("ou_cols", 4, 32)
@@ -136,6 +146,7 @@ class EngineConfig:
             self._check(name, 1, 1 << 24)
         self._check("max_positions", 1, 49)
         self._check("activation_bytes", 64, 1 << 24)
+        self._check("max_params", 0, 1 << 20)
 
     def _check(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
@@ -236,6 +247,11 @@ class EngineConfig:
     def max_ous(self) -> int:
         """OUs that the engine's crossbars hold together."""
         return self.ous_per_crossbar * self.crossbars
+
+    @property
+    def params(self) -> int:
+        """Output parameters that are held: ``max_params``, or ``max_outputs`` where that is 0."""
+        return self.max_params or self.max_outputs
 
     @property
     def reuse_word_bits(self) -> int:

@@ -28,8 +28,9 @@ CONVERT_LATENCY = 6
 """Cycles from a pattern's last request to its slot complete, the crossbar's latency not counted:
 one for the request register, three of shift-and-add, two of the store."""
 
-MERGE_LATENCY = 3
-"""Cycles from a position's last merge step to its first accumulator read: shift, add, hand over."""
+MERGE_LATENCY = 2
+"""Cycles from a position's last merge step to its first accumulator read: shift, add. Accumulators
+that are written in the cycle in which they are read read as written."""
 
 OUTPUT_LATENCY = 5
 """Cycles from an accumulator read to its output: read, bias, multiply, shift, clip."""
@@ -222,8 +223,10 @@ class _Walk:
                 self._vector(*vector)
             begin = max(self.merge_end + 1, self.issue_end + latency)
             if index == 0:
-                # The accumulator half is free once its last position but one has been read.
-                begin = max(begin, self.output_ends[0] + 1)
+                # The half that the last position but one had is free in the cycle of its last read:
+                # a step addresses its accumulators in the cycle after. So two positions cost a half
+                # M steps and O reads, M + O <= 2 max(M, O), and no cycle besides.
+                begin = max(begin, self.output_ends[0])
             self.merge_end = begin + steps - 1
             # Freed slots can be reserved in the cycle after the group's last step.
             self.releases.append((self.merge_end + 1, kept))

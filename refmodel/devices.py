@@ -485,13 +485,51 @@ class LayerChip:
         -------
         float32 [C]; the converters of a request round some of them.
         """
-        width = self.config.ou_cols
-        column = np.arange(ou * width, (ou + 1) * width)
-        level = self.matrix[column] @ wordlines.astype(np.float32) + self.offset[column]
+        level = self.still(ou, wordlines)
         if self.noise_of is not None:
-            each = np.full_like(column, digit), np.full_like(column, place)
-            level += self._noise_at(column, *each)
+            level += self.noise_at(ou, np.arange(self.config.ou_cols), digit, place)
         return level
+
+    def still(self, ou: int, wordlines: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Currents of one OU activation without their noise: the same at every read.
+
+        Parameters
+        ----------
+        ou, wordlines
+            As for :meth:`request`.
+
+        Returns
+        -------
+        float32 [C], in codes before rounding.
+        """
+        columns = slice(ou * self.config.ou_cols, (ou + 1) * self.config.ou_cols)
+        return self.matrix[columns] @ wordlines.astype(np.float32) + self.offset[columns]
+
+    def noise_at(
+        self, ou: int, columns: NDArray[np.int64], digit: int, place: int
+    ) -> NDArray[np.float32]:
+        """Read noise of some columns of one OU activation, in codes; there must be noise.
+
+        Parameters
+        ----------
+        ou, digit, place
+            As for :meth:`request`.
+        columns
+            [n], of the OU.
+
+        Returns
+        -------
+        float32 [n].
+        """
+        each = np.full_like(columns, digit), np.full_like(columns, place)
+        return self._noise_at(ou * self.config.ou_cols + columns, *each)
+
+    def near(self, level: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which currents may be rounded to another integer with their noise than without."""
+        if self.noise_of is None:
+            return np.zeros(level.shape, bool)
+        # Exact, since all of these are multiples of the same power of two.
+        return np.abs(level - np.rint(level)) >= np.float32(0.5) - self.noise_of[-1]
 
     def levels(
         self, digits: NDArray[np.uint8], ous: slice, places: NDArray[np.int64]
@@ -655,18 +693,53 @@ class Chip:
         kept = self._drawn.get(number)
         if kept is None or kept[0] is not layer:
             matrix = self._matrix(layer, number)
-            ous = np.arange(len(matrix))
-            matrix = matrix.transpose(0, 2, 1).reshape(-1, layer.ou_rows)
-            matrix = np.ascontiguousarray(matrix)
-            kept = (layer, matrix, self.offsets(number, ous).ravel())
+            kept = (layer, _by_column(matrix), self.offsets(number, np.arange(len(matrix))).ravel())
             self._drawn[number] = kept
-        height, width, _ = layer.out_shape
+        return self._layer_chip(kept[1], kept[2], number, layer.positions, first_image)
+
+    def crossbars(
+        self,
+        programmed: NDArray[np.uint8],
+        number: int,
+        *,
+        positions: int,
+        first_image: int = 0,
+    ) -> LayerChip:
+        """Draw crossbars of which the cells are known and not the program.
+
+        With the cells that :func:`refmodel.golden.cells` has for a layer they are those of
+        :meth:`layer`.
+
+        Parameters
+        ----------
+        programmed
+            uint8 [OUs, R, C], levels of the cells of all OUs from number 0.
+        number, first_image
+            As for :meth:`layer`.
+        positions
+            Output positions of an image.
+        """
+        if self.pairs:
+            raise ValueError("pairs must be False where cells are given: they hold one level each")
+        ous = np.arange(len(programmed))
+        matrix = _by_column(self.cells(programmed, number, ous))
+        offset = self.offsets(number, ous).ravel()
+        return self._layer_chip(matrix, offset, number, positions, first_image)
+
+    def _layer_chip(
+        self,
+        matrix: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        number: int,
+        positions: int,
+        first_image: int,
+    ) -> LayerChip:
         return LayerChip(
-            matrix=kept[1],
-            offset=kept[2],
+            matrix=matrix,
+            offset=offset,
             noise_of=self._noise_table(),
             key=_key(self.seed, _NOISE, number),
-            positions=height * width,
+            positions=positions,
             first_image=first_image,
             config=self.config,
             pairs=self.pairs,
@@ -701,12 +774,21 @@ class Chip:
         """
         numbers = {id(layer): number for number, layer in enumerate(program.layers)}
 
-        def run(layer: LayerProgram, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def run(
+            layer: LayerProgram,
+            codes: NDArray[np.uint8],
+            residual: NDArray[np.uint8] | None = None,
+        ) -> NDArray[np.uint8]:
             drawn = self.layer(layer, numbers[id(layer)], first_image=first_image)
             sums = golden.serial_accumulators(layer, codes, self.config, device=drawn)
-            return golden.output_codes(layer, sums)
+            return golden.output_codes(layer, sums, residual)
 
         return run
+
+
+def _by_column(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cells [OUs, R, C] as [OUs * C, R]."""
+    return np.ascontiguousarray(matrix.transpose(0, 2, 1).reshape(-1, matrix.shape[1]))
 
 
 def logits(

@@ -14,9 +14,14 @@ Numbers are as in ARCHITECTURE.md::
     partial sum  sum over OUs, digits d, columns j of code * 2^(dac_bits d) * 2^(cell_bits j);
                  1-bit cells: column 7 counts -2^7; others: less 2^7 * the sum of gathered inputs
     accumulator  sum over reuse words of sign * partial sum << (8 + k)
-    output       clip(floor((accumulator + bias) * M / 2^s + 1/2) + zero_out, clip_lo, clip_hi)
+    output       clip(floor((accumulator + bias) * M / 2^s + residual + 1/2) + zero_out,
+                 clip_lo, clip_hi)
+    residual     (r - z_r) * M_r / 2^s_r of the layer's second operand r, where it has one; else 0
 
-Halves round towards plus infinity: with M = 1 and s = 1, 3 gives 2 and -3 gives -1.
+Halves round towards plus infinity: with M = 1 and s = 1, 3 gives 2 and -3 gives -1. There is one
+rounding with the residual as without. ARCHITECTURE.md has one s for both products; but M / 2^s, the
+worth of an accumulator's unit, is some 2^-17 of M_r / 2^s_r, that of a code, and no two multipliers
+of 16 bits express both at one s. So s_r is the layer's own, at most the least s of its outputs.
 
 Tensors are uint8 codes of shape (N, H, W, C); a vector is (N, 1, 1, F).
 """
@@ -58,7 +63,8 @@ class Crossbars(Protocol):
         ...
 
 
-LayerFunction = Callable[[LayerProgram, np.ndarray], np.ndarray]
+LayerFunction = Callable[..., np.ndarray]
+"""Computes a layer: (layer, input codes), and codes of its residual operand where it has one."""
 
 _CHUNK = 1 << 22
 """Values of the largest array of one chunk, about; bounds the memory."""
@@ -262,7 +268,8 @@ def _sums(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
     kind = blocks[0].weights.dtype
     seen = patches(layer, codes.astype(kind))
     flat = seen.reshape(-1, seen.shape[2])
-    result = np.empty((len(flat), layer.out_shape[2]), np.int64)
+    # Zeros where no group writes, as in a part of a layer.
+    result = np.zeros((len(flat), layer.out_shape[2]), np.int64)
     for block in blocks:
         part = flat if block.columns is None else flat[:, block.columns]
         result[:, block.outputs] = part @ block.weights
@@ -271,18 +278,44 @@ def _sums(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
     return result.reshape(len(codes), *layer.out_shape)
 
 
-def output_codes(layer: LayerProgram, sums: np.ndarray) -> np.ndarray:
+def output_codes(
+    layer: LayerProgram, sums: np.ndarray, residual: np.ndarray | None = None
+) -> np.ndarray:
     """Requantise accumulators int64 [..., O] to codes uint8 [..., O].
 
-    ``clip(floor((acc + bias) * M / 2^s + 1/2) + zero_out, clip_lo, clip_hi)``. With M = 1, s = 1
-    and zero_out = 10: 3 gives 12, -3 gives 9; with M = -1 they give 9 and 12.
+    ``clip(floor((acc + bias) * M / 2^s + (r - z_r) * M_r / 2^s_r + 1/2) + zero_out, clip_lo,
+    clip_hi)``, the second product where the layer has a residual. With M = 1, s = 1 and
+    zero_out = 10: 3 gives 12, -3 gives 9; with M = -1 they give 9 and 12. With M_r = 1, s_r = 1,
+    z_r = 0 and r = 1 beside them: 1 gives 11, where rounding each product would give 12.
+
+    Parameters
+    ----------
+    sums
+        Accumulators before the bias.
+    residual
+        Codes r, uint8 [..., O]; None where the layer has no residual.
     """
+    if (residual is not None) != layer.residual:
+        raise ValueError(
+            f"layer {layer.name} {'needs' if layer.residual else 'has no'} residual operand"
+        )
     # One array throughout: (acc * M + bias * M + half) >> s, all of it within 64 bits.
     multiplier, shift = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
     half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
     codes = sums * multiplier
     codes += layer.bias * multiplier + half
+    whole = None
+    if residual is not None:
+        # At 2^s the residual could leave 64 bits, but whole codes commute with the rounding: only
+        # what is left of them, below 2^s, goes through it. There are 256 codes: each is worked out.
+        worth = (np.arange(256) - layer.residual_zero) * layer.residual_multiplier
+        whole = worth >> layer.residual_shift
+        left = (worth - (whole << layer.residual_shift))[residual]
+        codes += left << (shift - layer.residual_shift)
+        whole = whole[residual]
     codes >>= shift
+    if whole is not None:
+        codes += whole
     codes += layer.zero_out
     np.maximum(codes, layer.clip_lo, out=codes)
     np.minimum(codes, layer.clip_hi, out=codes)
@@ -296,12 +329,20 @@ def divide(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     return (value + half) >> shift
 
 
-def run_layer(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
-    """Compute a layer: uint8 [N, H, W, C] to uint8 [N, OH, OW, O]. The fast, exact path."""
+def run_layer(
+    layer: LayerProgram, codes: np.ndarray, residual: np.ndarray | None = None
+) -> np.ndarray:
+    """Compute a layer: uint8 [N, H, W, C] to uint8 [N, OH, OW, O]. The fast, exact path.
+
+    ``residual`` is its second operand, uint8 [N, OH, OW, O], where it has one.
+    """
     _check_codes(codes, layer.in_shape, f"layer {layer.name}")
+    if residual is not None:
+        _check_codes(residual, layer.out_shape, f"layer {layer.name}, residual")
     result = np.empty((len(codes), *layer.out_shape), np.uint8)
     for part in _batches(layer, len(codes)):
-        result[part] = output_codes(layer, _sums(layer, codes[part]))
+        added = None if residual is None else residual[part]
+        result[part] = output_codes(layer, _sums(layer, codes[part]), added)
     return result
 
 
@@ -456,6 +497,7 @@ def run_layer_serial(
     *,
     device: Device | Crossbars | None = None,
     positions: slice | None = None,
+    residual: np.ndarray | None = None,
 ) -> LayerTrace:
     """Compute a layer through crossbars and converters, and keep every value.
 
@@ -470,6 +512,8 @@ def run_layer_serial(
     positions
         Which output positions (row by row); all where None. A trace has a kilobyte or so to each
         partial sum, so large layers are better taken in parts.
+    residual
+        uint8 [N, OH, OW, O], all positions, where the layer has a residual operand.
     """
     _check_codes(codes, layer.in_shape, f"layer {layer.name}")
     program = requests(layer, config)
@@ -503,6 +547,9 @@ def run_layer_serial(
     converted = np.zeros((total, len(program.ou), config.adcs), wide)
     psums = np.zeros((total, slots), np.int64)
     sums = np.zeros((total, outputs), np.int64)
+    if residual is not None:
+        _check_codes(residual, layer.out_shape, f"layer {layer.name}, residual")
+        residual = residual.reshape(-1, outputs)[places]
     # The column beyond an OU's last is one that is always 0.
     column = program.chunk[:, None] * config.adcs + np.arange(config.adcs)
     column = np.minimum(column, config.ou_cols)
@@ -558,7 +605,7 @@ def run_layer_serial(
         codes=converted.reshape(images, count, -1, config.adcs),
         psums=psums.reshape(images, count, slots),
         accumulators=sums.reshape(images, count, outputs),
-        outputs=output_codes(layer, sums).reshape(images, count, outputs),
+        outputs=output_codes(layer, sums, residual).reshape(images, count, outputs),
     )
 
 
@@ -585,8 +632,11 @@ def serial_layer(
 ) -> LayerFunction:
     """Return a ``layer_fn`` of :func:`run_program` that goes through ADC codes."""
 
-    def run(layer: LayerProgram, codes: np.ndarray) -> np.ndarray:
-        return output_codes(layer, serial_accumulators(layer, codes, config, device=device))
+    def run(
+        layer: LayerProgram, codes: np.ndarray, residual: np.ndarray | None = None
+    ) -> np.ndarray:
+        sums = serial_accumulators(layer, codes, config, device=device)
+        return output_codes(layer, sums, residual)
 
     return run
 

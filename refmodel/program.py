@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,7 +24,11 @@ from refmodel.errors import InputError
 from refmodel.program_check import MOST_CODES, check_program, layer_fields
 
 FORMAT = "prap-program"
-VERSION = 1
+VERSIONS = (1, 2)
+"""What is read. A program is written in the first version that can say it; 2 has residuals."""
+
+_RESIDUAL = ("residual", "residual_zero", "residual_multiplier", "residual_shift")
+"""Fields of a layer that version 1 has not."""
 
 _LAYER_ARRAYS = {
     "group_kept": np.int32,
@@ -111,7 +115,17 @@ class LayerProgram:
         int8 [patterns, R], patterns in the order of gathers; rows beyond the gather's are 0.
     bias, multiplier, shift
         Per output: see ARCHITECTURE.md, Numbers, output. bias is in accumulator units (1/256).
+    residual
+        Whether a second operand of the output's shape is added before the one rounding:
+        ``(r - residual_zero) * residual_multiplier / 2^residual_shift``, r its codes.
+    residual_zero, residual_multiplier, residual_shift
+        0 to 255; -32767 to 32767; 0 to the least ``shift``. 0 without ``residual``.
+    partial
+        Of the class, not of the program: whether some outputs may be left to others. A program
+        writes every output; :class:`refmodel.tile.LayerPart` writes each once or not at all.
     """
+
+    partial: ClassVar[bool] = False
 
     name: str
     scheme: str
@@ -156,6 +170,10 @@ class LayerProgram:
     bias: np.ndarray
     multiplier: np.ndarray
     shift: np.ndarray
+    residual: bool = False
+    residual_zero: int = 0
+    residual_multiplier: int = 0
+    residual_shift: int = 0
 
     def __post_init__(self) -> None:
         for name, dtype in _LAYER_ARRAYS.items():
@@ -285,12 +303,22 @@ class LayerProgram:
                 written[block] += 1
             else:
                 need(bool((written[block] == 1).all()), f"group {g} adds to unwritten outputs")
-        need(bool((written == 1).all()), "an output is not written exactly once")
+        if not self.partial:
+            need(bool((written == 1).all()), "an output is not written exactly once")
+        need(bool((written <= 1).all()), "an output is written twice")
         need(
             bool((np.abs(self.multiplier.astype(np.int64)) <= 32767).all()),
             "a multiplier does not fit signed 16 bit",
         )
         need(bool(((self.shift >= 0) & (self.shift <= 47)).all()), "a shift is not in 0 to 47")
+        most = (255, 32767, int(self.shift.min())) if self.residual else (0, 0, 0)
+        need(
+            0 <= self.residual_zero <= most[0]
+            and abs(self.residual_multiplier) <= most[1]
+            and 0 <= self.residual_shift <= most[2],
+            f"expected a residual zero point, multiplier and shift of at most {most}, found "
+            f"{(self.residual_zero, self.residual_multiplier, self.residual_shift)}",
+        )
 
     @property
     def gather_rows(self) -> np.ndarray:
@@ -380,7 +408,8 @@ class Step:
         What the operation needs: JSON values, or int64 arrays; on codes a, b:
 
         ``layer``
-            index, of the program's layers.
+            index, of the program's layers; a layer with ``residual`` has two inputs, the second
+            being its residual operand.
         ``max_pool``
             kernel, stride, pads.
         ``average_pool``
@@ -436,13 +465,17 @@ class Program:
         """Write the program as one file; the same program gives the same bytes.
 
         The file is a zip of ``header.json`` and ``.npy`` arrays, uncompressed and without dates.
-        The header has the format's name and version and a SHA-256 over everything else.
+        The header has the format's name and version and a SHA-256 over everything else. Without a
+        fused residual the file is of version 1, and what it was before there was a version 2.
         """
+        version = 2 if any(layer.residual for layer in self.layers) else 1
         arrays: dict[str, np.ndarray] = {}
         layers = []
         for i, layer in enumerate(self.layers):
             entry: dict[str, Any] = {}
             for item in fields(layer):
+                if version == 1 and item.name in _RESIDUAL:
+                    continue
                 value = getattr(layer, item.name)
                 if isinstance(value, np.ndarray):
                     arrays[f"layer{i}.{item.name}"] = value
@@ -475,7 +508,7 @@ class Program:
             "preprocess": self.preprocess,
             "about": self.about,
         }
-        header = {"format": FORMAT, "version": VERSION, "checksum": _digest(body, arrays), **body}
+        header = {"format": FORMAT, "version": version, "checksum": _digest(body, arrays), **body}
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(
                 zipfile.ZipInfo("header.json"), json.dumps(header, sort_keys=True, indent=1)
@@ -517,10 +550,9 @@ class Program:
             ) from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InputError(f"expected a file of format {FORMAT}, found another in {path}")
-        if header.get("version") != VERSION:
-            raise InputError(
-                f"expected program version {VERSION}, found {header.get('version')!r} in {path}"
-            )
+        version = header.get("version")
+        if isinstance(version, bool) or version not in VERSIONS:
+            raise InputError(f"expected program version 1 or 2, found {version!r} in {path}")
         body = {k: v for k, v in header.items() if k not in ("format", "version", "checksum")}
         digest = _digest(body, arrays)
         if digest != header.get("checksum"):
@@ -529,7 +561,7 @@ class Program:
                 f"{path} was altered"
             )
         try:
-            program = cls._from_body(body, arrays)
+            program = cls._from_body(body, arrays, version)
             check_program(program)
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             found = repr(error)[:200]
@@ -539,10 +571,12 @@ class Program:
         return program
 
     @classmethod
-    def _from_body(cls, body: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+    def _from_body(cls, body: dict[str, Any], arrays: dict[str, np.ndarray], version: int) -> Self:
         layers = []
         for i, entry in enumerate(body["layers"]):
             layer_fields(LayerProgram, entry, f"layer {i}")
+            if version == 1 and not entry.keys().isdisjoint(_RESIDUAL):
+                raise InputError(f"layer {i}: expected no residual in version 1, found one")
             for name, dtype in _LAYER_ARRAYS.items():
                 found, axes = arrays[f"layer{i}.{name}"], 2 if name == "weights" else 1
                 if found.dtype != dtype or found.ndim != axes:

@@ -99,15 +99,21 @@ def _tensors(tensors: Any) -> dict[str, Shape]:
 def _step(program: "Program", step: "Step", inputs: list[Shape], output: Shape, where: str) -> None:
     params = step.params
     count = {"add": 2, "concat": len(inputs)}.get(step.op, 1)
+    if step.op == "layer":
+        index = whole(params.get("index"), 0, len(program.layers) - 1, f"{where}, index")
+        count += program.layers[index].residual
     need(len(inputs) == count and inputs, f"{where}: expected {count} inputs, found {len(inputs)}")
     match step.op:
         case "layer":
-            index = whole(params.get("index"), 0, len(program.layers) - 1, f"{where}, index")
-            layer = program.layers[index]
+            layer = program.layers[params["index"]]
             found = (layer.in_shape, layer.out_shape)
             need(
                 found == (inputs[0], output),
                 f"{where}: layer {layer.name} is {found}, the tensors are {(inputs[0], output)}",
+            )
+            need(
+                inputs[-1] == output or not layer.residual,
+                f"{where}: expected a residual of shape {output}, found {inputs[-1]}",
             )
         case "max_pool" | "average_pool":
             expected = _window(params, inputs[0], where)

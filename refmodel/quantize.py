@@ -31,6 +31,17 @@ Ranges of activations come from calibration images in one of three ways, :data:`
     the codes.
 
 The network's input always keeps its whole range.
+
+A residual addition is a step of its own, or fused into the layer that computes one of its operands,
+:data:`RESIDUALS`:
+
+``separate``
+    Layer and addition round, each; the layer's sum has a scale and codes of its own.
+``fused``
+    Of the operands that a convolution or fully connected layer computes for the addition alone,
+    unlimited and not quantised by the network itself, the last becomes the addition's layer: the
+    other operand is the layer's residual, and there is one rounding. Without such an operand the
+    addition stays a step.
 """
 
 from collections import Counter
@@ -72,12 +83,16 @@ HISTOGRAM_BINS = 4096
 
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
+Residual = Literal["separate", "fused"]
 
 ACTIVATIONS: tuple[Activations, ...] = get_args(Activations)
 """Ways to choose the ranges of activations."""
 
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 """What has a weight scale of its own: a layer, or each of its output channels."""
+
+RESIDUALS: tuple[Residual, ...] = get_args(Residual)
+"""What becomes of residual additions."""
 
 MSE_STEPS = range(128, 15, -1)
 """Ranges tried for the least error, in 128ths of min-max; of equals the widest."""
@@ -132,6 +147,8 @@ class MatrixLayer:
         (lo, hi), codes that the output is limited to: a fused ReLU, or (0, 255).
     in_shape, out_shape
         (H, W, C) of input, without padding, and output.
+    residual
+        The tensor that is added before the limits, of the output's shape; None where there is none.
     """
 
     name: str
@@ -149,6 +166,7 @@ class MatrixLayer:
     clip: tuple[int, int]
     in_shape: tuple[int, int, int]
     out_shape: tuple[int, int, int]
+    residual: TensorInfo | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,9 +176,10 @@ class QuantNetwork:
     Attributes
     ----------
     layers
-        The matrix layers, in the order in which they are computed.
+        The matrix layers, in the order of the network's nodes.
     steps
-        All operations in that order; ``layer`` steps refer to ``layers`` by index. Those that are
+        All operations in an order in which they can be computed; ``layer`` steps refer to
+        ``layers`` by index, and have a second input where the layer has a residual. Those that are
         no layers compute, on codes a and b:
 
         ``max_pool``
@@ -268,6 +287,7 @@ def quantize(
     activations: Activations = "minmax",
     percentile: float = 99.99,
     weights: Weights = "layer",
+    residual: Residual = "separate",
     preprocess: Preprocess | None = None,
 ) -> QuantNetwork:
     """Choose scales and zero points from calibration images.
@@ -285,6 +305,8 @@ def quantize(
         For ``percentile``: above 50 and at most 100.
     weights
         ``layer``: one scale to a layer; ``channel``: one to each output.
+    residual
+        What becomes of residual additions, one of :data:`RESIDUALS`.
     preprocess
         How the images were made; kept with the result.
 
@@ -299,6 +321,8 @@ def quantize(
         )
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}")
+    if residual not in RESIDUALS:
+        raise ValueError(f"residual must be one of {', '.join(RESIDUALS)}, not {residual!r}")
     if not 50 < percentile <= 100:
         raise ValueError(f"percentile must be above 50 and at most 100, not {percentile!r}")
     if not len(images):
@@ -311,7 +335,8 @@ def quantize(
         for name, counts in histograms.items():
             ranges[name] = _percentiles(counts, ranges[name], percentile)
         histograms = {}
-    return _Quantizer(network, ranges, histograms, weights).run(preprocess or Preprocess())
+    quantizer = _Quantizer(network, ranges, histograms, weights, residual)
+    return quantizer.run(preprocess or Preprocess())
 
 
 def _ranges(network: FloatNetwork, images: Floats) -> dict[str, tuple[float, float]]:
@@ -398,11 +423,13 @@ class _Quantizer:
         ranges: dict[str, tuple[float, float]],
         histograms: dict[str, NDArray[np.int64]],
         weights: Weights,
+        residual: Residual,
     ) -> None:
         self.network = network
         self.ranges = ranges
         self.histograms = histograms
         self.weights = weights
+        self.residual = residual
         self.shapes = network.shapes
         self.alias: dict[str, str] = {}
         self.limits: dict[str, tuple[float, float]] = {}
@@ -410,11 +437,17 @@ class _Quantizer:
         self.given: dict[str, tuple[float, int]] = {}
         """Scales and zero points that the network itself has."""
         self.tensors: dict[str, TensorInfo] = {}
-        self.layers: list[MatrixLayer] = []
+        matrices = [node for node in network.nodes if isinstance(node, Matrix)]
+        self.number = {node.output: index for index, node in enumerate(matrices)}
+        self.layers: dict[int, MatrixLayer] = {}
+        self.fused: dict[str, Matrix] = {}
+        """Outputs of additions, and the layers that compute them."""
         self.steps: list[Step] = []
 
     def run(self, preprocess: Preprocess) -> QuantNetwork:
         self._fuse()
+        if self.residual == "fused":
+            self._fuse_residuals()
         network = self.network
         lo, hi = self.ranges[network.input]
         lo, hi = min(lo, 0.0), max(hi, 0.0)
@@ -426,7 +459,7 @@ class _Quantizer:
             self._emit(node)
         output = self._resolve(network.output)
         return QuantNetwork(
-            layers=tuple(self.layers),
+            layers=tuple(self.layers[index] for index in sorted(self.layers)),
             steps=tuple(self.steps),
             tensors=self.tensors,
             input=network.input,
@@ -485,6 +518,28 @@ class _Quantizer:
             self.alias[node.output] = source
             readers[source] += readers[node.output] - 1
 
+    def _fuse_residuals(self) -> None:
+        """Choose the layers that take over an addition."""
+        matrices = {node.output: node for node in self.network.nodes if isinstance(node, Matrix)}
+        readers = Counter([self._resolve(self.network.output)])
+        nodes = [node for node in self.network.nodes if node.output not in self.alias]
+        for node in nodes:
+            readers.update(self._resolve(name) for name in node.inputs)
+        for node in nodes:
+            if isinstance(node, Add):
+                names = [self._resolve(name) for name in node.inputs]
+                able = [
+                    name
+                    for name in names
+                    if name in matrices
+                    and readers[name] == 1
+                    and name not in self.limits
+                    and name not in self.given
+                ]
+                if able:
+                    last = max(able, key=self.number.__getitem__)
+                    self.fused[node.output] = matrices[last]
+
     def _info(self, name: str, shape: Shape, scale: float, zero: int) -> TensorInfo:
         info = TensorInfo(shape=memory_shape(shape), scale=scale, zero=zero)
         self.tensors[name] = info
@@ -494,7 +549,7 @@ class _Quantizer:
         """Scale, zero point and limiting codes of what a layer, addition or average computes."""
         least, most = self.limits.get(node.output, (-np.inf, np.inf))
         lo, hi = np.clip(self.ranges[node.output], least, most).tolist()
-        moved = not isinstance(node, Matrix)
+        moved = not isinstance(node, Matrix) and node.output not in self.fused
         if node.output in self.given:
             scale, zero = self.given[node.output]
         elif least == 0 or (moved and all(info.zero == 0 for info in inputs)):
@@ -517,15 +572,18 @@ class _Quantizer:
         return low, high
 
     def _emit(self, node: Node) -> None:
-        if node.output in self.alias:
+        if node.output in self.alias or node in self.fused.values():
             return
         names = tuple(self._resolve(name) for name in node.inputs)
+        if node.output in self.fused:
+            self._emit_fused(node, self.fused[node.output], names)
+            return
         inputs = [self.tensors[name] for name in names]
         source = inputs[0]
         match node:
             case Matrix():
-                op, params = "layer", {"index": len(self.layers)}
-                self._emit_layer(node, source)
+                op, params = "layer", {"index": self.number[node.output]}
+                self._emit_layer(node, source, *self._computed(node, inputs))
             case MaxPool():
                 op, params = "max_pool", self._window(node)
                 self._info(node.output, node.shape, source.scale, source.zero)
@@ -588,8 +646,24 @@ class _Quantizer:
         window = {"kernel": node.kernel, "stride": node.stride, "pads": node.pads}
         return {key: list(values) for key, values in window.items()}
 
-    def _emit_layer(self, node: Matrix, source: TensorInfo) -> None:
-        info, clip = self._computed(node, [source])
+    def _emit_fused(self, add: Node, matrix: Matrix, names: tuple[str, ...]) -> None:
+        """Write an addition as the layer that computes one of its operands."""
+        source = self._resolve(matrix.inputs[0])
+        (other,) = (name for name in names if name != matrix.output)
+        info, clip = self._computed(add, [])
+        self._emit_layer(matrix, self.tensors[source], info, clip, self.tensors[other])
+        params = {"index": self.number[matrix.output]}
+        step = Step(op="layer", inputs=(source, other), output=add.output, params=params)
+        self.steps.append(step)
+
+    def _emit_layer(
+        self,
+        node: Matrix,
+        source: TensorInfo,
+        info: TensorInfo,
+        clip: tuple[int, int],
+        residual: TensorInfo | None = None,
+    ) -> None:
         weight, gain = node.weight, node.gain
         if node.exact:
             weight = weight.astype(np.int8)
@@ -597,24 +671,23 @@ class _Quantizer:
             largest = np.abs(weight).max(axis=(1, 2, 3))
             largest[largest == 0] = 1
             weight, gain = weight / largest[:, None, None, None], gain * largest
-        self.layers.append(
-            MatrixLayer(
-                name=node.name,
-                weight=weight,
-                gain=gain,
-                bias=node.bias,
-                stride=node.stride,
-                pads=node.pads,
-                dilation=node.dilation,
-                groups=node.groups,
-                in_scale=source.scale,
-                in_zero=source.zero,
-                out_scale=info.scale,
-                out_zero=info.zero,
-                clip=clip,
-                in_shape=source.shape,
-                out_shape=info.shape,
-            )
+        self.layers[self.number[node.output]] = MatrixLayer(
+            name=node.name,
+            weight=weight,
+            gain=gain,
+            bias=node.bias,
+            stride=node.stride,
+            pads=node.pads,
+            dilation=node.dilation,
+            groups=node.groups,
+            in_scale=source.scale,
+            in_zero=source.zero,
+            out_scale=info.scale,
+            out_zero=info.zero,
+            clip=clip,
+            in_shape=source.shape,
+            out_shape=info.shape,
+            residual=residual,
         )
 
 

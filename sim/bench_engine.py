@@ -12,10 +12,11 @@ cycles a second, against 42,000 with a single coroutine that wakes at every edge
 crossbar port alone.
 """
 
+import hashlib
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ from cocotb.utils import get_sim_time
 
 from refmodel import golden
 from refmodel.config import EngineConfig
+from refmodel.devices import Chip, Device
 from refmodel.program import LayerProgram, Program
-from sim.crossbar_model import CrossbarModel, Fault, serve
+from sim.crossbar_model import ChipModel, CrossbarModel, Fault, serve
+from sim.kept import Kept, digest
 from sim.streams import (
     Driver,
     Fields,
@@ -86,9 +89,15 @@ class Bench:
         self.layers: list[dict[str, Any]] = []
         self.edge = RisingEdge(dut.clk)
         self.model: CrossbarModel | None = None
+        self.chip: Chip | None = None
+        if job["device"] is not None:
+            device = Device(**job["device"]["values"])
+            self.chip = Chip(device=device, config=self.config, seed=job["device"]["chip"])
         self.fault: Fault | None = None
         self.hang: str | None = None
         self.origin: int | None = None
+        self.kept = 0
+        self.simulated = False
 
     def wait(self, *what: object) -> random.Random:
         """Chance for one stream of one run: the same in a repetition of that run alone."""
@@ -108,16 +117,7 @@ class Bench:
             dut.wave_begin.value = 0
         dut.rst.value = 1
         if self.job["open"]:
-            self.model = CrossbarModel(
-                cells_fields=self.fields["cells"],
-                request_fields=self.fields["request"],
-                rows=self.config.ou_rows,
-                cols=self.config.ou_cols,
-                cell_bits=self.config.cell_bits,
-                dac_bits=self.config.dac_bits,
-                adcs=self.config.adcs,
-                code_bits=self.config.code_bits,
-            )
+            self.model = self.crossbars()
             plant = self.job["plant_code"]
             if plant is not None:
                 self.fault = Fault(ordinal=plant["ordinal"], flip=plant["flip"])
@@ -136,6 +136,24 @@ class Bench:
             await self.edge
         dut.rst.value = 0
         await self.edge
+
+    def crossbars(self) -> CrossbarModel:
+        """Make what stands at an open crossbar port."""
+        sizes: dict[str, Any] = {
+            "cells_fields": self.fields["cells"],
+            "request_fields": self.fields["request"],
+            "rows": self.config.ou_rows,
+            "cols": self.config.ou_cols,
+            "cell_bits": self.config.cell_bits,
+            "dac_bits": self.config.dac_bits,
+            "adcs": self.config.adcs,
+            "code_bits": self.config.code_bits,
+        }
+        if self.chip is None:
+            return CrossbarModel(**sizes)
+        # A chip of its own: nothing that it has drawn comes from the comparing side.
+        chip = Chip(device=self.chip.device, config=self.config, seed=self.chip.seed)
+        return ChipModel(chip=chip, first=int(self.job["mutant"] == "ordinal"), **sizes)
 
     async def run(self) -> None:
         """Run the whole program, or the one layer and image that the job is restricted to."""
@@ -163,25 +181,94 @@ class Bench:
         stage = f"simulate {layer.name}"
         self.report(stage, 0, len(images))
         with np.load(self.folder / f"layer{index}.npz") as image:
-            words = join(image["words"])
-            beats = join(image["beats"])
-        await self.load.send(words, self.wait(index, "load"))
-        await self.cells.send(beats, self.wait(index, "cells"))
+            words, beats = image["words"], image["beats"]
+        kept = self.kept_of(index, words, beats)
+        loaded = False
         entry: dict[str, Any] = {"name": layer.name, "cycles": [], "counters": []}
         self.layers.append(entry)
-        if self.job["keep"] == index:
+        if self.job["input_of"] == index:
             np.save(self.folder / "kept.npy", codes[:1])
         result = np.zeros((len(codes), *layer.out_shape), np.uint8)
         for place, image in enumerate(images):
             before = len(self.differences)
-            try:
-                outputs = await self.run_image(index, layer, image, codes[place], predicted, entry)
-            finally:  # a hang, too, is run again with a waveform
-                if len(self.differences) > before and before == 0:
-                    np.save(self.folder / "failing.npy", codes[place : place + 1])
+            outputs = None
+            if kept is not None:
+                outputs = self.take(kept, index, layer, image, codes[place], predicted, entry)
+            if outputs is None:
+                if not loaded:
+                    await self.load.send(join(words), self.wait(index, "load"))
+                    await self.cells.send(join(beats), self.wait(index, "cells"))
+                    loaded = True
+                try:
+                    outputs = await self.run_image(
+                        index, layer, image, codes[place], predicted, entry, kept
+                    )
+                finally:  # a hang, too, is run again with a waveform
+                    if len(self.differences) > before and before == 0:
+                        np.save(self.folder / "failing.npy", codes[place : place + 1])
             result[place] = outputs.reshape(layer.out_shape)
             self.report(stage, place + 1, len(images))
         return result
+
+    def kept_of(self, index: int, words: np.ndarray, beats: np.ndarray) -> Kept | None:
+        """What earlier runs of the same simulation have kept of a layer; None where not asked for.
+
+        The chip is part of it, and the number of the layer, by which it is drawn.
+        """
+        if self.job["keep"] is None:
+            return None
+        what = json.dumps([self.job["keep"], self.job["device"], index if self.chip else 0])
+        folder = self.folder / "kept"
+        folder.mkdir(exist_ok=True)
+        return Kept(folder / f"{digest(what, words, beats)}.jsonl")
+
+    def take(
+        self,
+        kept: Kept,
+        index: int,
+        layer: LayerProgram,
+        image: int,
+        codes: np.ndarray,
+        predicted: dict[str, Any],
+        entry: dict[str, Any],
+    ) -> np.ndarray | None:
+        """Take up the run of an image that was kept.
+
+        Returns
+        -------
+        The outputs; None where nothing is kept, or the golden model gives something else.
+        """
+        found = kept.entry(self.run_key(layer, codes, image))
+        if found is None:
+            return None
+        states = {kind: hashlib.sha256() for kind in KINDS}
+        outputs = []
+        parts = _expected(
+            layer, codes, self.config, self.fields, found["slots"], self.crossbars_of(index, image)
+        )
+        for _, expected in parts:
+            for kind in KINDS:
+                states[kind].update(expected[kind].tobytes())
+            outputs.append(expected["outputs"][:, 0] & np.uint64(0xFF))
+        if any(states[kind].hexdigest() != found[kind] for kind in KINDS):
+            return None
+        for kind, count in expected_values(layer, self.config).items():
+            self.compared[kind]["values"] += count
+        entry["cycles"].append(found["cycles"])
+        entry["counters"].append(found["counters"])
+        self.check_counters(index, layer, image, found["counters"], found["cycles"], predicted)
+        self.kept += 1
+        return np.concatenate(outputs)
+
+    def run_key(self, layer: LayerProgram, codes: np.ndarray, image: int) -> str:
+        """Digest of an input; with a chip the image's number is part of it, by which noise is."""
+        return digest(golden.pad(layer, codes[None]), str(image) if self.chip else "")
+
+    def crossbars_of(self, index: int, image: int) -> golden.Crossbars | None:
+        """The golden model's crossbars of a layer; ideal ones where None."""
+        if self.chip is None:
+            return None
+        return self.chip.layer(self.program.layers[index], index, first_image=image)
 
     async def run_image(
         self,
@@ -191,12 +278,19 @@ class Bench:
         codes: np.ndarray,
         predicted: dict[str, Any],
         entry: dict[str, Any],
+        kept: Kept | None = None,
     ) -> np.ndarray:
-        """Run one image through the loaded layer and compare; returns the outputs."""
+        """Run one image through the loaded layer and compare; returns the outputs.
+
+        Where nothing differs, and there is a place for it, the run is kept.
+        """
         dut = self.dut
+        self.simulated = True
         plant = self.job["plant_code"]
         if self.fault is not None:
             self.fault.armed = (index, image) == (plant["layer"], plant["image"])
+        if isinstance(self.model, ChipModel):
+            self.model.begin(index, image, layer.positions)
         dut.record_new.value = 1
         await self.edge
         dut.record_new.value = 0
@@ -260,8 +354,16 @@ class Bench:
         if self.job["mutant"] == "forget":
             # Loses the last output: a sink that ends a cycle early.
             records["outputs"] = records["outputs"][:-1]
+        slots = self.slots_done
         found = _compare(
-            layer, codes, self.config, self.fields, records, self.slots_done, self.compared
+            layer,
+            codes,
+            self.config,
+            self.fields,
+            records,
+            slots,
+            self.compared,
+            device=self.crossbars_of(index, image),
         )
         self.slots_done += int(layer.group_kept.sum()) * layer.positions
         for difference in found:
@@ -278,7 +380,11 @@ class Bench:
                 f"still busy after {limit} cycles, with {', '.join(missing) or 'all values'}"
             )
             raise HangError
+        before = len(self.differences)
         self.check_counters(index, layer, image, counters, end - start, predicted)
+        if kept is not None and not found and len(self.differences) == before:
+            digests = {kind: hashlib.sha256(records[kind].tobytes()).hexdigest() for kind in KINDS}
+            kept.add(self.run_key(layer, codes, image), digests, end - start, counters, slots=slots)
         outputs = records["outputs"][:, 0] & np.uint64(0xFF)
         size = layer.positions * layer.out_shape[2]
         return np.resize(outputs, size) if len(outputs) else np.zeros(size)
@@ -327,7 +433,8 @@ class Bench:
             "layers": self.layers,
             "hang": self.hang,
             "origin": self.origin,
-            "simulated_cycles": self.dut.cycle.value.to_unsigned(),
+            "simulated_cycles": self.dut.cycle.value.to_unsigned() if self.simulated else 0,
+            "kept": self.kept,
         }
         (self.folder / "result.json").write_text(json.dumps(result))
 
@@ -407,14 +514,51 @@ def _compare(
     records: dict[str, np.ndarray],
     slots_done: int,
     compared: dict[str, dict[str, int]],
+    *,
+    device: golden.Crossbars | None = None,
 ) -> list[dict[str, Any]]:
     """Compare what one image left behind with the golden model, part after part.
+
+    Parameters
+    ----------
+    device
+        The chip of the golden model; ideal cells where None.
 
     Returns
     -------
     The first difference of each kind, in the order of :data:`KINDS`.
     """
     firsts: dict[str, dict[str, Any]] = {}
+    each = {
+        kind: count // layer.positions for kind, count in expected_records(layer, config).items()
+    }
+    parts = _expected(layer, codes, config, fields, slots_done, device)
+    for part, expected in parts:
+        for kind in KINDS:
+            want, start = expected[kind], part.start * each[kind]
+            end = start + len(want) if part.stop < layer.positions else None
+            got = records[kind][start:end]
+            _count(kind, want, got, start, each[kind], compared, firsts, config)
+    request = golden.requests(layer, config)
+    for kind, difference in firsts.items():
+        _describe(kind, difference, layer, config, fields, request, each[kind])
+    return [firsts[kind] for kind in KINDS if kind in firsts]
+
+
+def _expected(
+    layer: LayerProgram,
+    codes: np.ndarray,
+    config: EngineConfig,
+    fields: dict[str, Any],
+    slots_done: int,
+    device: golden.Crossbars | None,
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """Words that one image must leave behind, part after part; ``slots_done`` is where the ring is.
+
+    Returns
+    -------
+    Iterator of positions and, by kind, their words: uint64 [n, words].
+    """
     request = golden.requests(layer, config)
     crossbar, rest = np.divmod(request.ou, config.ous_per_crossbar)
     row_block, col_block = np.divmod(rest, config.col_blocks)
@@ -425,19 +569,15 @@ def _compare(
         col_block=col_block,
         select=request.chunk,
     )
-    per_position = {
-        kind: count // layer.positions for kind, count in expected_records(layer, config).items()
-    }
+    slots_each = int(layer.group_kept.sum())
+    output = np.arange(layer.out_shape[2])
     words = record_words(config, fields)
     bytes_each = len(request.ou) * (layer.ou_rows + 2 * config.adcs + 32)
     step = max(1, CHUNK_BYTES // bytes_each)
     for first in range(0, layer.positions, step):
         part = slice(first, min(first + step, layer.positions))
-        trace = golden.run_layer_serial(layer, codes[None], config, positions=part)
-        count = part.stop - part.start
-        slots = slots_done + first * per_position["partial_sums"]
-        slots = slots + np.arange(count * per_position["partial_sums"])
-        output = np.arange(layer.out_shape[2])
+        trace = golden.run_layer_serial(layer, codes[None], config, device=device, positions=part)
+        slots = slots_done + slots_each * first + np.arange((part.stop - first) * slots_each)
         asked = pack_lanes(
             trace.digits[0],
             config.dac_bits,
@@ -459,15 +599,7 @@ def _compare(
                 last=output == layer.out_shape[2] - 1,
             ),
         }
-        for kind in KINDS:
-            want = expected[kind].reshape(-1, words[kind])
-            start = first * per_position[kind]
-            end = start + len(want) if part.stop < layer.positions else None
-            got = records[kind][start:end]
-            _count(kind, want, got, start, per_position[kind], compared, firsts, config)
-    for kind, difference in firsts.items():
-        _describe(kind, difference, layer, config, fields, request, per_position[kind])
-    return [firsts[kind] for kind in KINDS if kind in firsts]
+        yield part, {kind: expected[kind].reshape(-1, words[kind]) for kind in KINDS}
 
 
 def _count(

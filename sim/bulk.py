@@ -13,7 +13,6 @@ which is always asked anew, gives the same; where it does not, the simulation ru
 import ctypes
 import dataclasses
 import functools
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from refmodel.program import LayerProgram, Program
 from sim import bench_engine, cosim, verilator, waves
 from sim.bench_engine import KINDS, QUIET, counter_differences
 from sim.cosim import CosimResult, Difference, LayerResult, Progress
+from sim.kept import Kept, digest
 from sim.streams import pack, split, unpack
 
 RESULTS = ("accumulators", "outputs")
@@ -117,7 +117,15 @@ class Engine:
         self._check(self._timed(self._call.prap_load, words, len(words)))
         self._check(self._timed(self._call.prap_cells, beats, len(beats)))
 
-    def run(self, acts: np.ndarray, expected: Mapping[str, int], limit: int, *, every: bool) -> Run:
+    def run(
+        self,
+        acts: np.ndarray,
+        expected: Mapping[str, int],
+        limit: int,
+        *,
+        every: bool,
+        settle: int = 0,
+    ) -> Run:
         """Load an input and run it.
 
         Parameters
@@ -130,8 +138,11 @@ class Engine:
             Cycles after which the run is given up.
         every
             Whether all kinds are recorded, or :data:`RESULTS` alone.
+        settle
+            Cycles to let go by between input and start.
         """
         self._check(self._timed(self._call.prap_acts, np.ascontiguousarray(acts), len(acts)))
+        self.idle(settle)
         kinds = KINDS if every else RESULTS
         parts: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
         buffers = {
@@ -154,6 +165,12 @@ class Engine:
             counters={name: figures[name] for name in COUNTERS},
             hung=bool(figures["busy"]),
         )
+
+    def idle(self, cycles: int) -> None:
+        """Let cycles go by."""
+        none = np.zeros((0, self._load), np.uint64)
+        for _ in range(cycles):
+            self._check(self._timed(self._call.prap_load, none, 0))
 
     def _record(self, buffers: Mapping[str, np.ndarray]) -> None:
         for kind, buffer in buffers.items():
@@ -210,57 +227,6 @@ def _functions(library: Path) -> ctypes.CDLL:
         function = getattr(call, name)
         function.restype, function.argtypes = result, arguments
     return call
-
-
-class Kept:
-    """Results of runs of one layer, in a file that later runs read.
-
-    A line to an image: the digest of its input, those of what was recorded, cycles and counters.
-    """
-
-    def __init__(self, path: Path, *, fresh: bool):
-        self.path = path
-        self._runs: dict[str, dict[str, Any]] = {}
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        if text and not text.endswith("\n"):
-            # A run was ended while it wrote: what follows gets a line of its own.
-            self._append("\n")
-        for line in () if fresh else text.splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            self._runs[entry["acts"]] = entry
-
-    def find(self, acts: str, wanted: Mapping[str, str]) -> tuple[int, dict[str, int]] | None:
-        """Cycles and counters of the run of an input, if it gave what is wanted."""
-        entry = self._runs.get(acts)
-        if entry is None or any(entry[kind] != digest for kind, digest in wanted.items()):
-            return None
-        return entry["cycles"], entry["counters"]
-
-    def add(self, acts: str, run: Run) -> None:
-        """Keep the results of a run."""
-        entry = {
-            "acts": acts,
-            **{kind: _digest(run.records[kind]) for kind in RESULTS},
-            "cycles": run.cycles,
-            "counters": run.counters,
-        }
-        self._append(json.dumps(entry) + "\n")
-
-    def _append(self, text: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
-
-
-def _digest(*parts: np.ndarray | str) -> str:
-    """Digest of arrays and texts."""
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
-        state.update(len(data).to_bytes(8, "little") + data)
-    return state.hexdigest()[:32]
 
 
 def bulk(
@@ -466,7 +432,7 @@ class _Network:
         stage = f"simulate {layer.name}"
         tell(stage, 0, len(codes))
         image = layer_image(self.loaded.get(index, layer), self.config)
-        name = _digest(self.library, *(repr(part) for part in (image.words, image.beats)))
+        name = digest(self.library, *(repr(part) for part in (image.words, image.beats)))
         kept = Kept(self.folder / "kept" / f"{name}.jsonl", fresh=self.fresh)
         limit = 2 * self.predicted[index]["cycles"] + 2000
         loaded = False
@@ -479,8 +445,8 @@ class _Network:
         for number in range(len(codes)):
             acts = padded_input(layer, codes[number])
             wanted = self.wanted(layer, codes[number])
-            digests = {kind: _digest(wanted[kind]) for kind in RESULTS}
-            found = None if self.every else kept.find(_digest(acts), digests)
+            digests = {kind: digest(wanted[kind]) for kind in RESULTS}
+            found = None if self.every else kept.find(digest(acts), digests)
             if found is not None:
                 taken, counters = found
                 records = wanted
@@ -495,7 +461,8 @@ class _Network:
                 )
                 taken, counters, records, hung = run.cycles, run.counters, run.records, run.hung
                 if not hung:
-                    kept.add(_digest(acts), run)
+                    given = {kind: digest(run.records[kind]) for kind in RESULTS}
+                    kept.add(digest(acts), given, run.cycles, run.counters)
             self.compare(index, number, codes[number], records, wanted)
             cycles.append(taken)
             first = first or counters

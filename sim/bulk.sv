@@ -9,7 +9,8 @@
 // begin as the Verilog initialises them, which is what a reset makes of them. Memories have no
 // initial contents and are filled at random.
 //
-// PRAP_TOP is the engine's module, with emulated crossbars and trace ports.
+// PRAP_TOP is the engine's module, with emulated crossbars and trace ports. With PRAP_DONE it is an
+// accelerator, which has an output more.
 
 module prap_bulk #(
     parameter int LOAD = 1,
@@ -37,6 +38,9 @@ module prap_bulk #(
     // Whether a start is accepted in this cycle; whether a run goes on, from the call for it.
     output logic                started,
     output logic                busy,
+`ifdef PRAP_DONE
+    output logic                done,
+`endif
     // What is recorded.
     output logic                request_valid,
     output logic [REQUEST-1:0]  request,
@@ -99,6 +103,9 @@ module prap_bulk #(
         .rst(1'b0),
         .start(begin_run),
         .busy(running),
+`ifdef PRAP_DONE
+        .done(done),
+`endif
         .i_load__valid(load_held),
         .i_load__ready(load_taken),
         .i_load__payload(load_word),

@@ -30,6 +30,7 @@ from prap_hw.verilog import TOP, engine_verilog
 from refmodel import compile as compiler
 from refmodel import cycles, golden
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE, EngineConfig
+from refmodel.devices import Chip, Device
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
 from sim import verilator, waves
@@ -147,7 +148,7 @@ class CosimResult:
     engine_seconds
         Bulk tier: CPU seconds in the simulated engine alone.
     kept
-        Bulk tier: images of layers that an earlier run had simulated, of all layers together.
+        Images of layers that an earlier run had simulated, of all layers together.
     """
 
     compared: dict[str, dict[str, int]]
@@ -177,9 +178,12 @@ def cosim(
     folder: Path | str,
     *,
     port: str = "emulated",
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     stall: float = 0.0,
     seed: int = 0,
+    keep: bool = False,
     waveform: bool = True,
     window: waves.Window | None = None,
     cache: Path | str = verilator.CACHE,
@@ -201,6 +205,9 @@ def cosim(
         waveform.
     port
         ``emulated``: crossbars in Verilog; ``open``: :mod:`sim.crossbar_model` at the port.
+    device, chip
+        Cells and converters that are not ideal, and the number of the chip that is drawn of them:
+        it stands at the port, which is open then, and the golden model goes through the same.
     plant
         A fault to plant, chosen by ``seed`` among those that must show: ``code`` flips a bit of one
         ADC code of the first image between crossbar and engine (the port is open then); ``shift``
@@ -212,6 +219,10 @@ def cosim(
         Share of the cycles in which each stream pauses; with an open port the crossbar port's too.
     seed
         Of stalls and faults.
+    keep
+        Take up the runs of images through layers that earlier co-simulations in the same folder
+        have finished without a difference, and keep those of this one; not with stalls, a fault or
+        a mutant. What is kept are digests, which the golden model must give again.
     waveform
         Whether to run a failing layer and image again with a waveform of the cycles around the
         first difference.
@@ -223,7 +234,8 @@ def cosim(
         Is told of stages.
     mutant
         For tests: a bench that is wrong itself (``forget``: loses the last output of each image;
-        ``deaf``: never takes it; ``slow``: the Python crossbar answers one cycle late).
+        ``deaf``: never takes it; ``slow``: the Python crossbar answers one cycle late;
+        ``ordinal``: the chip at the port counts its requests from 1).
 
     Raises
     ------
@@ -238,9 +250,12 @@ def cosim(
         raise ValueError(f"plant must be one of {PLANTS}, not {plant!r}")
     if not 0 <= stall < 1:
         raise ValueError(f"stall must be from 0 to below 1, not {stall!r}")
+    if device is not None:
+        # What no chip can have for a number is refused before anything is built.
+        Chip(device=device, config=config, seed=chip)
     golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
     tell = progress if progress is not None else _silent
-    if plant == "code":
+    if plant == "code" or device is not None:
         port = "open"
     config = dataclasses.replace(config, trace=True)
     for layer in program.layers:
@@ -254,19 +269,22 @@ def cosim(
     predicted = predict(program, config, len(codes))
     (folder / "predicted.json").write_text(json.dumps(predicted, indent=1) + "\n")
 
-    keep = None if window is None else layer_of(program, window)
+    show_layer = None if window is None else layer_of(program, window)
     planted, loaded, plant_code = _plant(program, codes, config, plant, seed)
     job = job_of(config, predicted) | {
         "open": port == "open",
         "stall": stall,
         "seed": seed,
-        "keep": keep,
+        "input_of": show_layer,
         "plant_code": plant_code,
+        "device": None if device is None else {"values": device.values(), "chip": chip},
         "mutant": mutant,
     }
-    _write_job(folder, job, program, loaded, codes, config)
     began = time.monotonic()
     model = build_engine(config, open_port=port == "open", cache=cache, progress=tell)
+    if keep and not (stall or plant or mutant):
+        job["keep"] = model.name
+    _write_job(folder, job, program, loaded, codes, config)
     built = time.monotonic()
     found = _simulate(model, folder, tell)
     seconds = time.monotonic() - built
@@ -282,8 +300,8 @@ def cosim(
         # A difference is told even where its waveform cannot be had.
         with contextlib.suppress(RuntimeError, InputError):
             wave = show(WAVEFORM, only, np.load(failing), None)
-    if window is not None and keep is not None and kept.exists():
-        recorded = show(WINDOW, {"layer": keep, "image": 0}, np.load(kept), window)
+    if window is not None and show_layer is not None and kept.exists():
+        recorded = show(WINDOW, {"layer": show_layer, "image": 0}, np.load(kept), window)
     expected = predicted["expected"]
     logits = folder / "logits.npy"
     return CosimResult(
@@ -313,6 +331,7 @@ def cosim(
         seconds=seconds,
         build_seconds=built - began,
         window=recorded,
+        kept=found["kept"],
     )
 
 
@@ -335,9 +354,12 @@ def job_of(config: EngineConfig, predicted: Mapping[str, Any]) -> dict[str, Any]
         # A layer and image to run alone; a layer of which the first image's input is kept; first
         # and last cycle of a waveform, with which the run ends.
         "only": None,
-        "keep": None,
+        "input_of": None,
         "window": None,
         "plant_code": None,
+        # Name of the simulation under which runs are kept; a chip at the open port.
+        "keep": None,
+        "device": None,
         "mutant": None,
     }
 
@@ -595,7 +617,12 @@ def record(
         shutil.rmtree(again, ignore_errors=True)
         again.mkdir()
         _write_job(
-            again, {**job, "only": only, "keep": None, **change}, program, loaded, codes, config
+            again,
+            {**job, "only": only, "input_of": None, "keep": None, **change},
+            program,
+            loaded,
+            codes,
+            config,
         )
         return _simulate(model, again, _silent, plusargs=plusargs)
 
@@ -775,6 +802,8 @@ def run(
     config: EngineConfig,
     *,
     build: Path | str,
+    device: Device | None = None,
+    chip: int = 0,
     plant: str | None = None,
     tier: str = "protocol",
     every: bool = False,
@@ -784,8 +813,8 @@ def run(
 ) -> RunResult:
     """Co-simulate for the command line: ``build`` is the folder, ``waveform`` as of ``--waves``.
 
-    See :func:`cosim`, the tier ``protocol``, and :func:`sim.bulk.bulk`, which ``every`` and
-    ``fresh`` are for.
+    See :func:`cosim`, the tier ``protocol``, which ``device`` and ``chip`` are for, and
+    :func:`sim.bulk.bulk`, which ``every`` is for. ``fresh``: take up nothing of earlier runs.
     """
     window = None
     if waveform is not None:
@@ -807,7 +836,18 @@ def run(
             progress=progress,
         )
     else:
-        result = cosim(program, codes, config, build, plant=plant, window=window, progress=progress)
+        result = cosim(
+            program,
+            codes,
+            config,
+            build,
+            device=device,
+            chip=chip,
+            plant=plant,
+            keep=not fresh,
+            window=window,
+            progress=progress,
+        )
     lines = [str(difference) for difference in result.differences[:1]]
     if lines and result.waveform is not None:
         lines[0] += f" (waveform: {shown(result.waveform)})"

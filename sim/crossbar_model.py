@@ -1,15 +1,19 @@
 """Crossbars in Python, for the other end of the engine's crossbar port.
 
 They know what was programmed through the port and the wordline digits of a request, and nothing
-else: not the program, not the golden model's trace.
+else: not the program, not the golden model's trace. Those of a chip (:class:`ChipModel`) are told
+which layer and image runs, since that is what read noise differs by, and count the rest.
 """
 
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+import numpy as np
 from cocotb.triggers import RisingEdge
 
+from refmodel.devices import Chip, LayerChip
 from sim.streams import Fields
 
 
@@ -87,6 +91,156 @@ class CrossbarModel:
             for bit in range(self.dac_bits):
                 planes[bit] |= (digits >> row * self.dac_bits + bit & 1) << row
         return planes
+
+
+class Answer(NamedTuple):
+    """What a chip answers to a request, as far as it is the same at every read.
+
+    Attributes
+    ----------
+    ou
+        Its number.
+    word
+        The codes, packed, but 0 where noise may change them.
+    level
+        float32 [n], currents of those columns, in codes before rounding.
+    near, lanes
+        [n], which they are: columns of the OU, and converters.
+    """
+
+    ou: int
+    word: int
+    level: np.ndarray
+    near: np.ndarray
+    lanes: list[int]
+
+
+MOST_ANSWERS = 1 << 18
+"""Answers that are remembered at once: some 100 MB. Inputs repeat, and so do requests."""
+
+
+@dataclass(kw_only=True)
+class ChipModel(CrossbarModel):
+    """Crossbars of one chip of :mod:`refmodel.devices`: cells and converters that are not ideal.
+
+    The golden model takes the position and the digit of a request from the program; here they are
+    counted. Of some columns of an OU every position converts each digit once, low digits first: the
+    n-th such request of a run, from 0, is for digit n % digits of position n // digits.
+
+    Attributes
+    ----------
+    chip
+        Which one; its sizes are those of the engine.
+    first
+        Number of the first request of a run: 0, but in tests of what finds a wrong count.
+    """
+
+    chip: Chip
+    first: int = 0
+    _run: tuple[int, int, int] = (0, 0, 1)
+    _drawn: LayerChip | None = None
+    _asked: dict[int, int] = field(default_factory=dict)
+    _answers: dict[int, Answer] = field(default_factory=dict)
+
+    def begin(self, layer: int, image: int, positions: int) -> None:
+        """Be told which run begins.
+
+        Parameters
+        ----------
+        layer, image
+            Their numbers.
+        positions
+            Output positions of the layer.
+        """
+        if (layer, positions) != (self._run[0], self._run[2]):
+            self._forget()
+        elif self._drawn is not None:
+            self._drawn = replace(self._drawn, first_image=image)
+        self._run = (layer, image, positions)
+        self._asked.clear()
+
+    def program(self, beat: int) -> None:
+        """Write one row of cells."""
+        super().program(beat)
+        if self._drawn is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Draw anew when next asked."""
+        self._drawn = None
+        self._answers.clear()
+
+    def convert(self, request: int) -> int:
+        """Answer a request with packed codes."""
+        place = request & ((1 << self.place_bits) - 1)
+        if place not in self.planes:
+            return 0
+        if self._drawn is None:
+            layer, image, positions = self._run
+            self._drawn = self.chip.crossbars(
+                self.levels(), layer, positions=positions, first_image=image
+            )
+        # The place and the column select are the low bits of a request.
+        asked = request & ((1 << self.request_fields["digits"][0]) - 1)
+        ordinal = self._asked.get(asked, self.first)
+        self._asked[asked] = ordinal + 1
+        answer = self._answers.get(request)
+        if answer is None:
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            answer = self._answers[request] = self.answer(self._drawn, request)
+        if not len(answer.near):
+            return answer.word
+        # Few currents are so near to another code that their noise must be drawn.
+        position, digit = divmod(ordinal, self.chip.config.digits)
+        level = answer.level + self._drawn.noise_at(answer.ou, answer.near, digit, position)
+        word = answer.word
+        for lane, code in zip(answer.lanes, self.codes(level), strict=True):
+            word |= code << lane * self.code_bits
+        return word
+
+    def answer(self, drawn: LayerChip, request: int) -> Answer:
+        """What does not change from one read to the next."""
+        ou = self.number(request & ((1 << self.place_bits) - 1))
+        offset, width = self.request_fields["select"]
+        first = (request >> offset & ((1 << width) - 1)) * self.adcs
+        offset, mask = self.request_fields["digits"][0], (1 << self.dac_bits) - 1
+        wordlines = np.array(
+            [request >> offset + row * self.dac_bits & mask for row in range(self.rows)], np.uint8
+        )
+        level = drawn.still(ou, wordlines)[first : first + self.adcs]
+        near = drawn.near(level)
+        word = 0
+        for lane, code in enumerate(self.codes(level)):
+            word |= 0 if near[lane] else code << lane * self.code_bits
+        lanes = np.flatnonzero(near)
+        return Answer(ou, word, level[lanes], lanes + first, lanes.tolist())
+
+    def codes(self, level: np.ndarray) -> list[int]:
+        """What the converters make of currents."""
+        return np.clip(np.rint(level), 0, (1 << self.code_bits) - 1).astype(int).tolist()
+
+    def number(self, place: int) -> int:
+        """Which OU lies at a place."""
+        config = self.chip.config
+        crossbar, row_block, col_block = (
+            place >> offset & ((1 << width) - 1)
+            for offset, width in map(
+                self.request_fields.__getitem__, ("crossbar", "row_block", "col_block")
+            )
+        )
+        return crossbar * config.ous_per_crossbar + row_block * config.col_blocks + col_block
+
+    def levels(self) -> np.ndarray:
+        """What cells were programmed to: uint8 [OUs, R, C], 0 where nothing was."""
+        numbers = np.array([self.number(place) for place in self.planes])
+        masks = np.array(list(self.planes.values()), np.uint64)  # [places, C, cell bits]
+        rows = np.arange(self.rows, dtype=np.uint64)
+        bits = masks[..., None] >> rows & np.uint64(1)
+        weights = np.uint64(1) << np.arange(self.cell_bits, dtype=np.uint64)
+        result = np.zeros((int(numbers.max()) + 1, self.rows, self.cols), np.uint8)
+        result[numbers] = (bits * weights[:, None]).sum(2).transpose(0, 2, 1)
+        return result
 
 
 @dataclass

@@ -269,6 +269,7 @@ def build_library(
     *,
     widths: Mapping[str, int],
     counters: Sequence[str],
+    done: bool = False,
     cache: Path | str = CACHE,
 ) -> Path:
     """Build an engine within ``sim/bulk.sv`` as a library, or find the finished build.
@@ -283,6 +284,9 @@ def build_library(
         Bits of the payloads, parameters of ``bulk.sv``.
     counters
         Names of the engine's counters, in the order in which the library gives them.
+    done
+        Whether the module has an output ``done``, as an accelerator has; it is left open, since
+        ``busy`` tells the same.
     cache
         Where builds are kept.
 
@@ -304,6 +308,7 @@ def build_library(
         "PRAP_COUNTERS": "".join(f"PRAP_COUNTER({name})" for name in counters),
         "PRAP_PSUM": str(widths["PSUM"]),
         "PRAP_PSUMS": str(widths["PSUMS"]),
+        **({"PRAP_DONE": "1"} if done else {}),
     }
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
@@ -349,8 +354,8 @@ def _run_library_build(
     parameters = [f"-G{name}={width}" for name, width in widths.items()]
     run(
         verilator.program, "--cc", *LIBRARY_FLAGS, "--prefix", "Vbulk", "--top-module", "prap_bulk",
-        f"+define+PRAP_TOP={top}", *parameters, "--Mdir", "model",
-        WAIVERS, f"{top}.v", HERE / "bulk.sv",
+        f"+define+PRAP_TOP={top}", *(["+define+PRAP_DONE"] if "PRAP_DONE" in defines else []),
+        *parameters, "--Mdir", "model", WAIVERS, f"{top}.v", HERE / "bulk.sv",
     )  # fmt: skip
     root = verilator.environment.get("VERILATOR_ROOT") or _root(verilator, environment)
     include = Path(root) / "include"

@@ -1,11 +1,13 @@
 """Random small layer programs, built without the compiler, for tests of model and hardware."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refmodel.config import SHIFT_NONE
-from refmodel.program import LayerProgram
+from refmodel.program import LayerProgram, Program, Step
 
 Segment = tuple[int, int, int]
 
@@ -305,3 +307,31 @@ def random_codes(rng: np.random.Generator, layer: LayerProgram, images: int = 1)
     codes[extreme < 0.1] = 0
     codes[extreme > 0.9] = 255
     return codes.astype(np.uint8)
+
+
+def side_by_side(layers: Sequence[LayerProgram]) -> Program:
+    """Layers side by side: each reads the beginning of the input; the last one's is the output."""
+    size = max(int(np.prod(layer.in_shape)) for layer in layers)
+    layers = [replace(layer, name=f"layer{i}") for i, layer in enumerate(layers)]
+    tensors = {"input": {"shape": [1, 1, size], "scale": 1.0, "zero": 0}}
+    steps = []
+    for i, layer in enumerate(layers):
+        index = np.arange(int(np.prod(layer.in_shape)))
+        shape = list(layer.in_shape)
+        params = {"index": index, "shape": shape}
+        steps.append(Step(op="rearrange", inputs=("input",), output=f"in{i}", params=params))
+        steps.append(Step(op="layer", inputs=(f"in{i}",), output=f"out{i}", params={"index": i}))
+        tensors[f"in{i}"] = {"shape": shape, "scale": 1.0, "zero": layer.zero_in}
+        tensors[f"out{i}"] = {
+            "shape": list(layer.out_shape),
+            "scale": 1.0,
+            "zero": layer.zero_out,
+        }
+    return Program(
+        layers=tuple(layers),
+        steps=tuple(steps),
+        tensors=tensors,
+        input="input",
+        output=f"out{len(layers) - 1}",
+        preprocess={},
+    )

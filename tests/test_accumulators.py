@@ -72,6 +72,15 @@ def test_a_read_holds_until_the_next_one():
     assert acc.values[4:] == [22, 22, 22, 11, 11]
 
 
+def test_a_read_holds_while_its_half_is_merged_into():
+    # Output 1 is read in cycle 3; from cycle 4 on its own block is addressed and written.
+    dut = accumulators(2)
+    steps = {0: (0, 0, 3, 1, [11, 22])} | {4 + i: (0, i, 3, 1, [33, 44]) for i in range(3)}
+    acc = Watch(dut.read_acc)
+    simulate(dut, *scripts(dut, steps, {3: (0, 1), 9: (0, 1)}), acc, cycles=11)
+    assert acc.values[4:] == [22] * 6 + [44]
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 4])
 @pytest.mark.parametrize("half", [0, 1])
 def test_random_steps_and_reads_of_the_other_half_match_a_dictionary(lanes, half):

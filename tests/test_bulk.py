@@ -347,9 +347,9 @@ def test_a_planted_fault_is_not_hidden_by_what_is_kept(run: Run) -> None:
 
 
 def test_the_options_of_the_tier_are_refused_in_the_other(tmp_path: Path) -> None:
-    cases: list[dict[str, Any]] = [{"fresh": True}, {"every_value": True}]
-    for options in cases:
-        with pytest.raises(InputError, match="expected tier bulk for every_value and fresh"):
-            workflow.cosim(tmp_path, tmp_path / "images.npz", **options)
-    with pytest.raises(InputError, match="expected a tier of protocol, bulk, found 'unit'"):
+    with pytest.raises(InputError, match="expected tier bulk for every_value, found protocol"):
+        workflow.cosim(tmp_path, tmp_path / "images.npz", every_value=True)
+    with pytest.raises(
+        InputError, match="expected a tier of protocol, bulk, network, found 'unit'"
+    ):
         workflow.cosim(tmp_path, tmp_path / "images.npz", tier="unit")

@@ -1,6 +1,7 @@
 """The random campaign: a few engines of fixed seeds, and that it tells of what differs."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.cycles import predict
 from refmodel.schemes import SCHEMES
-from tests.campaign.__main__ import EVENTS, STALLS, campaign, differences, run
-from tests.campaign.draw import Drawn, draw
+from sim.bench_engine import expected_values
+from tests.campaign import protocol
+from tests.campaign.__main__ import EVENTS, STALL, STALLS, campaign, differences, run
+from tests.campaign.draw import Drawn, draw, draw_device
 from tests.hardware import Run
 
 # Of seed 4: OUs of 9 x 12 with 4-bit cells and 7 converters; of 8 x 32 with cells and digits of 2
@@ -20,10 +23,52 @@ ENGINES = [4, 10, 11]
 
 @pytest.mark.parametrize("number", ENGINES)
 def test_nothing_differs(number):
-    _, sizes, found, counts = run(number, seed=4, layers=3)
+    _, sizes, found, counts = run(number, seed=4, layers=3, tiers=["unit"])
     assert found == [], sizes
     assert counts["images"] == 6
     assert counts["values"] > 20
+
+
+@pytest.mark.cosim
+def test_nothing_differs_with_a_chip_at_the_port_and_a_wrong_count_does(tmp_path, root):
+    number, layers = 11, 3
+    config, drawn = draw(4, number, layers)
+    device = draw_device(4, number)
+    assert device.read_noise == 0.4
+    check = partial(
+        protocol.check, drawn, config, device, seed=1, stall=STALL, cache=root / "build" / "cache"
+    )
+    found, counts = check(tmp_path / "run")
+    assert found == []
+    assert not (tmp_path / "run").exists()
+    assert counts["images"] == 2 * layers
+    assert counts["error"] == 0
+    expected = [expected_values(item.layer, config) for item in drawn]
+    assert counts["values"] == 2 * sum(sum(each.values()) for each in expected)
+    found, _ = check(tmp_path / "run", mutant="ordinal")
+    assert any(text.startswith(f"{drawn[0].what}: chip without stalls: codes") for text in found)
+    assert any("chip with stalls" in text for text in found)
+    assert (tmp_path / "run").exists()
+
+
+def test_every_layer_of_a_chip_s_network_has_its_input():
+    _, drawn = draw(4, 10, 6)
+    program, codes = protocol.network(drawn)
+    tensors = golden.run_program(program, codes)
+    for number, item in enumerate(drawn):
+        assert tensors[f"in{number}"].shape == (1, *item.layer.in_shape)
+        want = golden.run_layer(item.layer, tensors[f"in{number}"])
+        assert (tensors[f"out{number}"] == want).all()
+
+
+def test_devices_are_drawn_by_seed_and_are_not_alike():
+    devices = [draw_device(1, number) for number in range(60)]
+    assert devices == [draw_device(1, number) for number in range(60)]
+    assert devices != [draw_device(2, number) for number in range(60)]
+    for name in ("variation_on", "stuck_off", "stuck_on", "read_noise", "adc_offset", "drift_nu"):
+        values = [getattr(device, name) for device in devices]
+        assert 0 in values
+        assert len(set(values)) == 3
 
 
 def test_the_engines_of_the_suite_are_not_alike():
@@ -99,13 +144,41 @@ def test_whatever_differs_is_told():
         assert name in found[0]
 
 
-def test_the_long_run_counts_and_says_what_is_wrong(capsys, monkeypatch):
-    assert campaign(3, 1, seed=8, workers=1, only=2) == 0
+def test_the_long_run_counts_and_says_what_is_wrong(capsys, monkeypatch, tmp_path):
+    long_run = partial(campaign, 3, 1, seed=8, workers=1, only=2, tiers=["unit"], folder=tmp_path)
+    # The processes are forks of this one, so the mistake is in them too.
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.campaign.__main__.EVENTS", ("cycles",))
+        assert long_run() == 1
+    assert "cycles of image 1" in capsys.readouterr().out
+    # What was wrong is not kept.
+    assert long_run() == 0
     text = capsys.readouterr().out
     assert text.startswith("campaign: seed 8, 3 engines by 1 layers\ncampaign: engine 2: ")
     assert "1 engines, 1 layers, 2 images" in text
-    assert " 0 differences" in text
-    # The processes are forks of this one, so the mistake is in them too.
-    monkeypatch.setattr("tests.campaign.__main__.EVENTS", ("cycles",))
-    assert campaign(1, 1, seed=8, workers=1, only=2) == 1
-    assert "cycles of image 1" in capsys.readouterr().out
+    assert " 0 differences, 0 cycles of prediction error without stalls" in text
+    assert "kept" not in text
+    # What was right is, unless all is to run again.
+    lines = [line for line in text.splitlines() if "engine 2" in line]
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text() + '[3, "half a li')
+    assert long_run() == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if "engine 2" in line] == lines
+    assert "1 engines, 1 layers, 2 images" in text
+    assert text.endswith("; 1 engines kept from earlier runs\n")
+    assert long_run(fresh=True) == 0
+    assert "kept" not in capsys.readouterr().out
+
+
+def test_the_long_run_tells_of_cycles_that_were_not_predicted(capsys, monkeypatch, tmp_path):
+    import tests.campaign.__main__ as program
+
+    true = program.predict
+
+    def late(layer, config):
+        return replace(true(layer, config), cycles=true(layer, config).cycles + 3)
+
+    monkeypatch.setattr(program, "predict", late)
+    assert campaign(1, 2, 8, 1, tiers=["unit"], folder=tmp_path) == 1
+    assert "6 cycles of prediction error without stalls" in capsys.readouterr().out

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ import pytest
 from prap_hw import cli, console, demo, tools, workflow
 from refmodel import compile as compiler
 from refmodel.config import PRESETS
+from refmodel.devices import Device
 from refmodel.errors import InputError
 from refmodel.schemes import SCHEMES, LayerSetting
+from sim.cosim import LayerResult
 from tests.onnx_nets import f32, network, node, save, small_cnn
 
 SEED = 11
@@ -523,13 +526,21 @@ def test_a_network_is_compiled_for_the_engine_that_is_said(
 
 def simulated(program: Any, codes: Any, config: Any, predictions: Any) -> dict[str, Any]:
     """Figures of a co-simulation in which nothing differs."""
-    layers = [
-        workflow.layer_figures(layer, config, p) | {"cycles_simulated": p.cycles}
-        for layer, p in zip(program.layers, predictions, strict=True)
-    ]
+    layers = []
+    for layer, p in zip(program.layers, predictions, strict=True):
+        counters = {"requests": p.requests, "stall_gather": 7, "stall_slots": 5, "stall_port": 0}
+        result = LayerResult(
+            name=layer.name,
+            cycles_predicted=p.cycles,
+            cycles_simulated=(p.cycles,),
+            counters=counters,
+        )
+        figures = workflow.layer_figures(layer, config, p)
+        layers.append(figures | workflow._simulated_figures(result, p))
     return {
         "images": len(codes),
         "layers": layers,
+        "total": workflow.cycle_total(layers),
         "compared": {"outputs": {"values": 10, "expected": 10, "different": 0}},
         "differences": [],
         "answers": [0] * len(codes),
@@ -560,14 +571,84 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
     assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
     assert seen["options"] == {
-        "tier": "protocol", "every_value": False, "fresh": False, "waves": None,
+        "tier": "protocol", "every_value": False, "fresh": False, "waves": None, "device": None,
+        "chip": 0,
     }  # fmt: skip
     assert "Hardware against golden model" in text
     assert text.endswith(
         "simulated: 12,345 cycles, 6,000,000 a second of CPU time; 1 of 6 images of layers kept "
         "from earlier runs\n"
     )
-    assert json.loads(path.read_text())["compared"]["outputs"]["values"] == 10
+    figures = json.loads(path.read_text())
+    assert figures["compared"]["outputs"]["values"] == 10
+    # Cycles: those of the JSON file are those of the table.
+    tables = text[: text.index("simulated: ")].splitlines()
+    assert all(len(line) <= 100 for line in tables)
+    for layer in (*figures["layers"], figures["total"] | {"name": "all"}):
+        over = layer["cycles_simulated"] - layer["cycles_start"]
+        assert layer["cycles_ratio"] == over / layer["cycles_bound"]
+        (line,) = [
+            line.split()
+            for line in text[text.index("Cycles of one image") :].splitlines()
+            if line.strip().startswith(layer["name"] + " ")
+        ]
+        keys = ("cycles_bound", "cycles_simulated")
+        shown = [*(f"{layer[key]:,}" for key in keys), "0", f"{layer['cycles_ratio']:.3f}"]
+        assert line[-8:] == shown + [f"{n:,}" for n in layer["stalls"].values()]
+
+
+def test_cycles_of_layers_and_of_all_by_hand() -> None:
+    # Start and bound of two layers: 10 and 100, 5 and 50. The first takes 112 cycles, its ratio is
+    # (112 - 10) / 100 = 1.02; of these, 90 were requests, 3 + 4 + 1 stalls, so 14 are start and
+    # end. The second takes 45: 0.8. Together: (157 - 15) / 150.
+    def layer(cycles: int, start: int, bound: int, counters: dict[str, int]) -> dict[str, Any]:
+        result = LayerResult(
+            name="a", cycles_predicted=cycles, cycles_simulated=(cycles,), counters=counters
+        )
+        prediction = SimpleNamespace(start=start, bound=bound)
+        figures = {"cycles_bound": bound, "cycles_start": start, "cycles_predicted": cycles}
+        return figures | workflow._simulated_figures(result, cast("Any", prediction))
+
+    counters = {"requests": 90, "stall_gather": 3, "stall_slots": 4, "stall_port": 1}
+    first = layer(112, 10, 100, counters)
+    second = layer(45, 5, 50, counters | {"requests": 20})
+    assert first["cycles_ratio"] == 1.02
+    assert second["cycles_ratio"] == 0.8
+    assert list(first["stalls"].values()) == [3, 4, 1, 14]
+    hung = {"cycles_bound": 7, "cycles_start": 1, "cycles_predicted": 9}
+    assert workflow.cycle_total([first, second, hung]) == {
+        "cycles_bound": 150,
+        "cycles_start": 15,
+        "cycles_predicted": 157,
+        "cycles_simulated": 157,
+        "cycles_ratio": 142 / 150,
+        "stalls": {
+            "waiting for inputs": 6,
+            "partial-sum ring full": 8,
+            "crossbar port busy": 2,
+            "start and end": 14 + 17,
+        },
+    }
+    nothing = workflow.cycle_total([hung])
+    assert (nothing["cycles_ratio"], nothing["cycles_simulated"]) == (None, 0)
+
+
+def test_the_table_of_cycles_fits_and_has_dashes_for_what_did_not_run() -> None:
+    bounds = {"conversion": 1, "gather": 0, "merge": 9_359_296, "output": 2}
+    hung = {"name": "layer3.0.conv1", "bounds": bounds, "cycles_bound": 9_359_296}
+    ran = hung | {
+        "cycles_predicted": 9_359_384, "cycles_simulated": 9_359_385, "cycles_start": 9,
+        "cycles_ratio": 1.0, "stalls": dict.fromkeys(console.STALL_COLUMNS, 1_234_567),
+    }  # fmt: skip
+    screen = console.console()
+    with screen.capture() as printed:
+        screen.print(console.cycle_table([ran, hung], workflow.cycle_total([ran])))
+    lines = printed.get().splitlines()
+    assert all(len(line.rstrip()) <= 100 for line in lines)
+    rows = [line.split() for line in lines if line.strip().startswith(("layer3", "all"))]
+    assert rows[0][:6] == ["layer3.0.conv1", "merge", "9,359,296", "9,359,385", "1", "1.000"]
+    assert rows[1] == ["layer3.0.conv1", "merge", "9,359,296", *["-"] * 7]
+    assert rows[2][:5] == ["all", "9,359,296", "9,359,385", "1", "1.000"]
 
 
 def test_cosim_passes_the_options_of_the_bulk_tier(
@@ -582,10 +663,40 @@ def test_cosim_passes_the_options_of_the_bulk_tier(
     monkeypatch.setattr(workflow, "simulate", simulate)
     command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", "bulk")
     assert prap(*command, "--every-value", "--fresh")[0] == 0
-    assert seen == {"tier": "bulk", "every_value": True, "fresh": True, "waves": None}
-    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--fresh")
+    assert seen == {
+        "tier": "bulk", "every_value": True, "fresh": True, "waves": None, "device": None,
+        "chip": 0,
+    }  # fmt: skip
+    code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--every-value")
     assert code == 2
-    assert "expected tier bulk for every_value and fresh, found protocol" in one_line(err)
+    assert "expected tier bulk for every_value, found protocol" in one_line(err)
+
+
+def test_cosim_passes_a_device_and_says_which_chip_it_was(
+    prap: Prap, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def simulate(program, codes, config, predictions, build, *, report=None, **options):
+        seen.update(options)
+        figures = simulated(program, codes, config, predictions)
+        device = {"name": "wan-2022", "chip": options["chip"], "adc_bits": 3, "values": {}}
+        return figures | {"device": device}
+
+    monkeypatch.setattr(workflow, "simulate", simulate)
+    command = ("cosim", given / "done", "--images", given / "images.npz", "--device")
+    code, text, err = prap(*command, "wan-2022", "--seed", 5)
+    assert (code, err) == (0, "")
+    assert seen["device"] == Device.load("wan-2022")
+    assert seen["chip"] == 5
+    last = "crossbars: chip 5 of wan-2022, in Python at the open port, 3-bit codes\n"
+    assert text.endswith(last)
+    code, _, err = prap(*command, tmp_path / "none.toml")
+    assert code == 2
+    assert "expected a device file or one of" in one_line(err)
+    code, _, err = prap(*command, "ideal", "--tier", "bulk")
+    assert code == 2
+    assert "expected tier protocol for device, found bulk" in one_line(err)
 
 
 @pytest.mark.parametrize("tier", ["protocol", "bulk"])
@@ -729,6 +840,24 @@ def test_an_old_python_is_named(root: Path, tmp_path: Path) -> None:
 def test_figures_read_as_numbers() -> None:
     values = [1234567, 0.98765, None, "text", True]
     assert [console.figure(v) for v in values] == ["1,234,567", "0.988", "-", "text", "yes"]
+
+
+def test_a_choice_is_shown_with_what_it_sets_and_what_it_loses():
+    setting = {"channels": 4, "positions": 2, "keep": 0.25, "structure_keep": 0.5}
+    setting |= {"patterns": 6, "terms": 3}
+    shown = {"prap": "4 2 0.250", "orc": "0.250", "structured": "0.500", "dictionary": "6 3"}
+    for scheme, figures in shown.items():
+        settings = {"conv": {"scheme": scheme, **setting}}
+        budget = {"settings": settings, "ratio": 4.5, "of": "cycles", "loss": 0.25}
+        screen = console.console()
+        with screen.capture() as capture:
+            screen.print(*console.choice_tables(budget), sep="\n")
+        lines = [" ".join(line.split()) for line in capture.get().splitlines()]
+        assert f"conv {scheme} {figures}" in lines
+        assert lines[-1] == (
+            "chosen: 4.50 times less than dense (predicted cycles), "
+            "0.25 points lost on the calibration images"
+        )
 
 
 def test_progress_without_a_terminal_is_a_line_to_a_stage(

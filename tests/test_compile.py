@@ -681,3 +681,29 @@ def test_the_ring_holds_what_begins_while_a_slow_crossbar_answers(cell_bits, adc
     found = predict(program, config)
     assert found.cycles <= found.limit
     assert found.cycles == predict(program, dataclasses.replace(config, slots=4096)).cycles
+
+
+def test_groups_of_a_single_position_are_ordered_by_their_conversions():
+    """At 1 x 1 the groups that keep fewest go first; otherwise they are as they were mapped."""
+    rng = np.random.default_rng(5)
+    weight = rng.normal(0, 1, (24, 32, 1, 1)).astype(np.float32)
+    setting = LayerSetting(scheme="identical", channels=8, keep=0.5)
+    mapping = map_layer(weight, 1, "identical", setting)
+    kept = [group.kept for group in mapping.groups]
+    assert kept != sorted(kept)
+    programs = []
+    for size in (1, 2):
+        layer = MatrixLayer(
+            name="fc", weight=weight, gain=np.full(24, 0.1), bias=np.zeros(24), stride=(1, 1),
+            pads=(0, 0, 0, 0), dilation=(1, 1), groups=1, in_scale=0.02, in_zero=0, out_scale=0.05,
+            out_zero=0, clip=(0, 255), in_shape=(size, size, 32), out_shape=(size, size, 24),
+        )  # fmt: skip
+        programs.append(compile_layer(layer, mapping, 8))
+    assert programs[0].group_kept.tolist() == sorted(kept)
+    assert programs[1].group_kept.tolist() == kept
+    # The first group that touches the outputs writes, whichever it is; the weights are the same.
+    for program in programs:
+        assert program.group_write.tolist() == [1, 0, 0, 0]
+        np.testing.assert_array_equal(
+            program.effective_weights(), spread(layer, np.asarray(mapping.weight_q8))
+        )

@@ -11,12 +11,14 @@ import pytest
 from refmodel import cycles, golden
 from refmodel.compile import check_fits
 from refmodel.config import EngineConfig
+from refmodel.devices import Chip, Device
 from refmodel.errors import InputError
-from refmodel.program import LayerProgram, Program, Step
+from refmodel.program import LayerProgram, Program
 from sim import cosim as runner
 from sim.bench_engine import KINDS
 from sim.cosim import CosimResult, cosim
-from tests.builders import random_layer_program
+from tests.builders import random_layer_program, side_by_side
+from tests.test_devices import BAD
 
 pytestmark = pytest.mark.cosim
 
@@ -55,38 +57,10 @@ def fitting(rng: np.random.Generator, config: EngineConfig, **choices: Any) -> L
         return layer
 
 
-def network(layers: list[LayerProgram]) -> Program:
-    """Layers side by side: each reads the beginning of the input; the last one's is the output."""
-    size = max(int(np.prod(layer.in_shape)) for layer in layers)
-    layers = [dataclasses.replace(layer, name=f"layer{i}") for i, layer in enumerate(layers)]
-    tensors = {"input": {"shape": [1, 1, size], "scale": 1.0, "zero": 0}}
-    steps = []
-    for i, layer in enumerate(layers):
-        index = np.arange(int(np.prod(layer.in_shape)))
-        shape = list(layer.in_shape)
-        params = {"index": index, "shape": shape}
-        steps.append(Step(op="rearrange", inputs=("input",), output=f"in{i}", params=params))
-        steps.append(Step(op="layer", inputs=(f"in{i}",), output=f"out{i}", params={"index": i}))
-        tensors[f"in{i}"] = {"shape": shape, "scale": 1.0, "zero": layer.zero_in}
-        tensors[f"out{i}"] = {
-            "shape": list(layer.out_shape),
-            "scale": 1.0,
-            "zero": layer.zero_out,
-        }
-    return Program(
-        layers=tuple(layers),
-        steps=tuple(steps),
-        tensors=tensors,
-        input="input",
-        output=f"out{len(layers) - 1}",
-        preprocess={},
-    )
-
-
 def random_network(seed: int, count: int, config: EngineConfig) -> Program:
     """A network of random layers: sizes, strides, padding, groups, terms, dense and prap."""
     rng = np.random.default_rng(seed)
-    return network([fitting(rng, config, ou_rows=config.ou_rows) for _ in range(count)])
+    return side_by_side([fitting(rng, config, ou_rows=config.ou_rows) for _ in range(count)])
 
 
 def inputs(program: Program, images: int, seed: int) -> np.ndarray:
@@ -180,6 +154,84 @@ def test_every_value_of_random_layers_with_stalls(
     assert max(slower) > 0
 
 
+LIKE_WAN = dataclasses.replace(Device.load("wan-2022"), stuck_on=0.02, read_noise=0.08)
+"""As published, but with so much more that is stuck and noisy that a small network shows it."""
+
+NOISY = {
+    "like wan-2022": (LIKE_WAN, OPEN, 0.0),
+    "everything": (BAD, OPEN, 0.3),
+    "clipping": (BAD, dataclasses.replace(OPEN, adc_bits=3), 0.0),
+    "wide": (BAD, WIDE, 0.3),
+}
+"""Devices, engines and shares of stalls: every non-ideality at once; the same with converters that
+clip; and with multi-level cells and digits, under payloads of several words."""
+
+
+def accumulators_of(
+    program: Program, codes: np.ndarray, config: EngineConfig, chip: Chip | None
+) -> list[np.ndarray]:
+    """Accumulators of each layer of a network whose layers all read the input."""
+    tensors = golden.run_program(program, codes)
+    return [
+        golden.serial_accumulators(
+            layer,
+            tensors[f"in{number}"],
+            config,
+            device=None if chip is None else chip.layer(layer, number),
+        )
+        for number, layer in enumerate(program.layers)
+    ]
+
+
+@pytest.mark.parametrize("case", NOISY)
+def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
+    device, config, stall = NOISY[case]
+    program = random_network(701, 6, config)
+    codes = inputs(program, 1, 702).repeat(2, 0)
+    result = cosim(
+        program, codes, config, tmp_path, device=device, chip=3, stall=stall, seed=1, cache=cache
+    )
+    assert_equal(result, 2)
+    chip = Chip(device=device, config=config, seed=3)
+    assert result.logits is not None
+    last = golden.run_program(program, codes, layer_fn=chip.layer_function(program))
+    np.testing.assert_array_equal(result.logits, last[program.output])
+    if not stall:
+        for layer, simulated in zip(program.layers, result.layers, strict=True):
+            predicted = cycles.predict(layer, config).cycles
+            assert simulated.cycles_simulated == (predicted, predicted)
+    # The chip is not ideal, no other chip gives its values, and two equal images differ by noise.
+    found = accumulators_of(program, codes, config, chip)
+    ideal = accumulators_of(program, codes, config, None)
+    other = accumulators_of(program, codes, config, dataclasses.replace(chip, seed=4, _drawn={}))
+    assert any((a != b).any() for a, b in zip(found, ideal, strict=True))
+    assert any((a != b).any() for a, b in zip(found, other, strict=True))
+    assert any((sums[0] != sums[1]).any() for sums in found)
+
+
+def test_a_request_counted_wrongly_is_found(tmp_path: Path, cache: Path) -> None:
+    program = random_network(701, 2, OPEN)
+    codes = inputs(program, 1, 702)
+    result = cosim(
+        program, codes, OPEN, tmp_path, device=BAD, mutant="ordinal", waveform=False, cache=cache
+    )
+    assert result.difference is not None
+    assert result.difference.kind == "codes"
+    assert result.compared["codes"]["different"] > 0
+    assert {found.kind for found in result.differences} <= set(KINDS)
+
+
+def test_a_fault_in_a_chip_s_code_is_found(tmp_path: Path, cache: Path) -> None:
+    program = reused_network(401, OPEN)
+    codes = inputs(program, 1, 402)
+    result = cosim(program, codes, OPEN, tmp_path, device=BAD, plant="code", cache=cache)
+    assert result.difference is not None
+    assert result.difference.kind == "codes"
+    assert result.compared["codes"]["different"] == 1
+    # It is found again in the run of that image alone: noise is that of its number.
+    assert result.waveform is not None
+
+
 def test_the_prediction_is_written_before_the_simulation(tmp_path: Path) -> None:
     program = random_network(301, 2, OPEN)
     with pytest.MonkeyPatch.context() as patch:
@@ -202,7 +254,7 @@ def reused_network(seed: int, config: EngineConfig) -> Program:
     """Layers with reuse words and kernels, so that each fault has something to change."""
     rng = np.random.default_rng(seed)
     choices = {"identity": False, "kernel": (2, 2), "in_shape": (4, 4, 4), "groups": 1}
-    return network([fitting(rng, config, **choices) for _ in range(3)])
+    return side_by_side([fitting(rng, config, **choices) for _ in range(3)])
 
 
 KINDS_OF_PLANT = {
@@ -272,6 +324,67 @@ def test_a_cycle_more_is_a_failure(tmp_path: Path, cache: Path) -> None:
     assert all(counts["different"] == 0 for counts in result.compared.values())
 
 
+def test_an_interrupted_run_goes_on(tmp_path: Path, cache: Path) -> None:
+    program = random_network(101, 3, OPEN)
+    codes = inputs(program, 3, 102)
+
+    def run(**options: Any) -> CosimResult:
+        return cosim(program, codes, OPEN, tmp_path, port="open", cache=cache, **options)
+
+    def interrupt(stage: str, count: int, total: int) -> None:
+        if stage == "simulate layer1" and count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(keep=True, progress=interrupt)
+    again = run(keep=True)
+    assert 3 + 2 <= again.kept <= 9  # the simulator goes on until it is ended
+    assert_equal(again, 3)
+    third = run(keep=True)
+    assert (third.kept, third.simulated_cycles) == (9, 0)
+    assert_equal(third, 3)
+    fresh = run()
+    assert fresh.kept == 0
+    assert fresh.simulated_cycles > 0
+    assert fresh.layers == again.layers == third.layers
+    np.testing.assert_array_equal(fresh.logits, again.logits)
+    np.testing.assert_array_equal(fresh.logits, third.logits)
+    # A fault is not hidden by what is kept; neither is what only stalls would show.
+    assert run(keep=True, plant="code").difference is not None
+    assert run(keep=True, stall=0.2).kept == 0
+
+
+def test_what_is_kept_is_compared_again(tmp_path: Path, cache: Path) -> None:
+    program = random_network(101, 1, OPEN)
+    codes = inputs(program, 1, 102).repeat(2, 0)
+
+    def run(chip: int = 1) -> CosimResult:
+        return cosim(program, codes, OPEN, tmp_path, device=BAD, chip=chip, keep=True, cache=cache)
+
+    assert run().kept == 0
+    assert run(2).kept == 0  # another chip is another simulation
+    assert run().kept == 2
+    (file,) = [
+        path
+        for path in (tmp_path / "kept").iterdir()
+        if path.stat().st_mtime_ns == min(p.stat().st_mtime_ns for p in path.parent.iterdir())
+    ]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    # Two equal images are two runs, since the noise is another.
+    assert len(lines) == 2
+    assert lines[0]["codes"] != lines[1]["codes"]
+    # As if the golden model had changed since, and as if the hardware had been slow.
+    lines[0]["codes"] = lines[1]["codes"]
+    lines[1]["cycles"] += 1
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = run()
+    assert again.kept == 1
+    assert {(each.kind, each.image) for each in again.differences} == {
+        ("cycles", 1),
+        ("counter cycles", 1),
+    }
+
+
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     program = random_network(301, 1, OPEN)
     codes = inputs(program, 1, 0)
@@ -281,12 +394,14 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
         cosim(program, codes, OPEN, tmp_path, plant="sign")
     with pytest.raises(ValueError, match="stall must be from 0 to below 1, not 1"):
         cosim(program, codes, OPEN, tmp_path, stall=1.0)
+    with pytest.raises(ValueError, match="seed must be 0 to"):
+        cosim(program, codes, OPEN, tmp_path, device=BAD, chip=-1)
     with pytest.raises(ValueError, match="codes of input must be"):
         cosim(program, codes[:, :, :, 1:], OPEN, tmp_path)
 
 
 def test_a_shift_needs_a_reuse_word(tmp_path: Path) -> None:
     rng = np.random.default_rng(601)
-    program = network([fitting(rng, EMULATED, identity=True)])
+    program = side_by_side([fitting(rng, EMULATED, identity=True)])
     with pytest.raises(InputError, match="expected a layer in which to plant shift, found none"):
         cosim(program, inputs(program, 1, 0), EMULATED, tmp_path, plant="shift")

@@ -43,7 +43,7 @@ def plain(layer: LayerProgram, config: EngineConfig) -> int:
                 buffers.append(issued)
                 gather += 1
             complete = issued + config.crossbar_latency + cycles.CONVERT_LATENCY
-            begin = max(merged + 1, complete, sent[0] + 1 if group == 0 else 0)
+            begin = max(merged + 1, complete, sent[0] if group == 0 else 0)
             merged = begin + steps[group] - 1
             releases.append((merged + 1, int(layer.group_kept[group])))
         begin = max(sent[1] + 1, merged + cycles.MERGE_LATENCY)

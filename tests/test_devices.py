@@ -45,6 +45,11 @@ BAD = Device(
 )
 """Every non-ideality at once, each large enough to change codes."""
 
+QUIET = dataclasses.replace(
+    BAD, read_noise=0.02, variation_on=0.1, variation_off=0.1, drift_nu=0.0, adc_offset=0.1
+)
+"""Few codes are changed by read noise, so that most of it need not be drawn."""
+
 
 def chip(
     device: Device = BAD,
@@ -258,6 +263,50 @@ def test_a_draw_is_where_the_docstring_says():
 # --- the same chip, in any order
 
 
+@settings(max_examples=10)
+@given(seed=SEEDS, config=ENGINES)
+def test_crossbars_of_the_same_cells_are_those_of_the_layer(seed: int, config: EngineConfig):
+    layer, _ = draw_layer(seed, config)
+    drawn = chip(config=config, seed=seed)
+    one = drawn.layer(layer, 2, first_image=3)
+    programmed = golden.cells(layer, config)
+    other = drawn.crossbars(programmed, 2, positions=layer.positions, first_image=3)
+    assert (one.matrix == other.matrix).all()
+    assert (one.offset == other.offset).all()
+    places = np.arange(layer.positions)
+    noise = [each.noise(slice(0, 4), places) for each in (one, other)]
+    assert noise[0] is not None
+    assert noise[1] is not None
+    assert (noise[0] == noise[1]).all()
+
+
+def test_only_near_currents_are_rounded_otherwise_with_noise():
+    layer, _ = draw_layer(6, EngineConfig())
+    rng = np.random.default_rng(5)
+    wordlines = rng.integers(0, 2, (200, 8)).astype(np.uint8)
+    mild = dataclasses.replace(QUIET, read_noise=0.06)
+    for device in (BAD, mild, Device()):
+        drawn = chip(device).layer(layer, 1)
+        still = np.array([drawn.still(0, each) for each in wordlines])
+        near = drawn.near(still)
+        # Every value that the noise can have.
+        noise = np.zeros(1, np.float32) if drawn.noise_of is None else drawn.noise_of
+        ends = noise[[0, -1], None, None]
+        changed = (np.rint(still + ends) != np.rint(still)).any(0)
+        assert not (changed & ~near).any()
+        assert changed.any() == bool(device.read_noise)
+        assert near.all() == (device is BAD)
+        read = still[0]
+        if drawn.noise_of is not None:
+            read = read + drawn.noise_at(0, np.arange(8), 2, layer.positions - 1)
+        assert (read == drawn.request(0, 2, layer.positions - 1, wordlines[0])).all()
+
+
+def test_crossbars_of_given_cells_have_no_pairs():
+    with pytest.raises(ValueError, match="pairs must be False where cells are given"):
+        chip(pairs=True).crossbars(square(), 0, positions=1)
+
+
 @settings(max_examples=25)
 @given(seed=SEEDS, config=ENGINES)
 @example(seed=0, config=EngineConfig(ou_rows=32, cell_bits=4, dac_bits=4))
@@ -313,12 +362,6 @@ def by_request(
 
 
 SMALL: dict[str, Any] = {"in_shape": (2, 3, 4), "outputs": 3, "groups": 1, "kernel": (1, 1)}
-
-
-QUIET = dataclasses.replace(
-    BAD, read_noise=0.02, variation_on=0.1, variation_off=0.1, drift_nu=0.0, adc_offset=0.1
-)
-"""Few codes are changed by read noise, so that most of it need not be drawn."""
 
 
 def sequential_is_vectorised(

@@ -223,6 +223,19 @@ def test_values_are_the_same_with_stalls(name):
     check_events(runs[0], layer, config)
 
 
+@pytest.mark.parametrize("outputs", [1, 3, 9])
+@pytest.mark.parametrize("seed", range(2))
+def test_outputs_that_are_taken_late_are_right_while_their_accumulators_are_merged_into(
+    outputs, seed
+):
+    # One pattern, few conversions: the next position merges as soon as a half is read.
+    layer = hand_layer([[(1, 1)]], outputs=outputs, positions=12)
+    config = dataclasses.replace(TINY_ENGINE, merge_lanes=(1, 4)[seed])
+    images = hand_codes(layer)
+    runs = run_engine(layer, images, config, stall=0.7, seed=seed)
+    check_values(runs, layer, config, images)
+
+
 @pytest.mark.parametrize("terms", [1, 4])
 def test_a_ring_that_is_too_small_to_overlap_stalls_and_stays_exact(terms):
     # Three kept patterns in four slots: see tests/test_cycles.py, ring stalls.
@@ -242,7 +255,7 @@ def test_every_idle_cycle_of_the_converters_has_a_cause():
     counters = run.counters
     want = predict(layer, config)
     # The first request is issued 7 cycles after start (see tests/test_cycles.py). After the last
-    # one: 1 to the port, the latency, 5 to the slot, the merge, 3 to the outputs, and those.
+    # one: 1 to the port, the latency, 5 to the slot, the merge, 2 to the outputs, and those.
     first = FIRST_READ + 2 - 1 + GATHER_LATENCY
     drain = config.crossbar_latency + CONVERT_LATENCY + 16 - 1 + MERGE_LATENCY + 3 + OUTPUT_LATENCY
     stalls = counters["stall_gather"] + counters["stall_slots"]

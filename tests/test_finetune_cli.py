@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -44,8 +45,13 @@ def test_a_network_is_fine_tuned_and_compiled(given, tmp_path, capsys):
     out, figures = tmp_path / "tuned.onnx", tmp_path / "tuned.json"
     options = ("--scheme", "dictionary", "--budget", 3, "--images", given / "test.npz")
     assert run(*command(given, out, *options, "--json", figures)) == 0
-    assert "Fine-tuning" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Fine-tuning" in shown
     found = json.loads(figures.read_text())
+    for name, setting in found["budget"]["settings"].items():
+        words = rf"{name} +dictionary +{setting['patterns']} +{setting['terms']}"
+        assert re.search(words, shown), name
+    assert f"chosen: {found['budget']['ratio']:.2f} times less than dense (OU activ" in shown
     assert len(found["history"]) == 2
     assert found["budget"]["ratio"] >= 3
     assert found["test_images"] == 500

@@ -3,6 +3,22 @@
 A mutant is a module with one line of its source replaced. It stands in for the real module in a
 simulation of a small layer; the same layer passes without it. What must notice is part of the
 mutant: the values (partial sums, accumulators, outputs), or the predicted cycles and nothing else.
+
+Each is a case of ``test_the_mutant_is_caught``, named ``module: what is wrong (what notices)``.
+Those that a specification asks for by name:
+
+- a bubble in the controller: pattern_controller: a dead cycle between segments
+  and index_reader: a dead cycle from the last word to the first
+- in the input gather: input_gather: a dead cycle between gathers
+- in the OU engine: ou_engine: a dead cycle between OUs
+- in shift-and-add and store: psum_store: slots are complete a cycle late
+- in the merge: reuse_merge: a dead cycle between groups
+  and reuse_merge: a half is free in the cycle after its last read
+- in requantisation: requantise: outputs begin a cycle late
+- one slot fewer in the ring: ou_engine: one slot fewer in the ring
+- a hazard's forwarding removed: accumulators: no forwarding
+- k + 1: reuse_merge: k + 1
+- the border not written: load: border not written
 """
 
 import importlib
@@ -118,6 +134,65 @@ def outputs() -> tuple[LayerProgram, EngineConfig]:
     return layer, replace(TINY_ENGINE, merge_lanes=4)
 
 
+def single_bytes() -> tuple[LayerProgram, EngineConfig]:
+    """A gather of some 13 segments of one byte to 8 requests: every segment counts."""
+    layer = random_layer_program(
+        np.random.default_rng(5),
+        identity=True,
+        long_patterns=False,
+        groups=1,
+        ou_rows=16,
+        in_shape=(4, 6, 1),
+        outputs=1,
+        kernel=(4, 4),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pads=(0, 0, 0, 0),
+    )
+    return layer, replace(TINY_ENGINE, ou_rows=16, max_positions=16)
+
+
+def ring() -> tuple[LayerProgram, EngineConfig]:
+    """Three patterns in a ring of four slots: the second position begins with the fourth."""
+    layer = hand_layer([[(1, 3)]], outputs=4, positions=2, terms=4)
+    return layer, replace(TINY_ENGINE, slots=4)
+
+
+def halves() -> tuple[LayerProgram, EngineConfig]:
+    """As many merge steps as outputs: two positions leave a half of accumulators no spare cycle."""
+    return hand_layer([[(1, 1)]], outputs=8, positions=4), TINY_ENGINE
+
+
+def one_step() -> tuple[LayerProgram, EngineConfig]:
+    """A merge step and four outputs a position: a half is used up in the cycle it is free."""
+    layer = hand_layer([[(1, 1)]], outputs=4, positions=6)
+    return layer, replace(TINY_ENGINE, dac_bits=4, merge_lanes=4)
+
+
+def late_outputs() -> tuple[LayerProgram, EngineConfig]:
+    """Outputs that are taken late, while the next position waits for their accumulators."""
+    return hand_layer([[(1, 1)]], outputs=9, positions=8), TINY_ENGINE
+
+
+def border() -> tuple[LayerProgram, EngineConfig]:
+    """Kernels of 2x2 that reach over a border of zero points on all sides."""
+    layer = random_layer_program(
+        np.random.default_rng(4),
+        identity=False,
+        long_patterns=False,
+        groups=1,
+        in_shape=(2, 2, 2),
+        outputs=3,
+        kernel=(2, 2),
+        stride=(1, 1),
+        dilation=(1, 1),
+        pads=(1, 1, 1, 1),
+        max_kept=3,
+        zero_in=77,
+    )
+    return layer, replace(TINY_ENGINE, max_positions=4)
+
+
 def kernel() -> tuple[LayerProgram, EngineConfig]:
     """Kernels of 2x2 over two rows and columns of outputs, with several segments to a gather."""
     layer = random_layer_program(
@@ -176,6 +251,12 @@ LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
         gathers,
         merges,
         outputs,
+        single_bytes,
+        ring,
+        halves,
+        one_step,
+        late_outputs,
+        border,
         kernel,
         wide_cells,
         many_ends,
@@ -184,6 +265,10 @@ LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
         clipping,
     )
 }
+
+
+STALLS = {"late_outputs": 0.5}
+"""Layers in whose run every stream pauses with this chance; cycles are not compared."""
 
 
 @cache
@@ -198,11 +283,12 @@ def expected(name: str):
 def differences(name: str) -> list[str]:
     """Run a layer; which checks fail."""
     layer, config, images, values = expected(name)
-    (run,) = hardware.run_engine(layer, images, config)
+    stall = STALLS.get(name, 0.0)
+    (run,) = hardware.run_engine(layer, images, config, stall=stall)
     result = []
     if [run.psums, run.accumulators, run.outputs] != values:
         result.append(VALUES)
-    if run.cycles != predict(layer, config).cycles:
+    if not stall and run.cycles != predict(layer, config).cycles:
         result.append(CYCLES)
     return result
 
@@ -435,7 +521,67 @@ MUTANTS = [
         "split_ring",
         CYCLES,
     ),
+    # The ring, the halves, and the border.
+    Mutant(
+        "ou_engine",
+        "one slot fewer in the ring",
+        (("init=config.slots)", "init=config.slots - 1)"),),
+        "ring",
+        CYCLES,
+    ),
+    Mutant(
+        "reuse_merge",
+        "a half is free in the cycle after its last read",
+        (("(~half_used | self.half_read)", "(~half_used)"),),
+        "halves",
+        CYCLES,
+    ),
+    Mutant(
+        "reuse_merge",
+        "a half that is taken in the cycle in which it is free stays free",
+        (
+            (
+                "half_used.bit_select(half, 1).eq(1)]",
+                "half_used.bit_select(half, 1).eq(~half_used.bit_select(half, 1))]",
+            ),
+        ),
+        "one_step",
+    ),
+    Mutant(
+        "accumulators",
+        "what was read changes with the next merge",
+        (("Mux(fresh, Array(old)[chosen], kept)", "Array(old)[chosen]"),),
+        "late_outputs",
+    ),
+    Mutant(
+        "load",
+        "border not written",
+        (("constant_values=layer.zero_in", "constant_values=0"),),
+        "border",
+    ),
     # Dead cycles: every value is right, and only the prediction notices.
+    Mutant(
+        "pattern_controller",
+        "a dead cycle between segments",
+        (("(~segment_valid | self.o_segments.ready)", "~segment_valid"),),
+        "single_bytes",
+        CYCLES,
+    ),
+    Mutant(
+        "psum_store",
+        "slots are complete a cycle late",
+        (
+            (
+                "m.d.sync += self.completed.eq(self.completed + complete - self.taken)",
+                (
+                    "late = Signal(range(ends + 1)); m.d.sync += late.eq(complete)\n"
+                    "        m.d.sync += self.completed.eq(self.completed + late - self.taken)"
+                ),
+            ),
+        ),
+        "two_groups",
+        CYCLES,
+    ),
     Mutant(
         "input_gather",
         "a dead cycle between gathers",

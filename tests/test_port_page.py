@@ -26,7 +26,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "port.md"
 
 BLOCK = re.compile(r"```wavedrom\n(.*?)```", re.DOTALL)
 
-ROWS = {"row 0": 0, "row 1": 1}
+ROWS = {"r0": 0, "r1": 1}
 """Words of the diagrams that name rows of cells."""
 
 

@@ -163,8 +163,8 @@ def test_altered_parts_are_refused(saved, change):
 
 
 def test_other_versions_and_formats_are_refused(saved):
-    rewrite(saved, header(version=2))
-    with pytest.raises(InputError, match=f"^expected program version 1, found 2 in {saved}$"):
+    rewrite(saved, header(version=3))
+    with pytest.raises(InputError, match=f"^expected program version 1 or 2, found 3 in {saved}$"):
         Program.load(saved)
     rewrite(saved, header(format="other"))
     message = f"^expected a file of format prap-program, found another in {saved}$"

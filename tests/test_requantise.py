@@ -164,13 +164,13 @@ def position(channels: int, seed: int) -> list[tuple]:
     return [(draw.randint(0, 255 << 8), 0, 1, 8) for _ in range(channels)]
 
 
-def test_reads_begin_after_position_done_and_an_output_follows_its_read_by_five_cycles():
+def test_reads_begin_with_position_done_and_an_output_follows_its_read_by_five_cycles():
     # Two positions are done at once, so the second is read right behind the first.
     cases = [position(5, 1), position(5, 2)]
     codes, sink, accumulators, begin = run(cases)
     assert codes == [code(*case, 0, 0, 255) for case in cases[0] + cases[1]]
-    assert [cycle for cycle, _, _ in accumulators.reads] == [begin + 1 + i for i in range(10)]
-    assert sink.cycles == [begin + 6 + i for i in range(10)]
+    assert [cycle for cycle, _, _ in accumulators.reads] == [begin + i for i in range(10)]
+    assert sink.cycles == [begin + 5 + i for i in range(10)]
     assert accumulators.halves == [1, 2]
 
 
@@ -178,7 +178,7 @@ def test_positions_wait_for_each_other_and_halves_alternate():
     cases = [position(3, seed) for seed in range(4)]
     codes, sink, accumulators, begin = run(cases, gap=8)
     assert codes == [code(*case, 0, 0, 255) for one in cases for case in one]
-    assert sink.cycles == [begin + 6 + 8 * p + i for p in range(4) for i in range(3)]
+    assert sink.cycles == [begin + 5 + 8 * p + i for p in range(4) for i in range(3)]
     assert accumulators.halves == [1, 2, 1, 2]
     assert [half for _, half, _ in accumulators.reads] == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]
 
@@ -187,7 +187,7 @@ def test_one_channel_a_position():
     cases = [position(1, seed) for seed in range(3)]
     codes, sink, _, begin = run(cases)
     assert codes == [code(*case, 0, 0, 255) for one in cases for case in one]
-    assert sink.cycles == [begin + 6, begin + 7, begin + 8]
+    assert sink.cycles == [begin + 5, begin + 6, begin + 7]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -205,7 +205,7 @@ def test_the_pipeline_stands_while_an_output_is_not_taken():
     assert at == begin
     # Five stages fill, with the output in the last; the sixth read waits.
     reads = [cycle for cycle, _, _ in accumulators.reads]
-    assert reads == [*range(begin + 1, begin + 6), *range(begin + 20, begin + 23)]
+    assert reads == [*range(begin, begin + 5), *range(begin + 20, begin + 23)]
     assert sink.cycles == list(range(begin + 20, begin + 28))
 
 
@@ -215,4 +215,4 @@ def test_reset_empties_the_pipeline():
     done = Script(dut.position_done, {1: 1})
     last = Constant((dut.registers.last_output, 9))
     simulate(dut, done, last, sink, cycles=30, reset={9})
-    assert sink.cycles == [7, 8, 9]
+    assert sink.cycles == [6, 7, 8, 9]

@@ -316,8 +316,15 @@ def test_a_position_waits_for_its_accumulator_half():
     groups = [Group(0, [p + 1], [[(0, 8, 0)], [(0, 9, 1)]]) for p in range(4)]
     model = run(groups, 1, read_after={0: 20, 1: 33})
     check(model, groups, 1)
-    # Both halves are free at first; half 0 again after cycle 20, half 1 after cycle 33.
-    assert model.merging == [0, 1, 2, 3, 21, 22, 34, 35]
+    # Both halves are free at first; half 0 again in cycle 20, half 1 in cycle 33.
+    assert model.merging == [0, 1, 2, 3, 20, 21, 33, 34]
+
+
+def test_a_half_that_is_taken_for_one_step_in_the_cycle_in_which_it_is_free_is_used():
+    groups = [Group(0, [p + 1], [[(0, 8, 0)]]) for p in range(5)]
+    model = run(groups, 1, read_after={0: 20, 1: 33, 2: 40})
+    check(model, groups, 1)
+    assert model.merging == [0, 1, 20, 33, 40]
 
 
 @pytest.mark.parametrize("seed", range(4))

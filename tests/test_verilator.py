@@ -1,5 +1,6 @@
 """Verilator: which one is used, what its linter says, and the text that it is given."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from prap_hw.verilog import TOP, engine_verilog
-from refmodel.config import EngineConfig
+from prap_hw.verilog import TILE_TOP, TOP, engine_verilog, kept_verilog, tile_verilog
+from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
 from sim import verilator
 
@@ -39,6 +40,24 @@ def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
 def test_the_linter_is_content_with_other_sizes(sizes: dict[str, Any]) -> None:
     text = engine_verilog(EngineConfig(slots=16, crossbar_size=64, **sizes))
     assert verilator.lint(text, TOP[False]) == []
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize(("engines", "open_port"), [(1, True), (3, False)])
+def test_the_linter_is_content_with_tiles(engines: int, open_port: bool) -> None:
+    config = EngineConfig(slots=16, crossbar_size=64, merge_lanes=2)
+    text = tile_verilog(config, engines, open_port=open_port)
+    assert verilator.lint(text, TILE_TOP[open_port]) == []
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+@pytest.mark.parametrize("open_port", [True, False])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_linter_is_content_with_the_presets(preset: str, open_port: bool, root: Path) -> None:
+    config = dataclasses.replace(PRESETS[preset], trace=False)
+    text = kept_verilog(config, open_port=open_port, cache=root / "build" / "cache")
+    assert verilator.lint(text, TOP[open_port]) == []
 
 
 @pytest.mark.cosim

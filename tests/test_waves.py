@@ -7,7 +7,9 @@ import numpy as np
 import pylibfst
 import pytest
 import pywellen
+from amaranth.lib.stream import Interface
 
+from prap_hw.engine import Engine
 from refmodel import cycles
 from refmodel.errors import InputError
 from sim import waves
@@ -16,6 +18,8 @@ from sim.bulk import bulk
 from sim.cosim import cosim, cycle_of
 from sim.waves import CYCLE, Window
 from tests.test_cosim import EMULATED, OPEN, inputs, reused_network
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "engine.md"
 
 HAND = """\
 $version by hand $end
@@ -216,6 +220,63 @@ def test_a_window_shows_the_cycles_of_the_run(tier: str, tmp_path: Path, cache: 
         for part in ("valid", "ready", "payload"):
             assert f"{engine}.{stream}__{part}" in short
     assert f"{engine}.shift_add.o__payload.slot" in short
+
+
+def connections() -> list[tuple[str, str]]:
+    """Both ends of each connection in the engine's page."""
+    return re.findall(r"^\| `(\w+\.\w+)` \| `(\w+\.\w+)` \|", PAGE.read_text(), re.MULTILINE)
+
+
+def test_the_engines_diagram_has_the_names_of_the_code() -> None:
+    diagram = PAGE.read_text(encoding="utf-8").split("```")[1]
+    components = {component.__name__: component for _, component in waves.BLOCKS.values()}
+    members = {name for each in components.values() for name in each.__annotations__}
+    members |= {*Engine.__annotations__, *waves.PORT}
+    words = set(re.findall(r"\w+", diagram))
+    assert words - {"crossbar", "port"} <= {*components, *members}
+    assert set(components) - {"EmulatedCrossbar"} <= words
+
+
+def test_the_page_has_every_stream_between_components() -> None:
+    ends = {end for pair in connections() for end in pair}
+    for scope, component in waves.BLOCKS.values():
+        for name, kind in component.__annotations__.items():
+            host = name in ("i_load", "i_acts") or (scope, name) == ("requantise", "o")
+            if kind is Interface and not host:
+                assert f"{scope}.{name}" in ends
+    assert len(connections()) == 11
+
+
+@pytest.mark.cosim
+def test_both_ends_of_a_connection_show_the_same(tmp_path: Path, cache: Path) -> None:
+    program = reused_network(401, EMULATED)
+    layer = program.layers[1]
+    window = Window(first=0, last=cycles.predict(layer, EMULATED).cycles, layer=layer.name)
+    codes = inputs(program, 1, 402)
+    result = cosim(program, codes, EMULATED, tmp_path, window=window, cache=cache)
+    assert result.window is not None
+    shown = Shown(result.window)
+    everything = range(window.last + 1)
+
+    def words(end: str) -> list[int]:
+        """Words of a stream that pass, or values of another port, in order."""
+        name = f"{waves.BENCH}.dut.engine.{end}".replace("engine.crossbar", "crossbar")
+        if f"{name}__payload" not in shown.signals:
+            # A port without a handshake: of the first lane, where there are several.
+            lane = name if name in shown.signals else f"{name}__0"
+            return [shown.at(lane, cycle) for cycle in everything]
+        ready = f"{name}__ready"
+        return [
+            shown.at(f"{name}__payload", cycle)
+            for cycle in everything
+            if shown.at(f"{name}__valid", cycle)
+            and (ready not in shown.signals or shown.at(ready, cycle))
+        ]
+
+    for one, other in connections():
+        passed = words(one)
+        assert passed == words(other), (one, other)
+        assert len(set(passed)) > 1, one
 
 
 @pytest.mark.cosim

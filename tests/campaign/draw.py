@@ -7,6 +7,7 @@ import numpy as np
 from refmodel.compile import compile_layer, engine_config_for
 from refmodel.config import EngineConfig
 from refmodel.cycles import predict
+from refmodel.devices import Device
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram
 from refmodel.quantize import MatrixLayer
@@ -94,6 +95,27 @@ def draw_engine(rng: np.random.Generator) -> EngineConfig:
         crossbar_latency=latency,
         requests_in_flight=latency + pick(4, 20, 64),
         gather_buffers=pick(2, 3, 4, 16),
+    )
+
+
+def draw_device(seed: int, number: int) -> Device:
+    """Draw what an engine's cells and converters are like: each non-ideality in two of three."""
+    rng = np.random.default_rng([seed, number, 1])
+
+    def pick(*choices: float) -> float:
+        return float(rng.choice(choices))
+
+    return Device(
+        name="drawn",
+        on_off_ratio=pick(np.inf, 5, 40),
+        variation_on=pick(0, 0.07, 0.3),
+        variation_off=pick(0, 0.3, 0.8),
+        stuck_off=pick(0, 0.002, 0.05),
+        stuck_on=pick(0, 0.002, 0.05),
+        read_noise=pick(0, 0.03, 0.4),
+        drift_nu=pick(0, 0.005, 0.02),
+        drift_time=1e4,
+        adc_offset=pick(0, 0.1, 0.5),
     )
 
 

@@ -1,0 +1,291 @@
+"""The accelerator: an engine, post-processing, an activation memory, and what runs a network."""
+
+from typing import Any
+
+from amaranth import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
+from prap_hw.engine import EngineCore, RunControl
+from prap_hw.layouts import (
+    CORE_COUNTERS,
+    COUNTER_BITS,
+    COUNTERS,
+    Layouts,
+    Source,
+    valid_only,
+)
+from prap_hw.operand_reader import OperandReader
+from prap_hw.pool_unit import PoolUnit
+from prap_hw.requantise import Requantise
+from prap_hw.sequencer import Sequencer
+from prap_hw.write_back import WriteBack
+from refmodel.config import EngineConfig
+
+
+def accelerator_members(config: EngineConfig) -> dict:
+    """Members that the accelerator has with and without crossbars of its own."""
+    if not config.network:
+        raise ValueError("the engine of an accelerator must have network True, not False")
+    layouts = Layouts(config)
+    members = {
+        "i_load": In(stream.Signature(layouts.load)),
+        "i_cells": In(stream.Signature(layouts.cells)),
+        "i_acts": In(stream.Signature(layouts.acts)),
+        "start": In(1),
+        "busy": Out(1),
+        "done": Out(1),
+        "o": Out(stream.Signature(layouts.sent)),
+        "counters": Out(wiring.Signature({name: Out(COUNTER_BITS) for name in COUNTERS})),
+    }
+    if config.trace:
+        members |= {
+            "trace_psum": Out(valid_only(layouts.trace_psums, layouts.columns.ends)),
+            "trace_acc": Out(valid_only(layouts.trace_acc)),
+        }
+    return members
+
+
+class Accelerator(wiring.Component):
+    """A whole network, over crossbars at an open port.
+
+    Load the programs of all layers, the sequencer's list and the cells; then, for each image, send
+    its codes, raise ``start``, and take the codes of the network's last tensor at ``o``.
+    ``docs/accelerator.md`` has the picture, :mod:`refmodel.accelerator` what goes where and the
+    cycles, from ``start`` accepted to the last output accepted.
+
+    ``start`` is accepted in a cycle in which ``busy`` is low; it clears the counters. ``i_load``
+    and ``i_cells`` are ready while ``busy`` is low and no image is being taken; an image is taken
+    while ``busy`` is low, or after a start without one. Program words after an image discard it.
+    ``busy`` falls, and ``done`` pulses, in the cycle after the last output was accepted. The
+    readies of the loading streams and ``o.valid`` depend combinationally on inputs; ``i_cells`` and
+    ``crossbar.program`` are connected, so a start while a beat is offered and not taken is
+    excluded. Reset ends a run and clears the registers; the memories keep what was loaded.
+
+    Parameters
+    ----------
+    config
+        Sizes; ``network`` must be True.
+    commands
+        Words that the sequencer's list may have.
+
+    Members
+    -------
+    i_load, i_cells : ``In(stream)``
+        Program words, rows of cells.
+    i_acts : ``In(stream)``
+        Codes of the image, without border, row by row, channels fastest; as many as it has,
+        whatever ``last`` says.
+    start : ``In(1)``; busy : ``Out(1)``; done : ``Out(1)``
+        Begin; running; pulse at the end.
+    o : ``Out(stream.Signature(sent))``
+        Codes of the last tensor, row by row, channels fastest; ``last`` marks the last one.
+    counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.COUNTERS`
+        Events since ``start``, of all layers together. ``outputs`` are those of layers.
+    trace_psum, trace_acc : ``Out(valid_only(...))``, with ``config.trace``
+        As the engine has them, layer after layer.
+    crossbar : ``Out(crossbar_port(config))``
+        The analog boundary.
+    """
+
+    i_load: stream.Interface
+    i_cells: stream.Interface
+    i_acts: stream.Interface
+    start: Signal
+    busy: Signal
+    done: Signal
+    o: stream.Interface
+    counters: Any
+    trace_psum: Any
+    trace_acc: Any
+    crossbar: Any
+
+    def __init__(self, config: EngineConfig, commands: int):
+        self.config = config
+        self.commands = commands
+        members = accelerator_members(config)
+        super().__init__({**members, "crossbar": Out(crossbar_port(config))})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config = self.config
+
+        m.submodules.sequencer = sequencer = Sequencer(config, self.commands)
+        m.submodules.core = core = EngineCore(config)
+        m.submodules.requantise = requantise = Requantise(config)
+        m.submodules.control = control = RunControl(config)
+        m.submodules.reader = reader = OperandReader(config)
+        m.submodules.pool = pool = PoolUnit(config)
+        m.submodules.write_back = write_back = WriteBack(config)
+        post = sequencer.registers
+
+        # Program words come from the host or from the list.
+        load = core.i_load
+        m.d.comb += [
+            self.i_load.ready.eq(sequencer.loadable),
+            sequencer.i_load.valid.eq(self.i_load.valid & sequencer.loadable),
+            sequencer.i_load.payload.eq(self.i_load.payload),
+            load.valid.eq(sequencer.o_load.valid | sequencer.i_load.valid),
+            load.payload.eq(self.i_load.payload),
+            requantise.i_load.valid.eq(load.valid),
+            requantise.i_load.payload.eq(load.payload),
+            core.i_cells.valid.eq(self.i_cells.valid & sequencer.loadable),
+            core.i_cells.payload.eq(self.i_cells.payload),
+            self.i_cells.ready.eq(core.i_cells.ready & sequencer.loadable),
+        ]
+        with m.If(sequencer.o_load.valid):
+            m.d.comb += load.payload.eq(sequencer.o_load.payload)
+        wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
+
+        # An operation starts what it needs; it ends with what is written.
+        layer = Signal()
+        m.d.comb += [
+            layer.eq(post.source == Source.LAYER),
+            sequencer.offered.eq(self.i_acts.valid),
+            sequencer.start.eq(self.start),
+            self.busy.eq(sequencer.busy),
+            self.done.eq(sequencer.done),
+            sequencer.running.eq(write_back.busy),
+            write_back.registers.eq(post),
+            write_back.start.eq(sequencer.run),
+            reader.registers.eq(post),
+            reader.start.eq(
+                sequencer.run & ((post.source == Source.POOL) | (layer & core.registers.residual))
+            ),
+            pool.registers.eq(post),
+            control.registers.eq(core.registers),
+            control.start.eq(sequencer.run & layer),
+            core.start.eq(control.started),
+            core.busy.eq(control.busy),
+            core.keep.eq(sequencer.again),
+        ]
+
+        # The engine's accumulators become codes.
+        sent = Signal()
+        m.d.comb += [
+            requantise.registers.eq(core.registers),
+            requantise.position_done.eq(core.position_done),
+            core.half_read.eq(requantise.half_read),
+            core.read_en.eq(requantise.read_en),
+            core.read_half.eq(requantise.read_half),
+            core.read_output.eq(requantise.read_output),
+            requantise.read_acc.eq(core.read_acc),
+            sent.eq(requantise.o.valid & requantise.o.ready),
+            control.position_sent.eq(sent & requantise.o.payload.last),
+        ]
+
+        # Operands are residuals of a layer, or what the pool unit folds.
+        m.d.comb += [
+            pool.i.valid.eq(reader.o.valid & ~layer),
+            pool.i.payload.eq(reader.o.payload),
+            requantise.i_residual.valid.eq(reader.o.valid & layer),
+            requantise.i_residual.payload.eq(reader.o.payload.code),
+        ]
+        with m.If(layer):
+            m.d.comb += reader.o.ready.eq(requantise.i_residual.ready)
+        with m.Else():
+            m.d.comb += reader.o.ready.eq(pool.i.ready)
+
+        # Outputs come from one of three, and go to both copies of the activation memory.
+        outputs = write_back.i
+        with m.Switch(post.source):
+            with m.Case(Source.LAYER):
+                m.d.comb += [
+                    outputs.valid.eq(requantise.o.valid),
+                    outputs.payload.eq(requantise.o.payload.code),
+                    requantise.o.ready.eq(outputs.ready),
+                ]
+            with m.Case(Source.POOL):
+                m.d.comb += [
+                    outputs.valid.eq(pool.o.valid),
+                    outputs.payload.eq(pool.o.payload),
+                    pool.o.ready.eq(outputs.ready),
+                ]
+            with m.Default():
+                m.d.comb += [
+                    outputs.valid.eq(self.i_acts.valid),
+                    outputs.payload.eq(self.i_acts.payload.data),
+                    self.i_acts.ready.eq(outputs.ready),
+                ]
+        for copy in (core.i_store, reader.i_store):
+            m.d.comb += [
+                copy.valid.eq(write_back.store.valid),
+                copy.payload.eq(write_back.store.payload),
+            ]
+        wiring.connect(m, write_back.o, wiring.flipped(self.o))
+
+        for name in CORE_COUNTERS:
+            m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
+        for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
+            with m.If(self.start & ~self.busy):
+                m.d.sync += counter.eq(0)
+            with m.Elif(self.busy):
+                m.d.sync += counter.eq(counter + amount)
+
+        if config.trace:
+            wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))
+            wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
+        return m
+
+
+class EmulatedAccelerator(wiring.Component):
+    """An :class:`Accelerator` with an :class:`~prap_hw.crossbar.EmulatedCrossbar` at its port.
+
+    Parameters, members, latency and reset are the accelerator's, without ``crossbar``. With
+    ``config.trace`` there are two more valid-only ports, as :class:`~prap_hw.engine.EmulatedEngine`
+    has them.
+
+    Members
+    -------
+    trace_request, trace_codes : ``Out(valid_only(...))``
+        Each request when the crossbar takes it; each response when the engine takes it.
+    """
+
+    i_load: stream.Interface
+    i_cells: stream.Interface
+    i_acts: stream.Interface
+    start: Signal
+    busy: Signal
+    done: Signal
+    o: stream.Interface
+    counters: Any
+    trace_psum: Any
+    trace_acc: Any
+    trace_request: Any
+    trace_codes: Any
+
+    def __init__(self, config: EngineConfig, commands: int):
+        self.config = config
+        self.commands = commands
+        members = accelerator_members(config)
+        if config.trace:
+            layouts = Layouts(config)
+            members |= {
+                "trace_request": Out(valid_only(layouts.request)),
+                "trace_codes": Out(valid_only(layouts.response)),
+            }
+        super().__init__(members)
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.accelerator = inner = Accelerator(self.config, self.commands)
+        m.submodules.crossbar = crossbar = EmulatedCrossbar(self.config)
+        wiring.connect(m, inner.crossbar, crossbar.port)
+        if self.config.trace:
+            request, response = inner.crossbar.request, inner.crossbar.response
+            m.d.comb += [
+                self.trace_request.valid.eq(request.valid & request.ready),
+                self.trace_request.payload.eq(request.payload),
+                self.trace_codes.valid.eq(response.valid & response.ready),
+                self.trace_codes.payload.eq(response.payload),
+            ]
+        for name, member in accelerator_members(self.config).items():
+            mine, own = getattr(self, name), getattr(inner, name)
+            if member.is_signature:
+                wiring.connect(m, own, wiring.flipped(mine))
+            elif member.flow == In:
+                m.d.comb += own.eq(mine)
+            else:
+                m.d.comb += mine.eq(own)
+        return m

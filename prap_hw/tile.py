@@ -1,0 +1,425 @@
+"""The tile: several engines' cores, the sum of their accumulators, one requantiser."""
+
+from typing import Any
+
+from amaranth import Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
+from prap_hw.engine import EngineCore, RunControl
+from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, Space, valid_only
+from prap_hw.requantise import Requantise
+from refmodel.config import EngineConfig, bits_for
+from refmodel.tile import MOST_ENGINES, reduce_latency
+
+
+class TileLayouts:
+    """Payloads of a tile's loading streams.
+
+    Parameters
+    ----------
+    config
+        Sizes of each engine.
+    engines
+        N, 1 to 64.
+
+    Attributes
+    ----------
+    load, cells
+        An engine's payloads, and behind them ``engine``, the number of the engine that they are
+        for.
+    acts, output
+        As an engine's: every engine has a copy of the activations.
+    """
+
+    def __init__(self, config: EngineConfig, engines: int):
+        if not isinstance(engines, int) or isinstance(engines, bool):
+            raise TypeError(f"engines must be an integer, not {engines!r}")
+        if not 1 <= engines <= MOST_ENGINES:
+            raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
+        self.engines = engines
+        self.engine = layouts = Layouts(config)
+        target = {"engine": bits_for(engines)}
+        self.load = data.StructLayout({**layouts.load.members, **target})
+        self.cells = data.StructLayout({**layouts.cells.members, **target})
+        self.acts = layouts.acts
+        self.output = layouts.output
+
+
+class Reduction(wiring.Component):
+    """Read the same accumulator of all engines and add them up, one output a cycle.
+
+    Sums are exact: each fits the width of an accumulator, which the compiler checks for the whole
+    layer. An engine counts for the outputs of which its share bit is set; in the others it has
+    never written, and counts 0.
+
+    A position is read from the cycle on in which the last engine's ``position_done`` comes, or
+    right behind the position before; throughput is one output per cycle. A sum is in the buffer
+    :func:`refmodel.tile.reduce_latency` cycles after its read, and ``o_position_done`` comes when a
+    position's first sum is. From there on the buffer looks like one engine's accumulators: sums
+    leave it in order, ``read_acc`` is what the last cycle with ``read_en`` took. It is deep enough
+    that reads go on as fast as sums are taken; where they are not taken, reads wait for room, never
+    a read for its data. So an accumulator need not stand while the output is held up, and a half is
+    free for its engine in the cycle of its last read.
+
+    ``half_read``, ``engine_read_en`` and ``engine_read_half`` depend combinationally on
+    ``position_done``; no other output depends on an input within the cycle. Reset empties it; the
+    shares stay.
+
+    Members
+    -------
+    i_load : ``In(stream.Signature(load, always_ready=True))``
+        Program words; those for spaces SHARE and ENGINES are stored.
+    registers : ``In(registers)``
+        Layer registers.
+    active : ``Out(engines)``
+        Engines that take part in the layer; the others are not waited for.
+    position_done : ``In(engines)``
+        Pulse per engine: its next half holds a whole position.
+    half_read : ``Out(2)``, one to an engine
+        Pulse per half: its last accumulator is read in this cycle.
+    engine_read_en, engine_read_half, engine_read_output : ``Out``
+        Read ports of the engines' accumulators; the half is one to an engine.
+    engine_read_acc : ``In(signed(acc_width))``, one to an engine
+        Their accumulators, one cycle later.
+    o_position_done : ``Out(1)``
+        Pulse: the first sum of the next position can be taken.
+    read_en : ``In(1)``; read_acc : ``Out(signed(acc_width))``
+        Take the next sum; it is there in the next cycle.
+    """
+
+    i_load: stream.Interface
+    registers: data.View
+    active: Signal
+    position_done: Signal
+    half_read: list[Signal]
+    engine_read_en: Signal
+    engine_read_half: Signal
+    engine_read_output: Signal
+    engine_read_acc: list[Signal]
+    o_position_done: Signal
+    read_en: Signal
+    read_acc: Signal
+
+    def __init__(self, config: EngineConfig, engines: int):
+        self.config = config
+        self.engines = engines
+        self.layouts = layouts = Layouts(config)
+        acc = signed(config.acc_width)
+        super().__init__(
+            {
+                "i_load": In(stream.Signature(layouts.load, always_ready=True)),
+                "registers": In(layouts.registers),
+                "active": Out(engines),
+                "position_done": In(engines),
+                "half_read": Out(2).array(engines),
+                "engine_read_en": Out(1),
+                "engine_read_half": Out(engines),
+                "engine_read_output": Out(layouts.output_bits),
+                "engine_read_acc": In(acc).array(engines),
+                "o_position_done": Out(1),
+                "read_en": In(1),
+                "read_acc": Out(acc),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config, engines = self.config, self.engines
+        acc = signed(config.acc_width)
+        load = self.i_load.payload
+
+        # Which engines take part, in the layer and in each output.
+        m.submodules.shares = shares = Memory(
+            shape=engines, depth=max(2, config.max_outputs), init=[]
+        )
+        share_write = shares.write_port()
+        share = shares.read_port(domain="sync")
+        m.d.comb += [
+            share_write.en.eq(self.i_load.valid & (load.space == Space.SHARE)),
+            share_write.addr.eq(load.addr),
+            share_write.data.eq(load.data),
+        ]
+        with m.If(self.i_load.valid & (load.space == Space.ENGINES)):
+            m.d.sync += self.active.eq(load.data)
+
+        # Positions that an engine has merged and nobody has read: at most its two halves. Halves
+        # alternate in each engine by itself, since one that is idle in a layer stands still.
+        read = Signal()
+        channel = Signal(self.layouts.output_bits)
+        last = Signal()
+        whole = Signal(engines)
+        m.d.comb += last.eq(channel == self.registers.last_output)
+        for n in range(engines):
+            waiting = Signal(2, name=f"waiting_{n}")
+            half = Signal(name=f"half_{n}")
+            gone = Signal(name=f"gone_{n}")
+            m.d.comb += [
+                gone.eq(read & last & self.active[n]),
+                whole[n].eq(~self.active[n] | (waiting != 0) | self.position_done[n]),
+                self.engine_read_half[n].eq(half),
+                self.half_read[n].eq(Mux(gone, Mux(half, 0b10, 0b01), 0)),
+            ]
+            m.d.sync += [
+                waiting.eq(waiting + self.position_done[n] - gone),
+                half.eq(half ^ gone),
+            ]
+
+        # Reads: one a cycle while the buffer has room for what is under way.
+        latency = reduce_latency(engines)
+        depth = latency + 2
+        room = Signal(range(depth + 1), init=depth)
+        m.d.comb += [
+            # Without an engine that takes part nothing is ever whole.
+            read.eq(whole.all() & self.active.any() & (room != 0)),
+            self.engine_read_en.eq(read),
+            self.engine_read_output.eq(channel),
+            share.addr.eq(channel),
+            share.en.eq(read),
+        ]
+        m.d.sync += room.eq(room + self.read_en - read)
+        with m.If(read):
+            m.d.sync += channel.eq(Mux(last, 0, channel + 1))
+
+        # What arrives, and the tree: a level of registered adders a cycle.
+        arrived = Signal()
+        arrived_first = Signal()
+        m.d.sync += [arrived.eq(read), arrived_first.eq(channel == 0)]
+        valid, first = arrived, arrived_first
+        terms: list[Value] = [
+            Mux(share.data[n], self.engine_read_acc[n], Const(0, acc)) for n in range(engines)
+        ]
+        level = 0
+        while len(terms) > 1:
+            sums: list[Value] = []
+            for n in range(0, len(terms), 2):
+                # Fits: every sum of some engines is one of some words of the layer.
+                sum_ = Signal(acc, name=f"sum_{level}_{n // 2}")
+                m.d.sync += sum_.eq(sum(terms[n + 1 : n + 2], terms[n]))
+                sums.append(sum_)
+            level_valid = Signal(name=f"valid_{level}")
+            level_first = Signal(name=f"first_{level}")
+            m.d.sync += [level_valid.eq(valid), level_first.eq(first)]
+            terms, valid, first, level = sums, level_valid, level_first, level + 1
+
+        m.submodules.sums = buffer = fifo.SyncFIFO(width=config.acc_width, depth=depth)
+        begun = Signal()
+        m.d.comb += [
+            buffer.w_en.eq(valid),
+            buffer.w_data.eq(terms[0]),
+            buffer.r_en.eq(self.read_en),
+            self.o_position_done.eq(begun),
+        ]
+        m.d.sync += begun.eq(valid & first)
+        with m.If(self.read_en):
+            m.d.sync += self.read_acc.eq(buffer.r_data.as_signed())
+        return m
+
+
+def tile_members(config: EngineConfig, engines: int) -> dict:
+    """Members that a tile has with and without crossbars of its own."""
+    tile = TileLayouts(config, engines)
+    layouts = tile.engine
+    core = wiring.Signature({name: Out(COUNTER_BITS) for name in CORE_COUNTERS})
+    members = {
+        "i_load": In(stream.Signature(tile.load)),
+        "i_cells": In(stream.Signature(tile.cells)),
+        "i_acts": In(stream.Signature(tile.acts)),
+        "start": In(1),
+        "busy": Out(1),
+        "o": Out(stream.Signature(tile.output)),
+        "counters": Out(
+            wiring.Signature({"cycles": Out(COUNTER_BITS), "outputs": Out(COUNTER_BITS)})
+        ),
+        "engine_counters": Out(core).array(engines),
+    }
+    if config.trace:
+        psums = valid_only(layouts.trace_psums, layouts.columns.ends)
+        members |= {
+            "trace_psum": Out(psums).array(engines),
+            "trace_acc": Out(valid_only(layouts.trace_acc)),
+        }
+    return members
+
+
+class Tile(wiring.Component):
+    """One layer of a network on several engines, over crossbars at open ports.
+
+    As an :class:`~prap_hw.engine.Engine`, with the groups dealt out by
+    :func:`refmodel.tile.deal`: every engine runs its part for all output positions, and the
+    accumulators are added up. Engines run ahead of each other by the two halves of their
+    accumulators and no more. :func:`refmodel.tile.predict_tile` has the cycle count.
+
+    ``start``, ``busy``, ``o`` and reset are as an engine's, and so is what follows what within a
+    cycle. Engine 0 must take part in every layer, since the tile's own layer registers are its
+    copy; a word, or a beat of cells, for an engine that the tile has not is excluded.
+
+    Members
+    -------
+    i_load, i_cells : ``In(stream)``
+        Program words and rows of cells, each with the engine it is for. Words for spaces OUTPUT,
+        SHARE and ENGINES are the tile's, whatever engine they name.
+    i_acts : ``In(stream)``
+        Activation bytes, stored by every engine.
+    start : ``In(1)``; busy : ``Out(1)``
+        Begin; running.
+    o : ``Out(stream.Signature(output))``
+        Output codes, position after position, channels in order.
+    counters, engine_counters : ``Out(...)``, the latter one to an engine
+        Events since ``start``: ``cycles`` and ``outputs``; and of each engine the others of
+        :data:`prap_hw.layouts.COUNTERS`. Those of an idle engine keep an earlier layer's events.
+    trace_psum : ``Out(valid_only(...))``, one to an engine; trace_acc, with ``config.trace``
+        Valid-only: each complete slot; each sum of the engines' accumulators, before its bias.
+    crossbar : ``Out(crossbar_port(config))``, one to an engine
+        The analog boundary.
+    """
+
+    i_load: stream.Interface
+    i_cells: stream.Interface
+    i_acts: stream.Interface
+    start: Signal
+    busy: Signal
+    o: stream.Interface
+    counters: Any
+    engine_counters: list[Any]
+    trace_psum: Any
+    trace_acc: Any
+    crossbar: Any
+
+    def __init__(self, config: EngineConfig, engines: int):
+        self.config = config
+        self.engines = engines
+        self.layouts = TileLayouts(config, engines)
+        port = Out(crossbar_port(config)).array(engines)
+        super().__init__({**tile_members(config, engines), "crossbar": port})
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        config, engines = self.config, self.engines
+        layouts = self.layouts.engine
+
+        m.submodules.reduction = reduction = Reduction(config, engines)
+        m.submodules.requantise = requantise = Requantise(config)
+        m.submodules.run = run = RunControl(config)
+        cores = []
+        for n in range(engines):
+            m.submodules[f"engine_{n}"] = core = EngineCore(config)
+            cores.append(core)
+        registers = cores[0].registers
+        m.d.comb += [
+            run.registers.eq(registers),
+            run.start.eq(self.start),
+            self.busy.eq(run.busy),
+            reduction.registers.eq(registers),
+            requantise.registers.eq(registers),
+        ]
+
+        # Loading, only while nothing runs. An engine's payload is the low bits of the tile's.
+        loading = self.i_load.valid & self.i_load.ready
+        word = Signal(layouts.load)
+        row = Signal(layouts.cells)
+        m.d.comb += [
+            word.eq(self.i_load.payload.as_value()[: word.as_value().shape().width]),
+            row.eq(self.i_cells.payload.as_value()[: row.as_value().shape().width]),
+            self.i_load.ready.eq(~self.busy),
+            self.i_acts.ready.eq(~self.busy),
+        ]
+        for taker in (reduction.i_load, requantise.i_load):
+            m.d.comb += [taker.valid.eq(loading), taker.payload.eq(word)]
+        with m.Switch(self.i_cells.payload.engine):
+            for n, core in enumerate(cores):
+                with m.Case(n):
+                    m.d.comb += self.i_cells.ready.eq(core.i_cells.ready)
+        for n, core in enumerate(cores):
+            m.d.comb += [
+                core.busy.eq(self.busy),
+                core.i_load.valid.eq(self.i_load.valid & (self.i_load.payload.engine == n)),
+                core.i_load.payload.eq(word),
+                core.i_cells.valid.eq(self.i_cells.valid & (self.i_cells.payload.engine == n)),
+                core.i_cells.payload.eq(row),
+                core.i_acts.valid.eq(self.i_acts.valid),
+                core.i_acts.payload.eq(self.i_acts.payload),
+                core.start.eq(run.started & reduction.active[n]),
+            ]
+            wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar[n]))
+
+        # Accumulators to outputs.
+        sent = Signal()
+        for n, core in enumerate(cores):
+            m.d.comb += [
+                reduction.position_done[n].eq(core.position_done),
+                core.half_read.eq(reduction.half_read[n]),
+                core.read_en.eq(reduction.engine_read_en),
+                core.read_half.eq(reduction.engine_read_half[n]),
+                core.read_output.eq(reduction.engine_read_output),
+                reduction.engine_read_acc[n].eq(core.read_acc),
+            ]
+        m.d.comb += [
+            requantise.position_done.eq(reduction.o_position_done),
+            reduction.read_en.eq(requantise.read_en),
+            requantise.read_acc.eq(reduction.read_acc),
+            sent.eq(self.o.valid & self.o.ready),
+            run.position_sent.eq(sent & self.o.payload.last),
+        ]
+        wiring.connect(m, requantise.o, wiring.flipped(self.o))
+
+        for n, core in enumerate(cores):
+            for name in CORE_COUNTERS:
+                counter = getattr(self.engine_counters[n], name)
+                m.d.comb += counter.eq(getattr(core.counters, name))
+        for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
+            with m.If(run.started):
+                m.d.sync += counter.eq(0)
+            with m.Elif(run.busy):
+                m.d.sync += counter.eq(counter + amount)
+
+        if config.trace:
+            for n, core in enumerate(cores):
+                wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum[n]))
+            wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
+        return m
+
+
+class EmulatedTile(wiring.Component):
+    """A :class:`Tile` with an :class:`~prap_hw.crossbar.EmulatedCrossbar` at each of its ports.
+
+    Members, latency and reset are the tile's, without ``crossbar``.
+    """
+
+    i_load: stream.Interface
+    i_cells: stream.Interface
+    i_acts: stream.Interface
+    start: Signal
+    busy: Signal
+    o: stream.Interface
+    counters: Any
+    engine_counters: list[Any]
+    trace_psum: Any
+    trace_acc: Any
+
+    def __init__(self, config: EngineConfig, engines: int):
+        self.config = config
+        self.engines = engines
+        self.layouts = TileLayouts(config, engines)
+        super().__init__(tile_members(config, engines))
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        m.submodules.tile = tile = Tile(self.config, self.engines)
+        for n in range(self.engines):
+            m.submodules[f"crossbar_{n}"] = crossbar = EmulatedCrossbar(self.config)
+            wiring.connect(m, tile.crossbar[n], crossbar.port)
+        for name, member in tile_members(self.config, self.engines).items():
+            inner, outer = getattr(tile, name), getattr(self, name)
+            if member.dimensions:
+                for one, other in zip(inner, outer, strict=True):
+                    wiring.connect(m, one, wiring.flipped(other))
+            elif member.is_signature:
+                wiring.connect(m, inner, wiring.flipped(outer))
+            elif member.flow == In:
+                m.d.comb += inner.eq(outer)
+            else:
+                m.d.comb += outer.eq(inner)
+        return m

@@ -1,0 +1,242 @@
+"""Whole networks on the simulated accelerator: its Verilog as a library, behind whole arrays.
+
+The bulk tier (:mod:`sim.bulk`) drives an engine layer after layer and computes what lies between
+with the golden model. Here the accelerator runs the network by itself: program, list and cells are
+loaded once; then an image goes in, there is one start, and the codes of the last tensor come out.
+Compared are these, the accumulators of every layer, the cycles and the counters.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prap_hw.layouts import COUNTERS, Layouts
+from prap_hw.load import command_words, network_load
+from prap_hw.verilog import ACCELERATOR, accelerator_verilog
+from refmodel import golden
+from refmodel.accelerator import (
+    NetworkPrediction,
+    accelerator_config_for,
+    network_image,
+    predict_network,
+)
+from refmodel.config import EngineConfig
+from refmodel.program import Program
+from sim import bulk, cosim, verilator
+from sim.bulk import RESULTS
+from sim.cosim import Progress
+from sim.streams import pack
+
+EVENTS = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
+"""Counters that are the sums of the layers' predictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkResult:
+    """What the accelerator did.
+
+    Attributes
+    ----------
+    outputs
+        uint8 [N, values] of the last tensor.
+    cycles
+        Of each image, from start accepted to the last output accepted.
+    predicted
+        What one image should cost.
+    expected, compared
+        Kind to the values that there should be, and that were compared; ``accumulators`` and
+        ``outputs``.
+    differences
+        Kind to the values that differ, are missing or are too many; ``cycles`` and ``counters``
+        count images.
+    first
+        The first difference in words, empty where there is none.
+    activation_bytes
+        Bytes of the activation memory that the tensors need.
+    seconds, build_seconds
+        Simulating with everything around it; making the library.
+    """
+
+    outputs: np.ndarray
+    cycles: tuple[int, ...]
+    predicted: NetworkPrediction
+    expected: Mapping[str, int]
+    compared: Mapping[str, int]
+    differences: Mapping[str, int]
+    first: str
+    activation_bytes: int
+    seconds: float
+    build_seconds: float
+
+
+def simulate_network(
+    program: Program,
+    codes: np.ndarray,
+    base: EngineConfig | None = None,
+    *,
+    cache: Path | str = verilator.CACHE,
+    progress: Progress | None = None,
+) -> NetworkResult:
+    """Run input codes through a network on the accelerator, with emulated crossbars.
+
+    Parameters
+    ----------
+    program
+        A compiled network, with separate or fused residuals.
+    codes
+        Input codes, uint8 [N, H, W, C].
+    base
+        The engine; it is sized to the network, and gets trace ports whether it has them or not.
+    cache
+        Where builds are kept.
+    progress
+        Is told of stages.
+
+    Raises
+    ------
+    InputError
+        A step that the accelerator cannot run, a layer that no engine holds, a missing tool.
+    RuntimeError
+        The library could not be built, or the simulated accelerator failed by itself.
+    """
+    golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
+    tell = progress if progress is not None else cosim._silent
+    config = replace(accelerator_config_for(program, base), trace=True)
+    image = network_image(program, config)
+    predicted = predict_network(image, program.layers, config)
+    loaded = network_load(program, image, config)
+    commands = len(command_words(program, image, config))
+
+    began = time.monotonic()
+    tell("build the library", 0, 1)
+    layouts = Layouts(config)
+    library = verilator.build_library(
+        accelerator_verilog(config, commands),
+        ACCELERATOR[False],
+        widths=cosim.payload_widths(config) | {"OUT": layouts.sent.size},
+        counters=COUNTERS,
+        done=True,
+        cache=cache,
+    )
+    tell("build the library", 1, 1)
+    built = time.monotonic()
+
+    check = _Check(program, config)
+    order = [each.layer for each in image.operations if each.layer is not None]
+    outputs = []
+    cycles = []
+    with bulk.Engine(library, config) as engine:
+        engine.load(loaded)
+        for number in range(len(codes)):
+            tell("simulate", number, len(codes))
+            wanted = check.wanted(codes[number], order)
+            run = engine.run(
+                codes[number].reshape(-1),
+                {kind: len(words) for kind, words in wanted.items()},
+                2 * (predicted.cycles + predicted.image) + 2000,
+                every=False,
+                settle=predicted.image,
+            )
+            check.compare(number, wanted, run, predicted)
+            sent = (run.records["outputs"][:, 0] & np.uint64(0xFF)).astype(np.uint8)
+            outputs.append(np.resize(sent, len(wanted["outputs"])))
+            cycles.append(run.cycles)
+        tell("simulate", len(codes), len(codes))
+    return NetworkResult(
+        outputs=np.array(outputs),
+        cycles=tuple(cycles),
+        predicted=predicted,
+        expected=check.expected,
+        compared=check.compared,
+        differences=check.differences,
+        first=check.first,
+        activation_bytes=image.activation_bytes,
+        seconds=time.monotonic() - built,
+        build_seconds=built - began,
+    )
+
+
+class _Check:
+    """Compares what the accelerator gave with the golden model."""
+
+    def __init__(self, program: Program, config: EngineConfig):
+        self.program = program
+        self.config = config
+        layouts = Layouts(config)
+        self.fields = {
+            "accumulators": cosim._fields(layouts.trace_acc),
+            "outputs": cosim._fields(layouts.sent),
+        }
+        self.expected: dict[str, int] = dict.fromkeys(RESULTS, 0)
+        self.compared: dict[str, int] = dict.fromkeys(RESULTS, 0)
+        self.differences: dict[str, int] = dict.fromkeys((*RESULTS, "cycles", "counters"), 0)
+        self.first = ""
+
+    def wanted(self, codes: np.ndarray, order: list[int]) -> dict[str, np.ndarray]:
+        """Words of the accumulators of all layers, in order, and of the outputs: uint64 [n]."""
+        tensors = golden.run_program(self.program, codes[None], layer_fn=self._layer)
+        steps = {
+            step.params["index"]: step.inputs[0]
+            for step in self.program.steps
+            if step.op == "layer"
+        }
+        parts = []
+        for index in order:
+            layer = self.program.layers[index]
+            sums = self._sums(layer, tensors[steps[index]])
+            sums = sums.reshape(-1, layer.out_shape[2])
+            output = np.arange(layer.out_shape[2])
+            words = pack(self.fields["accumulators"], output=output, acc=sums)
+            parts.append(words.reshape(-1))
+        result = tensors[self.program.output].reshape(-1)
+        last = np.arange(len(result)) == len(result) - 1
+        return {
+            "accumulators": np.concatenate(parts),
+            "outputs": pack(self.fields["outputs"], code=result, last=last).reshape(-1),
+        }
+
+    def _sums(self, layer: Any, codes: np.ndarray) -> np.ndarray:
+        if self.config.lossless:
+            return golden.accumulators(layer, codes)
+        return golden.serial_accumulators(layer, codes, self.config)
+
+    def _layer(
+        self, layer: Any, codes: np.ndarray, residual: np.ndarray | None = None
+    ) -> np.ndarray:
+        return golden.output_codes(layer, self._sums(layer, codes), residual)
+
+    def compare(
+        self,
+        image: int,
+        wanted: Mapping[str, np.ndarray],
+        run: bulk.Run,
+        predicted: NetworkPrediction,
+    ) -> None:
+        """Compare one image's run, and count."""
+        for kind in RESULTS:
+            want, got = wanted[kind], run.records[kind][:, 0]
+            both = min(len(want), len(got))
+            self.expected[kind] += len(want)
+            wrong = want[:both] != got[:both]
+            self.compared[kind] += both
+            self._note(
+                kind,
+                int(np.count_nonzero(wrong)) + abs(len(want) - len(got)),
+                f"image {image}, {kind} {int(np.argmax(wrong)) if wrong.any() else both}",
+            )
+        counted = {name: run.counters[name] for name in ("cycles", *EVENTS)}
+        sums = {
+            name: sum(getattr(layer, name) for layer in predicted.layers) for name in EVENTS
+        } | {"cycles": predicted.cycles}
+        found = f"image {image}: {run.cycles} cycles, predicted {predicted.cycles}"
+        self._note("cycles", int(run.cycles != predicted.cycles or run.hung), found)
+        self._note("counters", int(counted != sums), f"image {image}: {counted} not {sums}")
+
+    def _note(self, kind: str, count: int, text: str) -> None:
+        self.differences[kind] += count
+        if count and not self.first:
+            self.first = text
