@@ -17,7 +17,7 @@ TRAIN_STAMP := $(VENV)/.prap-train-installed
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test lint docs fuzz cosim-random schemes synth registers clean
+.PHONY: help check setup train demo bench test lint docs fuzz cosim-random schemes synth registers verilog-hashes clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -32,6 +32,7 @@ help:
 	@echo 'make schemes   setup, then all schemes on the same layers: cycles, conversions, index bits (NETWORK=FILE.onnx)'
 	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/registers/prap_pim.rdl'
 	@echo 'make synth   setup, then Yosys: faults and cells of the presets for two FPGA families'
+	@echo 'make verilog-hashes   setup, then tests/verilog_hashes.json: after a change of the hardware'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
 
@@ -101,6 +102,9 @@ schemes: setup
 
 registers: setup
 	@$(VENV)/bin/python -m prap_hw.register_map
+
+verilog-hashes: setup
+	@$(VENV)/bin/python -m tests.verilog_hashes
 
 synth: $(SYNTH_STAMP)
 	@set -e; for preset in default paper small; do for family in ecp5 ice40; do \

@@ -118,18 +118,35 @@ def black_box(config: EngineConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def macro(config: EngineConfig, engine: str) -> str:
+def module_ports(verilog: str, module: str) -> list[tuple[bool, int, str]]:
+    """Ports of a module that Amaranth wrote: whether each is an input, its bits, its name."""
+    declared = re.compile(r"^  (input|output)(?: \[(\d+):0\])? (\w+) *;$", re.MULTILINE)
+    body = verilog[verilog.index(f"module {module}(") :]
+    body = body[: body.index("\nendmodule")]
+    return [(way == "input", int(top or 0) + 1, name) for way, top, name in declared.findall(body)]
+
+
+def macro(
+    config: EngineConfig,
+    engine: str,
+    *,
+    module: str = TOP[True],
+    name: str = MACRO,
+    clock: str = "clk",
+    reset: str = "rst",
+) -> str:
     """Verilog of the engine and the black box, connected.
 
     Parameters
     ----------
     engine
-        Verilog of the engine with its port open, of the same sizes.
+        Verilog of the engine with its port open, of the same sizes, or of a shell around it.
+    module, name
+        Its module, and the one to write.
+    clock, reset
+        Ports of ``module`` that clock and reset the crossbar.
     """
-    declared = re.compile(r"^  (input|output)(?: \[(\d+):0\])? (\w+) *;$", re.MULTILINE)
-    body = engine[engine.index(f"module {TOP[True]}(") :]
-    body = body[: body.index("\nendmodule")]
-    found = [(way == "input", int(top or 0) + 1, name) for way, top, name in declared.findall(body)]
+    found = module_ports(engine, module)
     outer = [port for port in found if not port[2].startswith("crossbar__")]
     wires = [port for port in ports(config) if port.name.startswith("port__")]
     head = ",\n".join(f"    {_declared(*port)}" for port in outer)
@@ -142,15 +159,15 @@ def macro(config: EngineConfig, engine: str) -> str:
         return f"    {module} {name} (\n{connected}\n    );\n"
 
     engine_names = [(name, name) for _, _, name in outer]
-    box_names = [("clk", "clk"), ("rst", "rst")]
+    box_names = [("clk", clock), ("rst", reset)]
     for port in wires:
         wire = port.name.removeprefix("port__")
         engine_names.append((f"crossbar__{wire}", wire))
         box_names.append((port.name, wire))
     return (
-        "// The engine with the crossbar macro at its port.\n"
-        f"module {MACRO} (\n{head}\n);\n{inner}"
-        f"{instance(TOP[True], 'engine', engine_names)}{instance(NAME, 'crossbar', box_names)}"
+        f"// {module} with the crossbar macro at its port.\n"
+        f"module {name} (\n{head}\n);\n{inner}"
+        f"{instance(module, 'engine', engine_names)}{instance(NAME, 'crossbar', box_names)}"
         "endmodule\n"
     )
 

@@ -755,17 +755,24 @@ def verilog(
     trace: Annotated[
         bool, typer.Option("--trace", help="With the trace ports that the benches read.")
     ] = False,
+    engine_only: Annotated[
+        bool, typer.Option("--engine-only", help="The engine's Verilog alone, without the shell.")
+    ] = False,
     fit: Annotated[
         Path | None,
         typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write the Verilog of the engine."""
+    """Write the engine in Verilog, alone and in its AXI shell, and what an integrator needs.
+
+    README.md in the folder says what each file is.
+    """
     from prap_hw import workflow
 
     with console.progress() as report:
-        written = workflow.write_verilog(
+        write = workflow.write_verilog if engine_only else workflow.deliver
+        written = write(
             out,
             _engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits

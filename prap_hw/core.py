@@ -159,7 +159,7 @@ def configuration_words(config: EngineConfig) -> dict[str, int]:
     """Sizes of an engine by name, for the shell: all but ``trace``, which changes nothing."""
     sizes = asdict(config)
     del sizes["trace"]
-    return sizes
+    return {name: int(value) for name, value in sizes.items()}
 
 
 def configuration_hash(configuration: Mapping[str, int]) -> int:
@@ -236,7 +236,7 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
             depth=config.max_positions, width=layouts.address_bits, fields=(table,)
         ),
         Space.OUTPUT: MemoryLimits(
-            depth=config.max_outputs,
+            depth=config.params,
             width=layouts.params.size,
             fields=_ranges(layouts.params, shift=47),
         ),

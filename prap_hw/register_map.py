@@ -19,7 +19,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-SOURCE = "prap_pim.rdl"
+NAME = "prap_pim"
+"""Name of the map, and of the files that are written from it."""
+
+SOURCE = f"{NAME}.rdl"
 """Name of the description, in the package's folder ``registers``."""
 
 PYTHON_PLACE = Path(__file__).with_name("driver") / "registers.py"

@@ -517,6 +517,42 @@ def write_verilog(
     return written
 
 
+def deliver(
+    out: Paths,
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    program: Paths | None = None,
+    open_port: bool = False,
+    trace: bool = False,
+    report: Report = silent,
+) -> list[Path]:
+    """Write what an integrator needs: what :func:`write_verilog` writes, and the shell around it.
+
+    Parameters are those of :func:`write_verilog`. ``README.md`` in the folder tells of the files.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    from prap_hw import delivery
+
+    written = write_verilog(
+        out, config, program=program, open_port=open_port, trace=trace, report=report
+    )
+    fitted = rtl_engine(config)
+    if program is not None:
+        fitted = engine_for(load_program(program), config, rtl_engine)
+    fitted = dataclasses.replace(fitted, trace=trace)
+    report("write the shell", 0, 1)
+    for name, text in delivery.shell_files(fitted, open_port=open_port).items():
+        written.append(Path(out) / name)
+        with files.new_file(written[-1]) as draft:
+            draft.write_text(text, encoding="utf-8")
+    report("write the shell", 1, 1)
+    return written
+
+
 def area_of(
     config: EngineOptions | EngineConfig | None = None,
     *,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from prap_hw.verilog import SHELL, shell_verilog
@@ -19,13 +20,26 @@ def build(config: EngineConfig, *, cache: Path | str = verilator.CACHE) -> Path:
     return verilator.build(text, SHELL[False], widths={}, bench="bench_shell.sv", cache=cache)
 
 
-def run(model: Path, folder: Path, module: str) -> None:
+def run(model: Path, folder: Path, module: str) -> dict[str, str | None]:
     """Run the cocotb tests of a module, which finds its job in the folder ``PRAP_JOB``.
+
+    Parameters
+    ----------
+    model
+        What :func:`build` made.
+    folder
+        Where the job is, and where logs and results go.
+    module
+        An importable module.
+
+    Returns
+    -------
+    To each test None, or what was wrong.
 
     Raises
     ------
     RuntimeError
-        The simulation could not run; failed tests are in ``results.xml`` of the folder.
+        The simulation could not run.
     """
     settings = {
         "model": str(model),
@@ -40,7 +54,12 @@ def run(model: Path, folder: Path, module: str) -> None:
         stderr=subprocess.DEVNULL,
         check=False,
     )
-    if not (folder / "results.xml").exists():
-        log = folder / "simulation.log"
+    log, results = folder / "simulation.log", folder / "results.xml"
+    if not results.exists():
         tail = log.read_text(errors="replace").splitlines()[-25:] if log.exists() else []
-        raise RuntimeError("\n".join(["the simulation ended by itself", *tail]))
+        raise RuntimeError("\n".join([f"the simulation ended by itself, see {log}", *tail]))
+    found: dict[str, str | None] = {}
+    for case in ElementTree.parse(results).iter("testcase"):
+        wrong = [child for child in case if child.tag in ("failure", "error")]
+        found[case.get("name", "")] = "".join(wrong[0].itertext()) or "failed" if wrong else None
+    return found

@@ -447,12 +447,15 @@ def test_verilog_is_the_same_text_under_any_hash_seed(tmp_path: Path) -> None:
         env = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(command, capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == [str(out / "prap_engine.v")]
-        texts.append((out / "prap_engine.v").read_text())
+        paths = [Path(line) for line in done.stdout.split()]
+        assert out / "prap_engine.v" in paths
+        texts.append({str(path.relative_to(out)): path.read_text() for path in paths})
     assert texts[0] == texts[1]
-    assert "module prap_engine(" in texts[0]
-    assert str(tmp_path) not in texts[0]
-    assert str(Path(cli.__file__).parent) not in texts[0]
+    assert "module prap_engine(" in texts[0]["prap_engine.v"]
+    assert "module prap_shell(" in texts[0]["prap_shell.v"]
+    for text in texts[0].values():
+        assert str(tmp_path) not in text
+        assert str(Path(cli.__file__).parent) not in text
 
 
 OPTIONS = {
@@ -489,8 +492,10 @@ def test_every_option_of_an_engine_changes_its_verilog(
 ) -> None:
     texts = set()
     for chosen in ([], [option, OPTIONS[option][1]]):
-        code, _, err = prap("verilog", "--preset", "small", "-o", tmp_path, *chosen)
+        options = ["--preset", "small", "--engine-only", *chosen]
+        code, out, err = prap("verilog", "-o", tmp_path, *options)
         assert (code, err) == (0, "")
+        assert out.split() == [str(tmp_path / "prap_engine.v")]
         texts.add((tmp_path / "prap_engine.v").read_text())
     assert len(texts) == 2
 

@@ -21,6 +21,9 @@ AREA_OF = ("default", "paper")
 WAVES = re.compile(r"```wavedrom\n(.*?)```", re.DOTALL)
 """A timing diagram in a page."""
 
+TIMED = ("port", "integration")
+"""Pages with timing diagrams."""
+
 FRONT = ("api", "workflow", "table")
 """Modules that stand first in the reference: what users call."""
 
@@ -47,9 +50,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     add("style.css", ".md-grid { max-width: 76rem; }\n")
     add("index.md", _home())
     add("cli.md", _command_line())
-    waves = WAVES.findall((ROOT / "docs/port.md").read_text(encoding="utf-8"))
-    for number, text in enumerate(waves, 1):
-        add(f"port-{number}.svg", _timing(text))
+    for page in TIMED:
+        waves = WAVES.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8"))
+        for number, text in enumerate(waves, 1):
+            add(f"{page}-{number}.svg", _timing(text))
     for package, what in PACKAGES.items():
         rows = [
             f"| [`{package}.{name}`]({name.replace('.', '/')}.md) | {_first_line(package, name)} |"
@@ -67,9 +71,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     """Put the tables that are made from the code where their pages have their place."""
-    if page.file.src_uri == "port.md":
+    name = page.file.src_uri.removesuffix(".md")
+    if name in TIMED:
         numbers = iter(range(1, 100))
-        return WAVES.sub(lambda _: f"![timing diagram](port-{next(numbers)}.svg)", markdown)
+        markdown = WAVES.sub(lambda _: f"![timing diagram]({name}-{next(numbers)}.svg)", markdown)
+    if name == "integration":
+        return markdown.replace("REGISTERS\n", _registers())
     if page.file.src_uri == "engine.md":
         return markdown.replace("AREA\n", _area())
     if page.file.src_uri != "schemes.md":
@@ -84,6 +91,13 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         text = _first_line("refmodel", short).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")
     return markdown.replace("SCHEMES\n", "\n".join(["| scheme | |", "|---|---|", *rows, ""]))
+
+
+def _registers() -> str:
+    """The tables of the register map."""
+    from prap_hw import register_map
+
+    return register_map.markdown_text(register_map.load())
 
 
 def _timing(text: str) -> str:

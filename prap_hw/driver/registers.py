@@ -41,6 +41,8 @@ class Register(IntEnum):
     CONFIG_MAX_WORDS = 0x0CC
     CONFIG_MAX_POSITIONS = 0x0D0
     CONFIG_ACTIVATION_BYTES = 0x0D4
+    CONFIG_MAX_PARAMS = 0x0D8
+    CONFIG_NETWORK = 0x0DC
     COUNT_CYCLES = 0x100
     COUNT_REQUESTS = 0x108
     COUNT_OUS = 0x110
@@ -169,6 +171,8 @@ CONFIGURATION = {
     "max_words": Register.CONFIG_MAX_WORDS,
     "max_positions": Register.CONFIG_MAX_POSITIONS,
     "activation_bytes": Register.CONFIG_ACTIVATION_BYTES,
+    "max_params": Register.CONFIG_MAX_PARAMS,
+    "network": Register.CONFIG_NETWORK,
 }
 """Registers of the sizes, by the names that `EngineConfig` gives them."""
 
