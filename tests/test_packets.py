@@ -285,7 +285,7 @@ def test_outputs_make_one_packet_with_its_last_beat_after_the_end_of_the_run(cou
     outputs = list(range(1, count + 1))
     packets, _ = deliver(outputs, count, finish=300, stall=stall)
     assert b"".join(data for data, _, _ in packets) == bytes(outputs)
-    assert [last for _, last, _ in packets] == [0] * (len(packets) - 1) + [1]
+    assert [last for _, last, _ in packets] == [0] * ((count - 1) // 8) + [1]
     assert not any(user for _, _, user in packets)
     before, _ = deliver(outputs, count, stall=stall)
     assert before == packets[:-1]
