@@ -72,7 +72,12 @@ class Host:
                 await ctx.tick()
             ctx.set(port.payload.as_value(), payload)
             ctx.set(port.valid, 1)
-            await ctx.tick().until(port.ready)
+            _, _, ready = await ctx.tick().sample(port.ready)
+            waited = 0
+            while not ready:
+                waited += 1
+                assert waited < self.limit, "a loading stream is never ready"
+                _, _, ready = await ctx.tick().sample(port.ready)
             ctx.set(port.valid, 0)
 
     async def load(self, ctx) -> None:
