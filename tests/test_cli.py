@@ -763,7 +763,8 @@ def test_demo_stores_its_predictions_before_it_simulates(
 ) -> None:
     out = tmp_path / "demo"
 
-    def simulate(program, codes, config, predictions, build, *, plant=None, report=None):
+    def simulate(program, codes, config, predictions, build, *, fresh, plant=None, report=None):
+        assert fresh
         stored = json.loads((out / "predicted.json").read_text())["layers"]
         assert [layer["cycles_predicted"] for layer in stored] == [p.cycles for p in predictions]
         assert len(codes) == 5

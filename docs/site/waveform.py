@@ -51,9 +51,15 @@ class Signals:
         """Cycles in which all these signals of the engine are high."""
         held = [
             np.array([int(signal.value_at(c * CYCLE + CYCLE - 1)) for c in range(FIRST, LAST + 1)])
-            for signal in (self.all[f"{BENCH}.dut.engine.{name}"].signal for name in names)
+            for signal in (self.all[_path(name)].signal for name in names)
         ]
         return FIRST + np.flatnonzero(np.logical_and.reduce(held))
+
+
+def _path(name: str) -> str:
+    """Full name of a block's signal."""
+    within = "engine" if name.startswith("requantise.") else "engine.core"
+    return f"{BENCH}.dut.{within}.{name}"
 
 
 def per_group(layer: LayerProgram, config: EngineConfig) -> dict[str, np.ndarray]:
