@@ -17,7 +17,7 @@ TRAIN_STAMP := $(VENV)/.prap-train-installed
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test lint docs fuzz cosim-random schemes synth registers verilog-hashes clean
+.PHONY: help check setup train demo bench test test-long lint docs fuzz cosim-random schemes synth registers verilog-hashes clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench   setup, then speed and memory of golden model and bulk tier, beside the targets'
 	@echo 'make train   setup, then PyTorch, which prap finetune needs'
 	@echo 'make test    setup, then all tests, with line coverage; TRAIN=0: without PyTorch'
+	@echo 'make test-long   setup, then what `make test` leaves out: larger networks, FPGA families'
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
@@ -70,8 +71,11 @@ bench: setup
 	@$(VENV)/bin/python benchmarks/bench.py $(JOBS)
 
 test: setup $(SYNTH_STAMP) $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
-	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal \
+	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not long' \
 	  --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+
+test-long: setup $(SYNTH_STAMP)
+	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m long $(PYTEST_ARGS)
 
 # The type checker reads PyTorch's own types.
 lint: setup $(TRAIN_STAMP)

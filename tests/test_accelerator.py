@@ -185,7 +185,13 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = ("residual, separate", "residual, dictionary, 2 lanes", "pools")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in CASES],
+)
 def test_networks_compute_what_the_golden_model_does_in_the_predicted_cycles(name, tmp_path):
     kind, options, sizes = CASES[name]
     net = Net.of(program(kind, tmp_path, **options), **sizes)
@@ -248,7 +254,7 @@ def test_program_words_discard_an_image(tmp_path):
     assert [result.outputs for result in results] == expected(net, images[1:])
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_after_a_reset_at_any_time_the_next_run_is_right(seed, tmp_path):
     net = Net.of(program("residual", tmp_path, residual="fused"))
     images = codes(net.program, 1, seed)

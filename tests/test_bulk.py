@@ -99,6 +99,7 @@ def test_every_value_of_random_layers(run: Run) -> None:
     assert_equal(run(program, inputs(program, 2, 102), every=True), KINDS, 2)
 
 
+@pytest.mark.long
 def test_every_value_where_payloads_are_wide(run: Run) -> None:
     layouts = Layouts(WIDE)
     assert min(layouts.request.size, layouts.response.size) > 64
@@ -107,7 +108,7 @@ def test_every_value_where_payloads_are_wide(run: Run) -> None:
     assert_equal(run(program, inputs(program, 1, 112), config=WIDE, every=True), KINDS, 1)
 
 
-@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("every", [pytest.param(False, marks=pytest.mark.long), True])
 def test_the_command_line_takes_an_engine_of_other_sizes_whose_codes_clip(
     every: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ def test_every_value_and_cycle_of_random_layers(
     np.testing.assert_array_equal(result.logits, last)
 
 
-@pytest.mark.parametrize("port", ["emulated", "open"])
+@pytest.mark.parametrize("port", ["emulated", pytest.param("open", marks=pytest.mark.long)])
 def test_every_value_and_cycle_where_payloads_are_wide(
     port: str, tmp_path: Path, cache: Path
 ) -> None:
@@ -183,7 +183,10 @@ def accumulators_of(
     ]
 
 
-@pytest.mark.parametrize("case", NOISY)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.long] if case == "wide" else []) for case in NOISY],
+)
 def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
     device, config, stall = NOISY[case]
     program = random_network(701, 6, config)

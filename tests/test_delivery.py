@@ -76,6 +76,7 @@ def test_fusesoc_refuses_a_module_that_is_cut_off(delivered, tmp_path):
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_delivered_test_bench_passes(delivered, tmp_path):
     folder, open_port = delivered
     if open_port:

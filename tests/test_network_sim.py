@@ -72,6 +72,7 @@ def test_codes_that_do_not_fit_are_refused(tmp_path):
         network.simulate_network(compiled, np.zeros((1, 2, 2, 2), np.uint8))
 
 
+@pytest.mark.long
 def test_the_command_prints_cycles_and_compared_values(tmp_path, capsys):
     compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
     folder = tmp_path / "net"

@@ -356,6 +356,7 @@ def test_steps_that_do_not_fit_their_residual_are_refused(fused, tmp_path):
 # From the command line
 
 
+@pytest.mark.long
 def test_compress_fuses_on_request_and_the_lone_engine_says_that_it_cannot(tmp_path, capsys):
     save(small_cnn(3), tmp_path)
     rng = np.random.default_rng(3)

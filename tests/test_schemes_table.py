@@ -119,6 +119,7 @@ def test_without_a_network_it_says_so_in_one_line(schemes, net, capsys, monkeypa
 
 
 @pytest.mark.cosim
+@pytest.mark.long
 def test_small_layers_run_in_the_rtl_and_large_ones_do_not(schemes, net, root, monkeypatch, capsys):
     monkeypatch.setattr(schemes, "CACHE", root / "build" / "cache")
     layers = [*schemes.square_layers(net), schemes.conv9()]

@@ -158,6 +158,7 @@ def test_a_memory_of_many_words_must_be_block_ram(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["ecp5", "ice40"])
 def test_a_preset_has_no_fault_and_its_memories_are_counted(
     family: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -326,6 +326,7 @@ def test_the_first_difference_is_at_the_marker(tier: str, tmp_path: Path, cache:
 
 
 @pytest.mark.cosim
+@pytest.mark.long
 def test_an_open_port_is_shown_without_a_crossbar(tmp_path: Path, cache: Path) -> None:
     program = reused_network(501, OPEN)
     codes = inputs(program, 1, 502)
