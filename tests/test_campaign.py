@@ -30,6 +30,7 @@ def test_nothing_differs(number):
 
 
 @pytest.mark.cosim
+@pytest.mark.long
 def test_nothing_differs_with_a_chip_at_the_port_and_a_wrong_count_does(tmp_path, root):
     number, layers = 11, 3
     config, drawn = draw(4, number, layers)

@@ -167,6 +167,10 @@ NOISY = {
 clip; and with multi-level cells and digits, under payloads of several words."""
 
 
+LONG = ("clipping", "wide")
+"""Those with an engine of their own to be built."""
+
+
 def accumulators_of(
     program: Program, codes: np.ndarray, config: EngineConfig, chip: Chip | None
 ) -> list[np.ndarray]:
@@ -185,7 +189,7 @@ def accumulators_of(
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=[pytest.mark.long] if case == "wide" else []) for case in NOISY],
+    [pytest.param(case, marks=[pytest.mark.long] if case in LONG else []) for case in NOISY],
 )
 def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
     device, config, stall = NOISY[case]

@@ -88,6 +88,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_mutant_is_rejected(case, monkeypatch, tmp_path):
     original = sys.modules[f"prap_hw.{case.module}"]

@@ -182,7 +182,7 @@ def cache(root: Path) -> Path:
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("tier", ["protocol", "bulk"])
+@pytest.mark.parametrize("tier", ["protocol", pytest.param("bulk", marks=pytest.mark.long)])
 def test_a_window_shows_the_cycles_of_the_run(tier: str, tmp_path: Path, cache: Path) -> None:
     program = reused_network(401, EMULATED)
     codes = inputs(program, 1, 402)
