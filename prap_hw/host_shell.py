@@ -49,8 +49,9 @@ class Phase(enum.Enum, shape=2):
 class HostShell(wiring.Component):
     """Registers, packets in and out, and errors around a core.
 
-    The host loads a program, cells and activations as packets (:class:`.PacketReader`), writes the
-    geometry, starts a run, and takes its outputs as one packet (:class:`.PacketWriter`). The map in
+    The host loads a program, cells and activations as packets
+    (:class:`~prap_hw.packet_reader.PacketReader`), writes the geometry, starts a run, and takes its
+    outputs as one packet (:class:`~prap_hw.packet_writer.PacketWriter`). The map in
     ``registers/prap_pim.rdl`` says what each register does.
 
     The first error is kept, and holds the core in reset: nothing more is loaded, packets are
