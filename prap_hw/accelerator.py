@@ -4,18 +4,16 @@ from typing import Any
 
 from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
 from prap_hw.layouts import (
     CORE_COUNTERS,
-    COUNTER_BITS,
-    COUNTERS,
     Layouts,
     Source,
-    valid_only,
 )
+from prap_hw.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.operand_reader import OperandReader
 from prap_hw.pool_unit import PoolUnit
 from prap_hw.requantise import Requantise
@@ -29,22 +27,7 @@ def accelerator_members(config: EngineConfig) -> dict:
     if not config.network:
         raise ValueError("the engine of an accelerator must have network True, not False")
     layouts = Layouts(config)
-    members = {
-        "i_load": In(stream.Signature(layouts.load)),
-        "i_cells": In(stream.Signature(layouts.cells)),
-        "i_acts": In(stream.Signature(layouts.acts)),
-        "start": In(1),
-        "busy": Out(1),
-        "done": Out(1),
-        "o": Out(stream.Signature(layouts.sent)),
-        "counters": Out(wiring.Signature({name: Out(COUNTER_BITS) for name in COUNTERS})),
-    }
-    if config.trace:
-        members |= {
-            "trace_psum": Out(valid_only(layouts.trace_psums, layouts.columns.ends)),
-            "trace_acc": Out(valid_only(layouts.trace_acc)),
-        }
-    return members
+    return {**run_members(layouts, layouts.sent), "done": Out(1)}
 
 
 class Accelerator(wiring.Component):
@@ -259,13 +242,7 @@ class EmulatedAccelerator(wiring.Component):
         self.config = config
         self.commands = commands
         members = accelerator_members(config)
-        if config.trace:
-            layouts = Layouts(config)
-            members |= {
-                "trace_request": Out(valid_only(layouts.request)),
-                "trace_codes": Out(valid_only(layouts.response)),
-            }
-        super().__init__(members)
+        super().__init__({**members, **port_trace_members(Layouts(config))})
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -273,19 +250,6 @@ class EmulatedAccelerator(wiring.Component):
         m.submodules.crossbar = crossbar = EmulatedCrossbar(self.config)
         wiring.connect(m, inner.crossbar, crossbar.port)
         if self.config.trace:
-            request, response = inner.crossbar.request, inner.crossbar.response
-            m.d.comb += [
-                self.trace_request.valid.eq(request.valid & request.ready),
-                self.trace_request.payload.eq(request.payload),
-                self.trace_codes.valid.eq(response.valid & response.ready),
-                self.trace_codes.payload.eq(response.payload),
-            ]
-        for name, member in accelerator_members(self.config).items():
-            mine, own = getattr(self, name), getattr(inner, name)
-            if member.is_signature:
-                wiring.connect(m, own, wiring.flipped(mine))
-            elif member.flow == In:
-                m.d.comb += own.eq(mine)
-            else:
-                m.d.comb += mine.eq(own)
+            trace_port(m, self, inner.crossbar)
+        pass_through(m, accelerator_members(self.config), inner, self)
         return m

@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from prap_hw.accumulators import Accumulators
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.input_gather import InputGather
-from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, COUNTERS, Layouts, valid_only
+from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, valid_only
+from prap_hw.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.ou_engine import OUEngine
 from prap_hw.pattern_controller import PatternController
 from prap_hw.psum_store import PartialSumStore
@@ -24,21 +25,7 @@ def host_members(config: EngineConfig) -> dict:
     if config.network:
         raise ValueError("an engine by itself must have network False, not True")
     layouts = Layouts(config)
-    members = {
-        "i_load": In(stream.Signature(layouts.load)),
-        "i_cells": In(stream.Signature(layouts.cells)),
-        "i_acts": In(stream.Signature(layouts.acts)),
-        "start": In(1),
-        "busy": Out(1),
-        "o": Out(stream.Signature(layouts.output)),
-        "counters": Out(wiring.Signature({name: Out(COUNTER_BITS) for name in COUNTERS})),
-    }
-    if config.trace:
-        members |= {
-            "trace_psum": Out(valid_only(layouts.trace_psums, layouts.columns.ends)),
-            "trace_acc": Out(valid_only(layouts.trace_acc)),
-        }
-    return members
+    return run_members(layouts, layouts.output)
 
 
 class EngineCore(wiring.Component):
@@ -444,14 +431,7 @@ class EmulatedEngine(wiring.Component):
 
     def __init__(self, config: EngineConfig):
         self.config = config
-        members = host_members(config)
-        if config.trace:
-            layouts = Layouts(config)
-            members |= {
-                "trace_request": Out(valid_only(layouts.request)),
-                "trace_codes": Out(valid_only(layouts.response)),
-            }
-        super().__init__(members)
+        super().__init__({**host_members(config), **port_trace_members(Layouts(config))})
 
     def elaborate(self, platform) -> Module:
         m = Module()
@@ -459,20 +439,6 @@ class EmulatedEngine(wiring.Component):
         m.submodules.crossbar = crossbar = EmulatedCrossbar(self.config)
         wiring.connect(m, engine.crossbar, crossbar.port)
         if self.config.trace:
-            request, response = engine.crossbar.request, engine.crossbar.response
-            m.d.comb += [
-                self.trace_request.valid.eq(request.valid & request.ready),
-                self.trace_request.payload.eq(request.payload),
-                self.trace_codes.valid.eq(response.valid & response.ready),
-                self.trace_codes.payload.eq(response.payload),
-            ]
-        for name in host_members(self.config):
-            member = self.signature.members[name]
-            inner, outer = getattr(engine, name), getattr(self, name)
-            if member.is_signature:
-                wiring.connect(m, inner, wiring.flipped(outer))
-            elif member.flow == In:
-                m.d.comb += inner.eq(outer)
-            else:
-                m.d.comb += outer.eq(inner)
+            trace_port(m, self, engine.crossbar)
+        pass_through(m, host_members(self.config), engine, self)
         return m

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
 from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, Space, valid_only
+from prap_hw.members import pass_through
 from prap_hw.requantise import Requantise
 from refmodel.config import EngineConfig, bits_for
 from refmodel.tile import MOST_ENGINES, reduce_latency
@@ -411,15 +412,5 @@ class EmulatedTile(wiring.Component):
         for n in range(self.engines):
             m.submodules[f"crossbar_{n}"] = crossbar = EmulatedCrossbar(self.config)
             wiring.connect(m, tile.crossbar[n], crossbar.port)
-        for name, member in tile_members(self.config, self.engines).items():
-            inner, outer = getattr(tile, name), getattr(self, name)
-            if member.dimensions:
-                for one, other in zip(inner, outer, strict=True):
-                    wiring.connect(m, one, wiring.flipped(other))
-            elif member.is_signature:
-                wiring.connect(m, inner, wiring.flipped(outer))
-            elif member.flow == In:
-                m.d.comb += inner.eq(outer)
-            else:
-                m.d.comb += outer.eq(inner)
+        pass_through(m, tile_members(self.config, self.engines), tile, self)
         return m
