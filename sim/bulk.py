@@ -331,7 +331,8 @@ def bulk(
     wave = recorded = None
     if waveform and network.failing is not None:
         index, image, acts = network.failing
-        wave = show(cosim.WAVEFORM, {"layer": index, "image": image}, acts, None)
+        only = {"layer": index, "image": image}
+        wave = cosim.of_difference(functools.partial(show, cosim.WAVEFORM, only, acts, None), tell)
     if window is not None and keep is not None and network.input_kept is not None:
         only = {"layer": keep, "image": 0}
         recorded = show(cosim.WINDOW, only, network.input_kept, window)

@@ -28,13 +28,14 @@ from prap_hw.layouts import COUNTERS, Layouts
 from prap_hw.load import layer_image
 from prap_hw.verilog import TOP, engine_verilog
 from refmodel import compile as compiler
-from refmodel import cycles, golden
+from refmodel import cycles, devices, golden
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE, EngineConfig
 from refmodel.devices import Chip, Device
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program
-from sim import verilator, waves
+from sim import bench_engine, crossbar_model, streams, verilator, waves
 from sim.bench_engine import KINDS, PERIOD, expected_records, expected_values
+from sim.kept import digest
 from sim.streams import split, words_of
 
 Progress = Callable[[str, int, int], None]
@@ -283,7 +284,7 @@ def cosim(
     began = time.monotonic()
     model = build_engine(config, open_port=port == "open", cache=cache, progress=tell)
     if keep and not (stall or plant or mutant):
-        job["keep"] = model.name
+        job["keep"] = _simulation_name(model)
     _write_job(folder, job, program, loaded, codes, config)
     built = time.monotonic()
     found = _simulate(model, folder, tell)
@@ -297,9 +298,7 @@ def cosim(
     if differences and waveform and found["differences"] and failing.exists():
         first = found["differences"][0]
         only = {"layer": first["layer"], "image": first["image"]}
-        # A difference is told even where its waveform cannot be had.
-        with contextlib.suppress(RuntimeError, InputError):
-            wave = show(WAVEFORM, only, np.load(failing), None)
+        wave = of_difference(functools.partial(show, WAVEFORM, only, np.load(failing), None), tell)
     if window is not None and show_layer is not None and kept.exists():
         recorded = show(WINDOW, {"layer": show_layer, "image": 0}, np.load(kept), window)
     expected = predicted["expected"]
@@ -333,6 +332,12 @@ def cosim(
         window=recorded,
         kept=found["kept"],
     )
+
+
+def _simulation_name(model: Path) -> str:
+    """Name of a build together with all that runs beside it in Python: runs are kept under it."""
+    parts = (bench_engine, crossbar_model, devices, streams)
+    return digest(model.name, *(Path(str(part.__file__)).read_text("utf-8") for part in parts))
 
 
 def job_of(config: EngineConfig, predicted: Mapping[str, Any]) -> dict[str, Any]:
@@ -649,6 +654,15 @@ def record(
     waves.save_file(save, path, variables, first=window.first, marker=mark)
     tell(stage, 1, 1)
     return path
+
+
+def of_difference(show: Callable[[], Path | None], tell: Progress) -> Path | None:
+    """Record what is around a difference, which is told even where that cannot be had."""
+    try:
+        return show()
+    except (RuntimeError, InputError) as problem:
+        tell(f"no waveform: {problem}", 1, 1)
+        return None
 
 
 def cycle_of(difference: Mapping[str, Any], stamps: np.ndarray) -> int:

@@ -47,19 +47,21 @@ def run(model: Path, folder: Path, module: str) -> dict[str, str | None]:
         "module": module,
         "plusargs": RANDOM_MEMORIES,
     }
-    subprocess.run(
-        [sys.executable, "-m", "sim.worker", json.dumps(settings)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
     log, results = folder / "simulation.log", folder / "results.xml"
+    results.unlink(missing_ok=True)
+    with (folder / "worker.log").open("wb") as said:
+        subprocess.run(
+            [sys.executable, "-m", "sim.worker", json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            check=False,
+        )
     if not results.exists():
         tail = log.read_text(errors="replace").splitlines()[-25:] if log.exists() else []
         raise RuntimeError("\n".join([f"the simulation ended by itself, see {log}", *tail]))
     found: dict[str, str | None] = {}
     for case in ElementTree.parse(results).iter("testcase"):
-        wrong = [child for child in case if child.tag in ("failure", "error")]
+        wrong = [child for child in case if child.tag in ("failure", "error", "skipped")]
         found[case.get("name", "")] = "".join(wrong[0].itertext()) or "failed" if wrong else None
     return found

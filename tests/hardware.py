@@ -52,6 +52,17 @@ def run_engine(
     return runs
 
 
+async def send(ctx, port, payloads, stall: float, wait: random.Random) -> None:
+    """Send payloads into a stream, which pauses in a share of the cycles."""
+    for payload in payloads:
+        while stall and wait.random() < stall:
+            await ctx.tick()
+        ctx.set(port.payload.as_value(), payload)
+        ctx.set(port.valid, 1)
+        await ctx.tick().until(port.ready)
+        ctx.set(port.valid, 0)
+
+
 def run_layers(
     work: Sequence[Work], config: EngineConfig, *, engine=None, seed: int = 0
 ) -> list[list[Run]]:
@@ -60,26 +71,17 @@ def run_layers(
     results: list[list[Run]] = []
     wait = random.Random(seed)
 
-    async def send(ctx, port, payloads, stall):
-        for payload in payloads:
-            while stall and wait.random() < stall:
-                await ctx.tick()
-            ctx.set(port.payload.as_value(), payload)
-            ctx.set(port.valid, 1)
-            await ctx.tick().until(port.ready)
-            ctx.set(port.valid, 0)
-
     async def host(ctx):
         for item in work:
             layer, stall = item.layer, item.stall
             image = layer_image(layer, config)
-            await send(ctx, dut.i_load, image.words, stall)
-            await send(ctx, dut.i_cells, image.beats, stall)
+            await send(ctx, dut.i_load, image.words, stall, wait)
+            await send(ctx, dut.i_cells, image.beats, stall, wait)
             results.append([])
             for codes in item.images:
                 data = padded_input(layer, codes).tolist()
                 acts = [byte | (i == len(data) - 1) << 8 for i, byte in enumerate(data)]
-                await send(ctx, dut.i_acts, acts, stall)
+                await send(ctx, dut.i_acts, acts, stall, wait)
                 results[-1].append(await run_image(ctx, layer, stall))
 
     async def run_image(ctx, layer: LayerProgram, stall: float) -> Run:
@@ -111,6 +113,7 @@ def run_layers(
             assert cycle < limit, f"hung after {len(run.outputs)} of {expected} outputs"
         run.cycles = cycle
         assert not ctx.get(dut.busy)
+        assert not ctx.get(dut.o.valid), "an output too many"
         run.counters = {name: ctx.get(getattr(dut.counters, name)) for name in COUNTERS}
         return run
 

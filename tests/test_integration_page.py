@@ -52,7 +52,7 @@ def test_the_page_has_the_numbers_of_the_code():
     kinds = ", ".join(f"{kind.value} {kind.name.lower()}" for kind in Kind)
     assert f"kind: {kinds}" in PAGE
     for name in ("CONTROL", "STATUS", "ERROR", "ERROR_ITEM", "INPUT_BYTES", "OUTPUT_BYTES"):
-        assert name in PAGE
-        assert register_map.load()[name].name == name
+        assert re.search(rf"\b{name}\b", PAGE), name
+        assert register_map.load()[name]  # KeyError: not in the map
     assert Control.START == 1
-    assert Status.DONE in Status
+    assert Status.DONE == 2

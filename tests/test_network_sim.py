@@ -57,6 +57,20 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
     assert found.differences["accumulators"] > 0
     assert found.first.startswith("image 0, accumulators ")
 
+    load = network.network_load
+
+    def halved(given, *arguments):
+        last = given.layers[-1]
+        last = dataclasses.replace(last, multiplier=last.multiplier // 2)
+        return load(dataclasses.replace(given, layers=(*given.layers[:-1], last)), *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "network_load", halved)
+        found = network.simulate_network(compiled, images, ENGINE)
+    assert found.differences["accumulators"] == 0
+    assert found.differences["outputs"] > 0
+    assert found.first.startswith("image 0, outputs ")
+
     with monkeypatch.context() as patch:
         patch.setattr(accelerator, "NEXT_WORD", 2)
         found = network.simulate_network(compiled, images, ENGINE)

@@ -127,6 +127,7 @@ def test_the_shortcut_by_hand():
     )
     contents = list(range(SIZE))
     assert [code for code, *_ in walked(op, contents)] == [9, 0, 9, 9, 2, 9, 9, 8, 9, 9, 10, 9]
+    run(op, contents)
 
 
 def test_reset_ends_the_walk():

@@ -1,6 +1,7 @@
 """Packets into a core and out of it: what reaches the core, which errors, what the host sees."""
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -175,7 +176,6 @@ BAD = {
     "cells first": (beats(cells(0)), "ORDER", 0),
     "activations before cells": (beats(program(GOOD_WORD)) + beats(acts(b"12")), "ORDER", 0),
     "row of cells of padding": (LOADED + beats(cells(0, 1 << ROW.size)), "PADDING", 1),
-    "row block 4 of 4": (LOADED + beats(cells(4 << ROW["row_block"].offset)), None, 0),
     "too few activations": (LOADED + beats(acts(b"1")), "LENGTH", 0),
     "too many activations": (LOADED + beats(acts(b"123")), "LENGTH", 0),
     "activations with a hole": (
@@ -196,16 +196,27 @@ def test_a_bad_packet_is_named_and_nothing_of_the_bad_item_reaches_the_core(case
     good = beats(program(GOOD_WORD))
     # The packet that follows is taken: the reader is at the beginning of a packet again.
     got, errors, flags = feed(payloads + good, input_bytes=2)
-    if name is None:
-        # 32 wordlines are 4 blocks of 8, which 2 bits count: no row block is too high.
-        assert not errors
-        return
     assert errors == [(name, item)]
-    words, rows, bytes_ = got
-    assert set(words) == {GOOD_WORD}
-    assert set(rows) <= {0}
-    assert not bytes_
+    loaded = payloads[: len(LOADED)] == LOADED
+    first = case == "row of cells of padding"  # the first of its two rows is good
+    words = 1 + (loaded or case in ("space 8", "activations before cells"))
+    assert got == [[GOOD_WORD] * (words + 0), [0] * (loaded + first), []]
     assert flags == 0b0001
+
+
+def test_a_row_of_a_crossbar_that_is_not_there_is_an_error():
+    # Two bits count to 3, and of three crossbars the last is 2.
+    config = replace(TINY_ENGINE, crossbars=3)
+    layouts = Layouts(config)
+    dut = PacketReader(
+        load=layouts.load, cells=layouts.cells, acts=layouts.acts, limits=engine_limits(config)
+    )
+    program_packet = items(Kind.PROGRAM, (GOOD_WORD,), layouts.load.size)
+    at = layouts.cells["crossbar"].offset
+    rows = items(Kind.CELLS, (2 << at, 3 << at), layouts.cells.size)
+    got, errors, _ = feed(beats(program_packet) + beats(rows), dut=dut)
+    assert errors == [("ADDRESS", 1)]
+    assert got == [[GOOD_WORD], [2 << at], []]
 
 
 def test_a_packet_while_the_core_runs_is_an_error():

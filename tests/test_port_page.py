@@ -182,6 +182,7 @@ def declared(text: str) -> dict[str, tuple[str, int]]:
     found = re.findall(
         r"^\s*(input|output)(?: wire)? (?:\[(\d+):0\] )?(\w+) *[,;]?$", text, re.MULTILINE
     )
+    assert found, "no port in the text"
     return {name: (way, int(top or 0) + 1) for way, top, name in found}
 
 
@@ -202,6 +203,7 @@ def test_the_black_box_mirrors_the_engines_port(config: EngineConfig) -> None:
         for name, (way, bits) in box.items()
         if name.startswith("port__")
     }
+    assert len(mirrored) == 9
     assert mirrored == {
         name: port for name, port in engine.items() if name.startswith("crossbar__")
     }

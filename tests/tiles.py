@@ -13,6 +13,7 @@ from prap_hw.tile import EmulatedTile
 from refmodel.config import EngineConfig
 from refmodel.program import LayerProgram
 from refmodel.tile import LayerPart, deal, predict_tile
+from tests.hardware import send
 
 
 @dataclass
@@ -50,26 +51,17 @@ def run_tile(
     results: list[list[TileRun]] = []
     wait = random.Random(seed)
 
-    async def send(ctx, port, payloads, stall):
-        for payload in payloads:
-            while stall and wait.random() < stall:
-                await ctx.tick()
-            ctx.set(port.payload.as_value(), payload)
-            ctx.set(port.valid, 1)
-            await ctx.tick().until(port.ready)
-            ctx.set(port.valid, 0)
-
     async def host(ctx):
         for item in work:
             parts = deal(item.layer, engines, config) if item.parts is None else item.parts
             image = tile_image(item.layer, parts, config)
-            await send(ctx, dut.i_load, image.words, item.stall)
-            await send(ctx, dut.i_cells, image.beats, item.stall)
+            await send(ctx, dut.i_load, image.words, item.stall, wait)
+            await send(ctx, dut.i_cells, image.beats, item.stall, wait)
             results.append([])
             for number, codes in enumerate(item.images):
                 data = padded_input(item.layer, codes).tolist()
                 acts = [byte | (i == len(data) - 1) << 8 for i, byte in enumerate(data)]
-                await send(ctx, dut.i_acts, acts, item.stall)
+                await send(ctx, dut.i_acts, acts, item.stall, wait)
                 results[-1].append(await run_image(ctx, item, number, parts))
 
     async def run_image(ctx, item: TileWork, number: int, parts) -> TileRun:
@@ -105,6 +97,7 @@ def run_tile(
             assert cycle < limit, f"hung after {len(run.outputs)} of {expected} outputs"
         run.cycles = cycle
         assert not ctx.get(dut.busy)
+        assert not ctx.get(dut.o.valid), "an output too many"
         run.counters = {
             name: ctx.get(getattr(dut.counters, name)) for name in ("cycles", "outputs")
         }
