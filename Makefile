@@ -24,7 +24,7 @@ help:
 	@echo 'make demo    setup, then the whole path on the packaged network: build/demo/report.html'
 	@echo 'make bench   setup, then speed and memory of golden model and bulk tier, beside the targets'
 	@echo 'make train   setup, then PyTorch, which prap finetune needs'
-	@echo 'make test    setup, then all tests, with line coverage; TRAIN=0: without PyTorch'
+	@echo 'make test    setup, then the tests but the long ones, with line coverage; TRAIN=0: without PyTorch'
 	@echo 'make test-long   setup, then what `make test` leaves out: larger networks, FPGA families'
 	@echo 'make lint    setup, then ruff and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
@@ -89,7 +89,9 @@ docs: setup $(DOCS_STAMP)
 	@echo 'documentation: build/docs/index.html'
 
 # What builds the documentation comes with the first `make docs`, not with everybody's `make setup`.
+# wavedrom has no wheel, and is built with setuptools-scm, which tells it its version.
 $(DOCS_STAMP): $(STAMP)
+	@$(PIP) install -c constraints.txt setuptools setuptools-scm
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[docs]'
 	@touch $@
 
