@@ -14,14 +14,15 @@ from .registers import (
     Status,
 )
 
-MAGIC = 0x50524150
+IDENTITY = 0x50524150
 """What the register IDENTITY holds: the letters PRAP."""
 
 MAJOR = 1
 """Major version of the register map that this driver knows."""
 
 POLLS = 1000
-"""Reads of STATUS until the shell has to have taken a packet apart that the stream has taken."""
+"""Reads of STATUS, a number and no time, until the shell has to have taken a packet apart that the
+stream has taken."""
 
 
 class DriverError(Exception):
@@ -117,8 +118,8 @@ class Driver:
         self.timeout = timeout
         self.image: Image | None = None
         found = transport.read32(Register.IDENTITY)
-        if found != MAGIC:
-            raise ConfigurationError(f"expected 0x{MAGIC:08X} in IDENTITY, found 0x{found:08X}")
+        if found != IDENTITY:
+            raise ConfigurationError(f"expected 0x{IDENTITY:08X} in IDENTITY, found 0x{found:08X}")
         version = transport.read32(Register.VERSION)
         self.version = version >> 16, version & 0xFFFF
         if self.version[0] != MAJOR:
@@ -171,6 +172,8 @@ class Driver:
             It was made for other hardware.
         HardwareError
             The shell refuses it.
+        WaitError
+            The shell does not take a packet apart.
         """
         found = self.transport.read32(Register.CONFIG_HASH)
         if found != image.config_hash:
@@ -186,12 +189,28 @@ class Driver:
         self.image = image
 
     def load_activations(self, activations: bytes) -> None:
-        """Load the input of one run, padding included."""
+        """Load the input of one run, padding included: a byte to a code.
+
+        Raises
+        ------
+        HardwareError
+            The shell refuses it.
+        WaitError
+            The shell does not take it apart.
+        """
         items = bytes(activations)
         self._send(packet(Kind.ACTIVATIONS, len(items), items), Status.ACTIVATIONS)
 
     def start(self) -> None:
-        """Start a run; the outputs come while it runs."""
+        """Start a run; the outputs come while it runs.
+
+        Raises
+        ------
+        DriverError
+            No program is loaded.
+        HardwareError
+            The shell refuses the start.
+        """
         if self.image is None:
             raise DriverError("expected a program to be loaded before a start")
         self.transport.write32(Register.IRQ_PENDING, IrqPending.DONE | IrqPending.ERROR)
@@ -219,7 +238,15 @@ class Driver:
             )
 
     def read(self) -> bytes:
-        """Take the outputs of the run that ended."""
+        """Take the outputs of the run that ended, a byte to a code.
+
+        Raises
+        ------
+        DriverError
+            The packet is marked as bad, or has another number of outputs.
+        WaitError
+            No packet comes in time.
+        """
         data, bad = self.transport.receive(self.timeout)
         expected = 0 if self.image is None else self.image.output_bytes
         if bad or len(data) != expected:
@@ -227,7 +254,7 @@ class Driver:
         return data
 
     def run(self, activations: bytes) -> bytes:
-        """Load an input, run, and give the outputs."""
+        """Load an input, run, and give the outputs; errors are those of the four steps."""
         self.load_activations(activations)
         self.start()
         self.wait()
