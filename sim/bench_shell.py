@@ -288,6 +288,7 @@ async def starts_out_of_turn(host: Host) -> None:
 @bench(stall=0.2, seed=5)
 async def runs_of_another_length(host: Host) -> None:
     """OUTPUT_BYTES too small or too large: an error, and no packet that looks good."""
+    seen = 0
     for wrong in (1, IMAGE.output_bytes - 1, IMAGE.output_bytes + 1, IMAGE.output_bytes + 16):
         await host.do("load", IMAGE)
         await host.ports.write(Register.OUTPUT_BYTES, wrong)
@@ -298,7 +299,9 @@ async def runs_of_another_length(host: Host) -> None:
         await ClockCycles(host.dut.aclk, 300)
         while not host.ports.sink.empty():
             assert (await host.ports.receive(1))[1], "expected TUSER on the packet"
+            seen += 1
         await host.do("reset")
+    assert seen, "expected a packet with TUSER"
 
 
 @bench(seed=6)
@@ -418,11 +421,11 @@ async def the_driver_says_what_is_wrong(host: Host) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def the_rules_of_axi_can_be_broken(dut: Any) -> None:
-    """The checkers find a VALID that falls, and one in reset: they are not blind."""
+    """The checkers find a VALID that falls, one in reset, and a payload that changes."""
     Clock(dut.aclk, 2, unit="ns", impl="gpi").start()
     ports = Ports(dut)
     await ports.reset()
-    before = ports.broken()
+    assert not ports.broken()
     for channel in range(7):
         # Seen as VALID without READY for a cycle, or, where READY is up, in reset.
         dut.tamper.value = 1 << channel
@@ -433,7 +436,7 @@ async def the_rules_of_axi_can_be_broken(dut: Any) -> None:
         await ClockCycles(dut.aclk, 2)
     found = ports.broken()
     for channel in ("AW", "W", "B", "AR", "R", "load stream", "output stream"):
-        assert f"{channel}: VALID during reset" in found, (before, found)
+        assert f"{channel}: VALID during reset" in found, found
     sinks = (ports.registers.write_if.b_channel, ports.registers.read_if.r_channel, ports.sink)
     for sink in sinks:
         sink.pause = True
@@ -444,3 +447,14 @@ async def the_rules_of_axi_can_be_broken(dut: Any) -> None:
         dut.tamper.value = 0
         await ClockCycles(dut.aclk, 2)
         assert f"{name}: VALID fell before READY" in ports.broken(), ports.broken()
+        # VALID for three cycles, with another payload in the second.
+        dut.tamper.value = 1 << channel
+        await ClockCycles(dut.aclk, 2)
+        assert f"{name}: payload changed before READY" not in ports.broken()
+        dut.twist.value = 1 << channel
+        await ClockCycles(dut.aclk, 1)
+        dut.twist.value = 0
+        await ClockCycles(dut.aclk, 1)
+        dut.tamper.value = 0
+        await ClockCycles(dut.aclk, 2)
+        assert f"{name}: payload changed before READY" in ports.broken(), ports.broken()

@@ -3,7 +3,8 @@
 // `broken` has three bits to each channel, lowest first in the order s_axi AW, W, B, AR, R, s_axis,
 // m_axis; a bit that is set stays. Bit 0: VALID fell before READY. Bit 1: the payload changed before
 // READY. Bit 2: VALID during reset. A 1 in `tamper` makes the checker of that channel see VALID
-// inverted, so that a bench can ask whether the checker would find it.
+// inverted, and a 1 in `twist` the lowest bit of its payload, so that a bench can ask whether the
+// checker would find it.
 
 module prap_axi_rules #(
     parameter int WIDTH = 1
@@ -12,17 +13,20 @@ module prap_axi_rules #(
     input  logic             resetn,
     input  logic             valid,
     input  logic             ready,
+    input  logic             twist,
     input  logic [WIDTH-1:0] payload,
     output logic [2:0]       broken
 );
     logic waiting = 0;
     logic [WIDTH-1:0] held = 0;
+    logic [WIDTH-1:0] seen;
+    assign seen = payload ^ WIDTH'(twist);
     initial broken = 0;
     always_ff @(posedge clk) begin
         waiting <= resetn && valid && !ready;
-        held <= payload;
+        held <= seen;
         if (resetn && waiting && !valid) broken[0] <= 1;
-        if (resetn && waiting && payload != held) broken[1] <= 1;
+        if (resetn && waiting && seen != held) broken[1] <= 1;
         if (!resetn && valid) broken[2] <= 1;
     end
 endmodule
@@ -31,6 +35,7 @@ module prap_bench (
     input  logic        aclk,
     input  logic        aresetn,
     input  logic [6:0]  tamper,
+    input  logic [6:0]  twist,
     output logic [20:0] broken,
     output logic [63:0] cycle,
     input  logic [11:0] s_axi_awaddr,
@@ -73,30 +78,30 @@ module prap_bench (
 
     prap_axi_rules #(15) aw (
         .clk(aclk), .resetn(aresetn), .valid(s_axi_awvalid ^ tamper[0]), .ready(s_axi_awready),
-        .payload({s_axi_awprot, s_axi_awaddr}), .broken(broken[2:0])
+        .twist(twist[0]), .payload({s_axi_awprot, s_axi_awaddr}), .broken(broken[2:0])
     );
     prap_axi_rules #(36) w (
         .clk(aclk), .resetn(aresetn), .valid(s_axi_wvalid ^ tamper[1]), .ready(s_axi_wready),
-        .payload({s_axi_wstrb, s_axi_wdata}), .broken(broken[5:3])
+        .twist(twist[1]), .payload({s_axi_wstrb, s_axi_wdata}), .broken(broken[5:3])
     );
     prap_axi_rules #(2) b (
         .clk(aclk), .resetn(aresetn), .valid(s_axi_bvalid ^ tamper[2]), .ready(s_axi_bready),
-        .payload(s_axi_bresp), .broken(broken[8:6])
+        .twist(twist[2]), .payload(s_axi_bresp), .broken(broken[8:6])
     );
     prap_axi_rules #(15) ar (
         .clk(aclk), .resetn(aresetn), .valid(s_axi_arvalid ^ tamper[3]), .ready(s_axi_arready),
-        .payload({s_axi_arprot, s_axi_araddr}), .broken(broken[11:9])
+        .twist(twist[3]), .payload({s_axi_arprot, s_axi_araddr}), .broken(broken[11:9])
     );
     prap_axi_rules #(34) r (
         .clk(aclk), .resetn(aresetn), .valid(s_axi_rvalid ^ tamper[4]), .ready(s_axi_rready),
-        .payload({s_axi_rresp, s_axi_rdata}), .broken(broken[14:12])
+        .twist(twist[4]), .payload({s_axi_rresp, s_axi_rdata}), .broken(broken[14:12])
     );
     prap_axi_rules #(73) s (
         .clk(aclk), .resetn(aresetn), .valid(s_axis_tvalid ^ tamper[5]), .ready(s_axis_tready),
-        .payload({s_axis_tlast, s_axis_tkeep, s_axis_tdata}), .broken(broken[17:15])
+        .twist(twist[5]), .payload({s_axis_tlast, s_axis_tkeep, s_axis_tdata}), .broken(broken[17:15])
     );
     prap_axi_rules #(74) m (
         .clk(aclk), .resetn(aresetn), .valid(m_axis_tvalid ^ tamper[6]), .ready(m_axis_tready),
-        .payload({m_axis_tuser, m_axis_tlast, m_axis_tkeep, m_axis_tdata}), .broken(broken[20:18])
+        .twist(twist[6]), .payload({m_axis_tuser, m_axis_tlast, m_axis_tkeep, m_axis_tdata}), .broken(broken[20:18])
     );
 endmodule

@@ -37,6 +37,7 @@ class Ports:
         self.source = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis"), *args)
         self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), *args)
         dut.tamper.value = 0
+        dut.twist.value = 0
 
     def pause(self, share: float, seed: int) -> None:
         """Pause every channel in a share of the cycles, at random."""

@@ -21,6 +21,12 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture
+def cache(root: Path) -> Path:
+    """Where builds are kept from one run of the tests to the next."""
+    return root / "build" / "cache"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of given data (golden cases, networks); PRAP_SHARED names another place."""

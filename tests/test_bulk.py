@@ -102,7 +102,7 @@ def test_every_value_of_random_layers(run: Run) -> None:
 @pytest.mark.long
 def test_every_value_where_payloads_are_wide(run: Run) -> None:
     layouts = Layouts(WIDE)
-    assert min(layouts.request.size, layouts.response.size) > 64
+    assert min(layouts.request.size, layouts.response.size, layouts.cells.size) > 64
     assert layouts.columns.ends > 1
     program = random_network(111, 8, WIDE)
     assert_equal(run(program, inputs(program, 1, 112), config=WIDE, every=True), KINDS, 1)

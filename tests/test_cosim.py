@@ -41,7 +41,7 @@ OPEN = EngineConfig(adcs=4, crossbar_latency=3, **LIMITS)
 """
 
 WIDE = EngineConfig(
-    ou_rows=16, ou_cols=16, cell_bits=2, dac_bits=4, adcs=12, crossbar_latency=2, **LIMITS
+    ou_rows=16, ou_cols=32, cell_bits=2, dac_bits=4, adcs=12, crossbar_latency=2, **LIMITS
 )
 """Payloads of more than 64 bits, and three patterns that end with one answer."""
 
@@ -71,12 +71,6 @@ def inputs(program: Program, images: int, seed: int) -> np.ndarray:
     codes[extreme < 0.1] = 0
     codes[extreme > 0.9] = 255
     return codes.astype(np.uint8)
-
-
-@pytest.fixture
-def cache(root: Path) -> Path:
-    """Where builds are kept from one run of the tests to the next."""
-    return root / "build" / "cache"
 
 
 def assert_equal(result: CosimResult, images: int) -> None:

@@ -26,7 +26,7 @@ def test_a_residual_network_runs_from_image_to_logits(tmp_path):
     assert result.first == ""
     assert not any(result.differences.values())
     expected = golden.run_program(compiled, images)[compiled.output].reshape(5, -1)
-    assert (result.outputs == expected).all()
+    np.testing.assert_array_equal(result.outputs, expected)
     assert result.cycles == (result.predicted.cycles,) * 5
     # 16 positions of 4 channels three times, 4 of 8 twice, 5 logits.
     assert result.compared == result.expected
@@ -110,9 +110,15 @@ def test_the_command_prints_cycles_and_compared_values(tmp_path, capsys):
 
 
 def test_options_of_the_other_tiers_are_refused(tmp_path):
-    refused: list[dict[str, Any]] = [{"every_value": True}, {"fresh": True}, {"waves": "1:2"}]
-    for options in [*refused, {"device": "wan-2022"}]:
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"every_value": True}, "bulk"),
+        ({"fresh": True}, "protocol or bulk"),
+        ({"waves": "1:2"}, "protocol or bulk"),
+        ({"device": "wan-2022"}, "protocol"),
+    ]
+    for options, tiers in refused:
         (name,) = options
-        message = f"^expected tier protocol or bulk for {name}, found network$"
-        with pytest.raises(InputError, match=message):
-            workflow.cosim(tmp_path, tmp_path / "images.npz", tier="network", **options)
+        with pytest.raises(InputError, match=f"^expected tier {tiers} for {name}, found network$"):
+            workflow.cosim(tmp_path, tmp_path, tier="network", **options)
+    with pytest.raises(InputError, match=r"^expected a device with seed, found none with seed 3$"):
+        workflow.cosim(tmp_path, tmp_path, seed=3)

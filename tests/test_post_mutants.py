@@ -88,15 +88,31 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_mutant_is_rejected(case, monkeypatch, tmp_path):
+def put_in_place(case, new: str, monkeypatch) -> None:
+    """Load the module of a case with ``new`` in place of its line, and let all use that."""
     original = sys.modules[f"prap_hw.{case.module}"]
-    mutant = load(Mutant(case.module, str(case), ((case.old, case.new),), ""))
+    mutant = load(Mutant(case.module, str(case), ((case.old, new),), ""))
     users = [m for name, m in sys.modules.items() if name.startswith(("prap_hw.", "tests."))]
     for user in users:
         for name, value in list(vars(user).items()):
             if getattr(value, "__module__", None) == original.__name__ and hasattr(mutant, name):
                 monkeypatch.setattr(user, name, getattr(mutant, name))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_mutant_is_rejected(case, monkeypatch, tmp_path):
+    put_in_place(case, case.new, monkeypatch)
     with pytest.raises(AssertionError):
         case.check(tmp_path)
+
+
+CONTROLS = {(case.module, case.check.__name__): case for case in CASES}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CONTROLS, ids="-".join)
+def test_a_module_that_is_only_loaded_again_is_not(name, monkeypatch, tmp_path):
+    case = CONTROLS[name]
+    put_in_place(case, case.old, monkeypatch)
+    case.check(tmp_path)

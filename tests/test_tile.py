@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from refmodel import cycles, golden, tile
 from refmodel.compile import check_fits, compile_layer, engine_config_for
 from refmodel.config import SHIFT_NONE, EngineConfig
-from refmodel.cycles import MERGE_LATENCY, OUTPUT_LATENCY, predict
+from refmodel.cycles import OUTPUT_LATENCY, predict
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram
 from refmodel.schemes import LayerSetting, map_layer
@@ -137,7 +137,7 @@ def test_reads_begin_when_the_last_engine_has_merged():
     config = TINY_ENGINE
     parts = [part_of(layer, [0]), part_of(layer, [1])]
     got = predict_tile(parts, config)
-    assert got.cycles == 110 + 3 + (MERGE_LATENCY - 2) + OUTPUT_LATENCY
+    assert got.cycles == 110 + 3 + OUTPUT_LATENCY
     assert got.bound == 4 * 24
     # The same the other way round, and with an idle engine: the tree of three has a level more.
     turned = predict_tile([parts[1], parts[0], None], config)
@@ -169,7 +169,7 @@ def test_a_light_engine_runs_ahead_by_two_halves_and_no_more():
     layer = hand_layer([[(1, 1)], [(1, 1)]], outputs=16, positions=3)
     config = dataclasses.replace(TINY_ENGINE, merge_lanes=4)
     got = predict_tile([part_of(layer, [0]), part_of(layer, [1])], config)
-    assert got.cycles == 72 + 3 + (MERGE_LATENCY - 2) + OUTPUT_LATENCY
+    assert got.cycles == 72 + 3 + OUTPUT_LATENCY
 
 
 def test_latency_of_the_reduction():

@@ -322,6 +322,11 @@ def test_start_loading_and_reset():
     assert late.sent == cells.sent == [start + cycles + 1]
 
 
+def test_engines_of_an_accelerator_are_refused():
+    with pytest.raises(ValueError, match="engines of a tile must have network False, not True"):
+        tile_members(dataclasses.replace(TINY_ENGINE, network=True), 2)
+
+
 def test_a_tile_without_trace_has_no_trace_ports():
     traced = set(tile_members(TINY_ENGINE, 2))
     without = set(tile_members(dataclasses.replace(TINY_ENGINE, trace=False), 2))

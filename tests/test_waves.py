@@ -176,11 +176,6 @@ def test_a_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
         bulk(program, inputs(program, 1, 402), EMULATED, tmp_path, window=window)
 
 
-@pytest.fixture
-def cache(root: Path) -> Path:
-    return root / "build" / "cache"
-
-
 @pytest.mark.cosim
 @pytest.mark.parametrize("tier", ["protocol", pytest.param("bulk", marks=pytest.mark.long)])
 def test_a_window_shows_the_cycles_of_the_run(tier: str, tmp_path: Path, cache: Path) -> None:

@@ -27,14 +27,13 @@ from typing import NamedTuple
 
 from refmodel import golden
 from refmodel.config import EngineConfig
-from refmodel.cycles import predict
+from refmodel.cycles import EVENTS, predict
 from tests.campaign.draw import Drawn, draw, draw_device
 from tests.hardware import Run, Work, run_layers
 
 STALL = 0.3
 """Share of the cycles in which a stream pauses, where there are stalls."""
 
-EVENTS = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
 STALLS = ("stall_gather", "stall_slots")
 
 TIERS = ("unit", "protocol")
