@@ -23,7 +23,13 @@ from refmodel.config import EngineConfig
 
 
 def accelerator_members(config: EngineConfig) -> dict:
-    """Members that the accelerator has with and without crossbars of its own."""
+    """Members that the accelerator has with and without crossbars of its own.
+
+    Raises
+    ------
+    ValueError
+        ``config.network`` is not True.
+    """
     if not config.network:
         raise ValueError("the engine of an accelerator must have network True, not False")
     layouts = Layouts(config)
@@ -38,8 +44,8 @@ class Accelerator(wiring.Component):
     ``docs/accelerator.md`` has the picture, :mod:`refmodel.accelerator` what goes where and the
     cycles, from ``start`` accepted to the last output accepted.
 
-    ``start`` is accepted in a cycle in which ``busy`` is low; it clears the counters. ``i_load``
-    and ``i_cells`` are ready while ``busy`` is low and no image is being taken; an image is taken
+    ``start`` is accepted in a cycle in which ``busy`` is low; it clears ``cycles`` and
+    ``outputs``, and the first layer's start the other counters. ``i_load`` and ``i_cells`` are ready while ``busy`` is low and no image is being taken; an image is taken
     while ``busy`` is low, or after a start without one. Program words after an image discard it.
     ``busy`` falls, and ``done`` pulses, in the cycle after the last output was accepted. The
     readies of the loading streams and ``o.valid`` depend combinationally on inputs; ``i_cells`` and

@@ -21,7 +21,13 @@ from refmodel.config import EngineConfig
 
 
 def host_members(config: EngineConfig) -> dict:
-    """Members that the engine has with and without crossbars of its own."""
+    """Members that the engine has with and without crossbars of its own.
+
+    Raises
+    ------
+    ValueError
+        ``config.network`` is not False.
+    """
     if config.network:
         raise ValueError("an engine by itself must have network False, not True")
     layouts = Layouts(config)

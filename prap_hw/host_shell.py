@@ -17,8 +17,10 @@ from prap_hw.core import (
     core_payloads,
     engine_limits,
 )
+from prap_hw.driver.driver import IDENTITY, MAJOR
 from prap_hw.engine import EmulatedEngine, Engine
 from prap_hw.layouts import COUNTERS
+from prap_hw.members import pass_through
 from prap_hw.packet_reader import ERROR_BITS, PacketReader, error_codes
 from prap_hw.packet_writer import PacketWriter
 from prap_hw.register_file import RegisterFile
@@ -27,10 +29,7 @@ from refmodel.config import EngineConfig
 ADDRESS_BITS = 12
 """Bits of an address at the AXI4-Lite port: 4 KiB, the least that a system gives a slave."""
 
-IDENTITY = 0x50524150
-"""The letters PRAP."""
-
-VERSION = (1, 0)
+VERSION = (MAJOR, 0)
 """Major and minor version of the register map and of the packets."""
 
 
@@ -151,15 +150,8 @@ class HostShell(wiring.Component):
         held = Signal(init=1)
         m.d.comb += self.core_reset.eq(held)
         m.submodules.core = ResetInserter(held)(core)
-        for name in self.passed:
-            member = self.signature.members[name]
-            inner, outer = getattr(core, name), getattr(self, name)
-            if member.is_signature:
-                wiring.connect(m, inner, wiring.flipped(outer))
-            elif member.flow == In:
-                m.d.comb += inner.eq(outer)
-            else:
-                m.d.comb += outer.eq(inner)
+        passed = {name: self.signature.members[name] for name in self.passed}
+        pass_through(m, passed, core, self)
 
         # Packets in. Beats that wait are forgotten with the packet that they belong to.
         m.submodules.buffer = ResetInserter(forget & drop)(buffer := StreamBuffer())
@@ -337,13 +329,6 @@ class ShellTop(wiring.Component):
                 m.d.comb += outer.eq(inner & self.aresetn)
             else:
                 m.d.comb += outer.eq(inner)
-        for name in self.passed:
-            member = self.signature.members[name]
-            inner, outer = getattr(shell, name), getattr(self, name)
-            if member.is_signature:
-                wiring.connect(m, inner, wiring.flipped(outer))
-            elif member.flow == In:
-                m.d.comb += inner.eq(outer)
-            else:
-                m.d.comb += outer.eq(inner)
+        passed = {name: self.signature.members[name] for name in self.passed}
+        pass_through(m, passed, shell, self)
         return m

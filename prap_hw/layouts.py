@@ -10,8 +10,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Out
 
 from prap_hw.columns import Columns
-from refmodel.accelerator import OPERANDS, SOURCES
-from refmodel.config import INPUT_BITS, EngineConfig, bits_for
+from refmodel.config import INPUT_BITS, OPERANDS, SOURCES, EngineConfig, bits_for
 
 COUNTER_BITS = 40
 """Width of an event counter."""

@@ -8,8 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.layouts import Layouts, valid_only
-from refmodel.accelerator import OPERANDS
-from refmodel.config import EngineConfig
+from refmodel.config import OPERANDS, EngineConfig
 
 
 class OperandReader(wiring.Component):

@@ -6,8 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from prap_hw.layouts import Layouts
 from prap_hw.requantise import MAX_SHIFT
-from refmodel.accelerator import MOST_TAPS, OPERANDS
-from refmodel.config import EngineConfig, bits_for
+from refmodel.config import MOST_TAPS, OPERANDS, EngineConfig, bits_for
 
 
 class PoolUnit(wiring.Component):

@@ -202,8 +202,8 @@ def check(verilog: str, top: str) -> list[str]:
     """
     require()
     with tempfile.TemporaryDirectory() as folder:
-        log, done = _yosys(Path(folder), verilog, _script(CHECK, top))
-    return _faults(log, done)
+        run = _yosys(Path(folder), verilog, _script(CHECK, top))
+    return _faults(*run)
 
 
 def synthesise(
@@ -240,8 +240,8 @@ def synthesise(
     if path.exists():
         return _load(json.loads(path.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
-        log, done = _yosys(Path(folder), verilog, script)
-        faults = _faults(log, done)
+        log, done, said = _yosys(Path(folder), verilog, script)
+        faults = _faults(log, done, said)
         cells: dict[str, dict[str, int]] = {}
         if not faults:
             modules = json.loads((Path(folder) / "cells.json").read_text())["modules"]
@@ -276,8 +276,8 @@ def _script(text: str, top: str, family: str = "") -> str:
     return text.format(top=top, family=family, begin=BEGIN, end=END)
 
 
-def _yosys(folder: Path, verilog: str, script: str) -> tuple[str, int]:
-    """Run a script in a folder; returns Yosys's log and its exit code."""
+def _yosys(folder: Path, verilog: str, script: str) -> tuple[str, int, str]:
+    """Run a script in a folder; returns Yosys's log, its exit code, and what it said beside it."""
     (folder / "top.v").write_text(verilog, encoding="utf-8")
     (folder / "script.ys").write_text(script, encoding="utf-8")
     # Names without a folder: a program in WebAssembly sees the one in which it runs.
@@ -290,11 +290,11 @@ def _yosys(folder: Path, verilog: str, script: str) -> tuple[str, int]:
         check=False,
     )
     log = folder / "log.txt"
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else done.stderr
-    return text, done.returncode
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return text, done.returncode, done.stderr
 
 
-def _faults(log: str, done: int) -> list[str]:
+def _faults(log: str, done: int, said: str) -> list[str]:
     """What a log has of faults; RuntimeError where Yosys failed for another reason."""
     faults = [
         f"latch: {name}"
@@ -309,7 +309,7 @@ def _faults(log: str, done: int) -> list[str]:
     ):
         faults.append(" ".join(block.split()))
     if done and not faults:
-        tail = "\n".join(log.splitlines()[-10:])
+        tail = "\n".join([*log.splitlines()[-10:], *said.splitlines()[-10:]])
         raise RuntimeError(f"Yosys ended with {done}\n{tail}")
     return faults
 

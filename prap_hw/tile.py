@@ -12,8 +12,7 @@ from prap_hw.engine import EngineCore, RunControl
 from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, Space, valid_only
 from prap_hw.members import pass_through
 from prap_hw.requantise import Requantise
-from refmodel.config import EngineConfig, bits_for
-from refmodel.tile import MOST_ENGINES, reduce_latency
+from refmodel.config import MOST_ENGINES, EngineConfig, bits_for
 
 
 class TileLayouts:
@@ -169,7 +168,8 @@ class Reduction(wiring.Component):
             ]
 
         # Reads: one a cycle while the buffer has room for what is under way.
-        latency = reduce_latency(engines)
+        # The accumulators, a register to each level of the tree, the buffer.
+        latency = 2 + (engines - 1).bit_length()
         depth = latency + 2
         room = Signal(range(depth + 1), init=depth)
         m.d.comb += [
@@ -220,7 +220,15 @@ class Reduction(wiring.Component):
 
 
 def tile_members(config: EngineConfig, engines: int) -> dict:
-    """Members that a tile has with and without crossbars of its own."""
+    """Members that a tile has with and without crossbars of its own.
+
+    Raises
+    ------
+    ValueError
+        ``config.network`` is not False.
+    """
+    if config.network:
+        raise ValueError("the engines of a tile must have network False, not True")
     tile = TileLayouts(config, engines)
     layouts = tile.engine
     core = wiring.Signature({name: Out(COUNTER_BITS) for name in CORE_COUNTERS})

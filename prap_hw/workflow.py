@@ -646,6 +646,14 @@ TIERS = ("protocol", "bulk", "network")
 """Ways to simulate (docs/simulation.md): an engine, layer after layer, under cocotb or as a library
 behind whole arrays; or the accelerator, which runs the network by itself."""
 
+OPTION_TIERS = {
+    "every_value": "bulk",
+    "fresh": "protocol or bulk",
+    "waves": "protocol or bulk",
+    "device": "protocol",
+}
+"""Options of :func:`cosim` that not every tier has, and those that have them."""
+
 
 def cosim(
     folder: Paths,
@@ -688,7 +696,7 @@ def cosim(
     config
         The engine; it is sized to the network.
     build
-        Folder for the simulator's files.
+        Folder for the simulator's files; of tier ``network``, which keeps none, only builds.
 
     Returns
     -------
@@ -708,7 +716,7 @@ def cosim(
     options = {"every_value": every_value, "fresh": fresh, "waves": waves, "device": device}
     for name, value in options.items():
         if tier == "network" and value:
-            raise InputError(f"expected tier protocol or bulk for {name}, found network")
+            raise InputError(f"expected tier {OPTION_TIERS[name]} for {name}, found network")
     if tier != "bulk" and every_value:
         raise InputError(
             "expected tier bulk for every_value, found protocol, which compares every value anyway"
@@ -723,6 +731,8 @@ def cosim(
 
         if waves != DIFFERENCE:
             Window.parse(waves)
+    if seed and device is None:
+        raise InputError(f"expected a device with seed, found none with seed {seed}")
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
@@ -876,7 +886,7 @@ def simulate_network(
         },
         "compared": compared,
         "differences": [result.first] if result.first else [],
-        "answers": _classes(result.outputs),
+        "answers": [None if each is None else int(each.argmax()) for each in result.outputs],
         "simulation": {
             "tier": "network",
             "cycles": total,

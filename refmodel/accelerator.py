@@ -40,16 +40,13 @@ import numpy as np
 
 from refmodel import golden
 from refmodel.compile import MAX_OUTPUT_SIDE, engine_config_for, merge_steps, ou_count
-from refmodel.config import EngineConfig
+from refmodel.config import MOST_TAPS, SOURCES, EngineConfig
 from refmodel.cycles import Prediction, predict
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program, Step
 
 Shape = tuple[int, int, int]
 Sides = tuple[int, int, int, int]
-
-MOST_TAPS = 4096
-"""Codes of a window, at most: what the pool's accumulator is wide enough for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -741,12 +738,6 @@ WINDOW_REGISTERS = (
 
 POOL_REGISTERS = ("maximum", "shift", "zero_out", "clip_lo", "clip_hi")
 """Registers that a pool sets."""
-
-SOURCES = ("image", "layer", "pool")
-"""Values of the register ``source``, by number."""
-
-OPERANDS = 2
-"""Operands of an operation, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

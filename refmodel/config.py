@@ -20,6 +20,18 @@ SHIFT_NONE = 15
 MOST_OUS_PER_PATTERN = 16
 """Operation units of one weight pattern that an engine can add up, at most."""
 
+MOST_ENGINES = 64
+"""Engines of a tile, at most."""
+
+OPERANDS = 2
+"""Operands of an accelerator's operation, at most."""
+
+SOURCES = ("image", "layer", "pool")
+"""What computes the outputs of an accelerator's operation; values of the register ``source``."""
+
+MOST_TAPS = 4096
+"""Codes of a window, at most: what the pool's accumulator is wide enough for."""
+
 
 def bits_for(count: int) -> int:
     """Bits that number ``count`` things, at least 1."""

@@ -35,6 +35,9 @@ that are written in the cycle in which they are read read as written."""
 OUTPUT_LATENCY = 5
 """Cycles from an accumulator read to its output: read, bias, multiply, shift, clip."""
 
+EVENTS = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
+"""Fields of a prediction that count events; the hardware has counters of these names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -83,7 +86,7 @@ class Prediction:
 
     @property
     def limit(self) -> int:
-        """What is owed: 1.02 times the bound, plus the start."""
+        """1.02 times the bound, plus the start; owed where R <= digits * ceil(C / A)."""
         return int(1.02 * self.bound) + self.start
 
 

@@ -38,17 +38,10 @@ from refmodel.compile import (
     engine_config_for,
     merge_steps,
 )
-from refmodel.config import SHIFT_NONE, EngineConfig
+from refmodel.config import MOST_ENGINES, SHIFT_NONE, EngineConfig
 from refmodel.cycles import Prediction, predict, requests_of_gathers
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram
-
-MOST_ENGINES = 64
-"""Engines of a tile, at most."""
-
-DONE_LATENCY = 2
-"""Cycles from a position's last merge step in an engine to the first read of its accumulators by
-the reduction: shift, add. One that is written in the cycle of its read reads as written."""
 
 WORTH = 100
 """A group is split where that lowers the load of the engine that has it by at least a part in so
@@ -570,7 +563,11 @@ def tile_config_for(
     parts = [part for layer in layers for part in deal(layer, engines, base) if part is not None]
     config = engine_config_for(parts, base)
     widths = [accumulator_bits(layer, config) for layer in layers]
-    return dataclasses.replace(config, acc_width=max(config.acc_width, *widths))
+    try:
+        return dataclasses.replace(config, acc_width=max(config.acc_width, *widths))
+    except ValueError as error:
+        names = ", ".join(layer.name for layer in layers)
+        raise InputError(f"expected layers that a tile holds, found {error} ({names})") from None
 
 
 def passes(layer: LayerProgram, config: EngineConfig, engines: int) -> list[LayerProgram]:
@@ -717,9 +714,7 @@ def predict_tile(parts: Sequence[LayerPart | None], config: EngineConfig) -> Til
     if not busy:
         raise ValueError("parts must have one that is not None")
     walk = _TileWalk(busy, config)
-    total = walk.run() + reduce_latency(len(parts))
-    # What requantisation waits beyond the sums: as in an engine, from a whole half to its read.
-    total += cycles.MERGE_LATENCY - DONE_LATENCY + cycles.OUTPUT_LATENCY
+    total = walk.run() + reduce_latency(len(parts)) + cycles.OUTPUT_LATENCY
     found, walks = [], iter(walk.walks)
     for part in parts:
         if part is None:
@@ -789,7 +784,7 @@ class _TileWalk:
         """One output position in every engine, and its reads."""
         for walk in self.walks:
             walk._position()
-        begin = max(walk.merge_end for walk in self.walks) + DONE_LATENCY
+        begin = max(walk.merge_end for walk in self.walks) + cycles.MERGE_LATENCY
         begin = max(begin, self.read_ends[1] + 1)
         self.read_ends = [self.read_ends[1], begin + self.outputs - 1]
         for walk in self.walks:

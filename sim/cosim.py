@@ -44,9 +44,6 @@ Progress = Callable[[str, int, int], None]
 PLANTS = ("code", "shift", "index")
 """Faults that can be planted."""
 
-RANDOM_MEMORIES = ("+verilator+rand+reset+2", "+verilator+seed+2023")
-"""Memories begin with random contents: reading one before it was written shows."""
-
 WAVEFORM = "first_difference.fst"
 """Name of the waveform around the first difference."""
 
@@ -489,7 +486,7 @@ def _simulate(
     settings = {
         "model": str(model),
         "folder": str(folder),
-        "plusargs": [*RANDOM_MEMORIES, *plusargs],
+        "plusargs": [*verilator.RANDOM_MEMORIES, *plusargs],
     }
     errors = folder / "worker.log"
     with errors.open("wb") as stream:

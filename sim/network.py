@@ -25,14 +25,12 @@ from refmodel.accelerator import (
     predict_network,
 )
 from refmodel.config import EngineConfig
+from refmodel.cycles import EVENTS
 from refmodel.program import Program
 from sim import bulk, cosim, verilator
 from sim.bulk import RESULTS
 from sim.cosim import Progress
 from sim.streams import pack
-
-EVENTS = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
-"""Counters that are the sums of the layers' predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class NetworkResult:
     Attributes
     ----------
     outputs
-        uint8 [N, values] of the last tensor.
+        Of each image uint8 [values], the last tensor; None where some did not come.
     cycles
         Of each image, from start accepted to the last output accepted.
     predicted
@@ -61,7 +59,7 @@ class NetworkResult:
         Simulating with everything around it; making the library.
     """
 
-    outputs: np.ndarray
+    outputs: tuple[np.ndarray | None, ...]
     cycles: tuple[int, ...]
     predicted: NetworkPrediction
     expected: Mapping[str, int]
@@ -143,11 +141,11 @@ def simulate_network(
             )
             check.compare(number, wanted, run, predicted)
             sent = (run.records["outputs"][:, 0] & np.uint64(0xFF)).astype(np.uint8)
-            outputs.append(np.resize(sent, len(wanted["outputs"])))
+            outputs.append(sent if len(sent) == len(wanted["outputs"]) else None)
             cycles.append(run.cycles)
         tell("simulate", len(codes), len(codes))
     return NetworkResult(
-        outputs=np.array(outputs),
+        outputs=tuple(outputs),
         cycles=tuple(cycles),
         predicted=predicted,
         expected=check.expected,

@@ -10,9 +10,6 @@ from prap_hw.verilog import SHELL, shell_verilog
 from refmodel.config import EngineConfig
 from sim import verilator
 
-RANDOM_MEMORIES = ("+verilator+rand+reset+2", "+verilator+seed+2023")
-"""What a simulation is started with: memories hold anything at first."""
-
 
 def build(config: EngineConfig, *, cache: Path | str = verilator.CACHE) -> Path:
     """Build a simulation of an engine in its shell within ``sim/bench_shell.sv``."""
@@ -45,7 +42,7 @@ def run(model: Path, folder: Path, module: str) -> dict[str, str | None]:
         "model": str(model),
         "folder": str(folder),
         "module": module,
-        "plusargs": RANDOM_MEMORIES,
+        "plusargs": verilator.RANDOM_MEMORIES,
     }
     log, results = folder / "simulation.log", folder / "results.xml"
     results.unlink(missing_ok=True)

@@ -37,6 +37,10 @@ CACHE = Path("build/cache")
 OLDEST = (5, 36)
 """The first version that cocotb 2 works with."""
 
+RANDOM_MEMORIES = ("+verilator+rand+reset+2", "+verilator+seed+2023")
+"""Arguments of a simulation: memories begin with random contents, the same in every run, so that
+reading a word before it was written shows."""
+
 BENCH = "prap_bench"
 """The top module of a simulation: the engine with a recorder at its ports."""
 
