@@ -44,9 +44,10 @@ class Accelerator(wiring.Component):
     ``docs/accelerator.md`` has the picture, :mod:`refmodel.accelerator` what goes where and the
     cycles, from ``start`` accepted to the last output accepted.
 
-    ``start`` is accepted in a cycle in which ``busy`` is low; it clears ``cycles`` and
-    ``outputs``, and the first layer's start the other counters. ``i_load`` and ``i_cells`` are ready while ``busy`` is low and no image is being taken; an image is taken
-    while ``busy`` is low, or after a start without one. Program words after an image discard it.
+    ``start`` is accepted in a cycle in which ``busy`` is low; it clears ``cycles`` and ``outputs``,
+    and the first layer's start the other counters. ``i_load`` and ``i_cells`` are ready while
+    ``busy`` is low and no image is being taken; an image is taken while ``busy`` is low, or after a
+    start without one. Program words after an image discard it.
     ``busy`` falls, and ``done`` pulses, in the cycle after the last output was accepted. The
     readies of the loading streams and ``o.valid`` depend combinationally on inputs; ``i_cells`` and
     ``crossbar.program`` are connected, so a start while a beat is offered and not taken is
