@@ -29,6 +29,14 @@ class Requantise(wiring.Component):
     ``trace.payload``, which shows ``read_acc``.
     Reset empties the pipeline.
 
+    Parameters
+    ----------
+    config
+        Sizes of the engine.
+    ahead
+        Positions that may be whole and not read at a time: the two halves of an engine's
+        accumulators, or what a tile has room for.
+
     Members
     -------
     i_load : ``In(stream.Signature(load, always_ready=True))``
@@ -65,8 +73,9 @@ class Requantise(wiring.Component):
     o: stream.Interface
     trace: Any
 
-    def __init__(self, config: EngineConfig):
+    def __init__(self, config: EngineConfig, ahead: int = 2):
         self.config = config
+        self.ahead = ahead
         self.layouts = layouts = Layouts(config)
         super().__init__(
             {
@@ -102,7 +111,7 @@ class Requantise(wiring.Component):
         # Read: positions that are whole wait in a count, but for the cycle in which one becomes so;
         # halves alternate.
         move = Signal()
-        waiting = Signal(2)
+        waiting = Signal(range(self.ahead + 1))
         half = Signal()
         channel = Signal(layouts.output_bits)
         reading = Signal()
