@@ -1,5 +1,7 @@
 """Packets of the host into the load streams of a core, item by item, each checked before."""
 
+from collections.abc import Mapping
+
 from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -7,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from prap_hw.axi_stream import BEAT, BYTES
 from prap_hw.core import CoreLimits, FieldRange, MemoryLimits
 from prap_hw.driver.packets import MAGIC, Kind
+from prap_hw.layouts import Space
 from prap_hw.register_map import Enumeration, load
 
 HEADER = data.StructLayout({"magic": 16, "kind": 8, "zero": 8, "count": 32})
@@ -316,7 +319,39 @@ class PacketReader(wiring.Component):
         bits = _padded(self.load.size)
         item = data.View(self.load, whole[: self.load.size])
         space = Value.cast(item.space)
-        address, value = item.addr, item.data
+        judged = self._judge(m, space, item.addr, item.data, self.limits.memories)
+        unknown, beyond, wrong = judged
+        if self.limits.command is not None:
+            # A word of a list that is no run is a program word, too.
+            inner = data.View(self.limits.command, item.data[: self.limits.command.size])
+            loads = Signal()
+            m.d.comb += loads.eq((space == Space.COMMAND) & ~inner.run)
+            judged = self._judge(
+                m, Value.cast(inner.space), inner.addr, inner.data, self.limits.listed
+            )
+            unknown |= loads & judged[0]
+            beyond |= loads & judged[1]
+            wrong |= loads & judged[2]
+        with m.If(whole[:bits].xor()):
+            fail("ITEM_PARITY")
+        with m.Elif(whole[self.load.size : bits - 1].any()):
+            fail("PADDING")
+        with m.Elif(unknown):
+            fail("SPACE")
+        with m.Elif(beyond):
+            fail("ADDRESS")
+        with m.Elif(wrong):
+            fail("VALUE")
+
+    def _judge(
+        self,
+        m: Module,
+        space: Value,
+        address: Value,
+        value: Value,
+        memories: Mapping[int, MemoryLimits],
+    ) -> tuple[Value, Value, Value]:
+        """Whether a word is for no memory, beyond its end, or has a value out of range."""
         beyond = Signal()
         wrong = Signal()
 
@@ -331,21 +366,11 @@ class PacketReader(wiring.Component):
 
         m.d.comb += beyond.eq(0)
         with m.Switch(space):
-            for number, memory in self.limits.memories.items():
+            for number, memory in memories.items():
                 with m.Case(number):
                     m.d.comb += beyond.eq(address >= memory.depth)
                     limits(memory)
-        known = Cat(space == number for number in self.limits.memories).any()
-        with m.If(whole[:bits].xor()):
-            fail("ITEM_PARITY")
-        with m.Elif(whole[self.load.size : bits - 1].any()):
-            fail("PADDING")
-        with m.Elif(~known):
-            fail("SPACE")
-        with m.Elif(beyond):
-            fail("ADDRESS")
-        with m.Elif(wrong):
-            fail("VALUE")
+        return ~Cat(space == number for number in memories).any(), beyond, wrong
 
 
 def _padded(bits: int) -> int:

@@ -37,7 +37,7 @@ def test_registers_do_not_overlap_and_fields_neither():
 
 def test_every_size_of_the_engine_and_every_counter_has_a_register():
     sizes = [field.name for field in fields(EngineConfig) if field.name != "trace"]
-    assert list(registers.CONFIGURATION) == sizes
+    assert list(registers.CONFIGURATION) == [*sizes, "engines", "commands"]
     assert list(registers.COUNTERS) == list(COUNTERS)
     for name, register in registers.CONFIGURATION.items():
         assert MAP[f"CONFIG_{name.upper()}"].address == register

@@ -205,7 +205,10 @@ class Driver:
         self.image = image
 
     def load_activations(self, activations: bytes) -> None:
-        """Load the input of one run, padding included: a byte to a code.
+        """Load the input of one run, a byte to a code.
+
+        Of an engine's layer it is the input with its padding, of an accelerator's network the image
+        without.
 
         Raises
         ------

@@ -43,6 +43,8 @@ class Register(IntEnum):
     CONFIG_ACTIVATION_BYTES = 0x0D4
     CONFIG_MAX_PARAMS = 0x0D8
     CONFIG_NETWORK = 0x0DC
+    CONFIG_ENGINES = 0x0F8
+    CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
     COUNT_REQUESTS = 0x108
     COUNT_OUS = 0x110
@@ -216,6 +218,8 @@ CONFIGURATION = {
     "activation_bytes": Register.CONFIG_ACTIVATION_BYTES,
     "max_params": Register.CONFIG_MAX_PARAMS,
     "network": Register.CONFIG_NETWORK,
+    "engines": Register.CONFIG_ENGINES,
+    "commands": Register.CONFIG_COMMANDS,
 }
 """Registers of the sizes, by the names that `EngineConfig` gives them."""
 
