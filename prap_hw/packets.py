@@ -14,14 +14,28 @@ from refmodel.program import LayerProgram, Program
 
 
 def item_bytes(bits: int) -> int:
-    """Bytes of an item of so many bits: whole beats."""
-    return -(-bits // (8 * BEAT)) * BEAT
+    """Bytes of an item of so many bits and its parity bit: whole beats."""
+    return -(-(bits + 1) // (8 * BEAT)) * BEAT
 
 
 def items(kind: Kind, payloads: Iterable[int], bits: int) -> bytes:
-    """The packet of payloads of a core's stream, lowest byte first."""
+    """The packet of payloads of a core's stream, lowest byte first.
+
+    Parameters
+    ----------
+    kind
+        PROGRAM or CELLS.
+    payloads
+        Integers of at most ``bits`` bits.
+    bits
+        Bits of a payload. The top bit of an item makes the number of its ones even.
+    """
     size = item_bytes(bits)
-    parts = [payload.to_bytes(size, "little") for payload in payloads]
+    top = 8 * size - 1
+    parts = [
+        (payload | (payload.bit_count() & 1) << top).to_bytes(size, "little")
+        for payload in payloads
+    ]
     return packet(kind, len(parts), b"".join(parts))
 
 

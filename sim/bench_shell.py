@@ -156,7 +156,7 @@ async def registers_tell_the_configuration(host: Host) -> None:
     assert await host.do("configuration") == JOB["config"]
     assert await host.ports.read(Register.CORE) == JOB["core"]
     assert host.driver is not None
-    assert host.driver.version == (1, 0)
+    assert host.driver.version == (2, 0)
     other = Image(**{**IMAGE.__dict__, "config_hash": IMAGE.config_hash ^ 1})
     await host.error(ConfigurationError, host.do("load", other))
 
@@ -219,6 +219,7 @@ def damaged() -> list[tuple[ErrorCode, int | None, bytes, list[int] | None]]:
     count = len(items) // 16
     wide = b"\xa0" + bytes(6) + b"\xff" + bytes(8)
     held = [1] * (8 + 16) + [0] * 4 + [1] * 4
+    flipped = bytes([IMAGE.program[-16] ^ 1]) + IMAGE.program[-15:]
     return [
         (ErrorCode.HEADER, 0, b"XX" + IMAGE.program[2:], None),
         (ErrorCode.HEADER, 0, packet(7, count, items), None),
@@ -230,9 +231,11 @@ def damaged() -> list[tuple[ErrorCode, int | None, bytes, list[int] | None]]:
         (ErrorCode.KEEP, 1, packet(Kind.PROGRAM, 2, items[:24]), held),
         (ErrorCode.ORDER, 0, IMAGE.cells, None),
         (ErrorCode.SPACE, 0, packet(Kind.PROGRAM, 1, b"\x0f" + bytes(15)), None),
-        (ErrorCode.ADDRESS, 0, packet(Kind.PROGRAM, 1, b"\x01\xff\xff" + bytes(13)), None),
+        (ErrorCode.ADDRESS, 0, packet(Kind.PROGRAM, 1, b"\x01\xff\x7f" + bytes(13)), None),
         (ErrorCode.VALUE, 0, packet(Kind.PROGRAM, 1, wide), None),
-        (ErrorCode.PADDING, 0, packet(Kind.PROGRAM, 1, bytes(15) + b"\x80"), None),
+        (ErrorCode.PADDING, 0, packet(Kind.PROGRAM, 1, bytes(15) + b"\xc0"), None),
+        (ErrorCode.ITEM_PARITY, 0, packet(Kind.PROGRAM, 1, bytes(15) + b"\x80"), None),
+        (ErrorCode.ITEM_PARITY, count - 1, IMAGE.program[:-16] + flipped, None),
     ]  # fmt: skip
 
 

@@ -208,6 +208,107 @@ def test_a_bad_packet_is_named_and_nothing_of_the_bad_item_reaches_the_core(case
     assert flags == 0b0001
 
 
+def test_the_parity_bit_by_hand():
+    # A word of three ones, and one of two: bit 127 makes both even.
+    for payload, top in ((0b1011, 0x80), (0b11, 0)):
+        packed = items(Kind.PROGRAM, (payload,), 92)
+        assert packed[8:] == bytes([payload]) + bytes(14) + bytes([top])
+    # A payload that fills its beats has its parity bit in another one; one bit less has not.
+    assert items(Kind.CELLS, (1,), 64)[8:] == b"\x01" + bytes(14) + b"\x80"
+    assert items(Kind.CELLS, (1,), 63)[8:] == b"\x01" + bytes(6) + b"\x80"
+
+
+def flips(payloads: list[int]) -> list[list[int]]:
+    """The beats of a packet with each bit of data and TKEEP, and TLAST up and down, flipped once.
+
+    Where the last TLAST is gone, a beat with one follows, as that of the next packet would. Where
+    TLAST comes too early, what is left of the packet looks like one of its own.
+    """
+    result = []
+    for at, one in enumerate(payloads):
+        for bit in range(73):
+            beats_of_it = [*payloads[:at], one ^ 1 << bit, *payloads[at + 1 :]]
+            if bit == 72 and at == len(payloads) - 1:
+                beats_of_it.append(beat(0, last=1))
+            result.append(beats_of_it)
+    return result
+
+
+def errors_of_flips(payloads: list[int], first: list[int], input_bytes: int):
+    """Feed every flip of a packet, each after the packets of ``first``.
+
+    Returns
+    -------
+    To each flip its errors, by name; all program words and all rows that the core got.
+    """
+    cases = flips(payloads)
+    stream: list[int] = []
+    ends = []
+    for case in cases:
+        stream += [*first, *case]
+        ends.append(len(stream))
+    dut = reader()
+    load, rows = Sink(dut.o_load, hold=False), Sink(dut.o_cells, hold=False)
+    source = Source(dut.i, stream)
+    seen: list[tuple[int, str]] = []
+
+    class Errors(Agent):
+        signals = (dut.error, dut.code)
+
+        def see(self, cycle, *values):
+            if values[0]:
+                seen.append((cycle, ErrorCode(values[1]).name))
+
+    simulate(
+        dut,
+        source,
+        load,
+        rows,
+        Sink(dut.o_acts, hold=False),
+        Errors(),
+        Constant((dut.input_bytes, input_bytes)),
+        cycles=5 * len(stream) + 60,
+    )
+    assert len(source.sent) == len(stream)
+    result: list[list[str]] = [[] for _ in cases]
+    for cycle, name in seen:
+        # An error of an item comes a cycle or two after its last beat, before the next is taken.
+        taken = sum(sent <= cycle for sent in source.sent)
+        result[next(n for n, end in enumerate(ends) if taken <= end)].append(name)
+    return result, load.payloads, rows.payloads
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("kind", ["program", "cells", "activations"])
+def test_any_one_bit_of_a_packet_that_is_flipped_is_an_error(kind, loaded):
+    row = (1 << LAYOUTS.cells.size) - 2
+    payloads, count = {
+        "program": (beats(program(GOOD_WORD, word(Space.TABLE.value, 2, 5))), 2),
+        "cells": (beats(cells(row, 0)), 2),
+        "activations": (beats(acts(b"12")), 2),
+    }[kind]
+    # Loaded before, and with as many activations as this packet has items: no other error helps.
+    first = LOADED if loaded or kind != "program" else []
+    found, words, rows = errors_of_flips(payloads, first, count if loaded else 64)
+    per_beat = 73
+    assert len(found) == per_beat * len(payloads)
+    for number, names in enumerate(found):
+        at, bit = divmod(number, per_beat)
+        data = at and bit < 64
+        if kind == "activations" and loaded and data:
+            assert not names  # bytes have no parity
+            continue
+        assert names, (at, bit)
+        if data and kind != "activations":
+            assert names[0] == "ITEM_PARITY", (at, bit, names)
+        if at and 64 <= bit < 72 and kind != "activations":
+            assert names[0] == "KEEP", (at, bit, names)
+    if kind == "program":
+        assert set(words) <= {GOOD_WORD, word(Space.TABLE.value, 2, 5)}
+    if kind == "cells":
+        assert set(rows) <= {row, 0}
+
+
 def test_a_row_of_a_crossbar_that_is_not_there_is_an_error():
     # Two bits count to 3, and of three crossbars the last is 2.
     config = replace(TINY_ENGINE, crossbars=3)
