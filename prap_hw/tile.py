@@ -1,6 +1,8 @@
 """The tile: several engines' cores, the sum of their accumulators, one requantiser."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
@@ -247,8 +249,9 @@ class TileCore(wiring.Component):
         Words for spaces SHARE and ENGINES are the reduction's, whatever engine they name.
     i_acts : ``In(stream)``; with ``config.network`` instead i_store : ``In(valid_only(store))``
         Activation bytes, stored by every engine.
-    start, busy, clear, registers
-        As an :class:`~prap_hw.engine.EngineCore` has them; registers are those of engine 0.
+    start, busy, clear, halted, faults, registers
+        As an :class:`~prap_hw.engine.EngineCore` has them: faults are those of any engine, and
+        registers those of engine 0.
     position_done, read_en, read_acc
         As the :class:`Reduction` has them.
     engine_counters : ``Out(...)``, one to an engine; with ``config.network`` instead counters
@@ -260,6 +263,8 @@ class TileCore(wiring.Component):
         The analog boundary.
     """
 
+    FAULTS = EngineCore.FAULTS
+
     i_load: stream.Interface
     i_cells: stream.Interface
     i_acts: stream.Interface
@@ -267,6 +272,8 @@ class TileCore(wiring.Component):
     clear: Signal
     start: Signal
     busy: Signal
+    halted: Signal
+    faults: Signal
     registers: data.View
     position_done: Signal
     read_en: Signal
@@ -303,6 +310,8 @@ class TileCore(wiring.Component):
                 **kind,
                 "start": In(1),
                 "busy": In(1),
+                "halted": In(1),
+                "faults": Out(len(self.FAULTS)),
                 "registers": Out(layouts.registers),
                 "position_done": Out(1),
                 "read_en": In(1),
@@ -329,15 +338,23 @@ class TileCore(wiring.Component):
             self.read_acc.eq(reduction.read_acc),
         ]
 
+        # A fault of any engine stops all of them.
+        m.d.comb += [
+            self.faults.eq(reduce(or_, (core.faults for core in cores))),
+            *(core.halted.eq(self.halted) for core in cores),
+        ]
+
         # Loading, only while nothing runs. An engine's payload is the low bits of the tile's.
+        loadable = Signal()
         target = self.i_load.payload
         word = Signal(layouts.load)
         row = Signal(layouts.cells)
         m.d.comb += [
             word.eq(target.as_value()[: word.as_value().shape().width]),
             row.eq(self.i_cells.payload.as_value()[: row.as_value().shape().width]),
-            self.i_load.ready.eq(~self.busy),
-            reduction.i_load.valid.eq(self.i_load.valid & ~self.busy),
+            loadable.eq(~self.busy & ~self.halted),
+            self.i_load.ready.eq(loadable),
+            reduction.i_load.valid.eq(self.i_load.valid & loadable),
             reduction.i_load.payload.eq(word),
         ]
         with m.Switch(self.i_cells.payload.engine):
@@ -366,7 +383,7 @@ class TileCore(wiring.Component):
                     core.i_acts.payload.eq(self.i_acts.payload),
                 ]
         if not config.network:
-            m.d.comb += self.i_acts.ready.eq(~self.busy)
+            m.d.comb += self.i_acts.ready.eq(loadable)
 
         for n, core in enumerate(cores):
             m.d.comb += [

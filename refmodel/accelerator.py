@@ -565,13 +565,16 @@ class _Planner:
             for part, end in zip(parts, ends, strict=True):
                 place = None
                 if part is not None:
+                    needs = resident_needs(part, self.config)
+                    # One without reuse words begins where there are some, not behind the last.
+                    step = end["step"] if needs["step"] else 0
                     place = Place(
-                        **end,
+                        **{**end, "step": step},
                         output=output,
                         base=region.address(-top, -left),
                         pitch=region.pitch,
                     )
-                    end.update(resident_needs(part, self.config))
+                    end.update(needs)
                 places.append(place)
             output += layer.out_shape[2]
             result.append((parts, tuple(places)))
