@@ -8,7 +8,7 @@ against the core's :class:`CoreLimits` before the core sees it.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from amaranth.hdl import ShapeLike
@@ -16,7 +16,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.faults import FAULT
-from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, Space
+from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, Source, Space
+from prap_hw.requantise import MAX_SHIFT
 from refmodel.config import EngineConfig
 
 
@@ -60,7 +61,10 @@ def core_signature(
 
 
 SHARED = ("i_load", "i_cells", "i_acts", "start", "busy", "fault", "o", "counters")
-"""Members of a core that the shell uses; it passes all others on."""
+"""Members of a core that the shell uses."""
+
+UNUSED = ("done",)
+"""Members that say again what others do; the shell passes on all but these and those it uses."""
 
 
 def core_payloads(core: Any) -> dict[str, Any]:
@@ -153,17 +157,37 @@ class CoreLimits:
         Ranges of the fields of a row of cells.
     activation_bytes
         Bytes of the activation memory.
+    command
+        Layout of a word of the space COMMAND: a word of a sequencer's list, which is a program word
+        by itself unless it has ``run``. None where there is no list.
+    listed
+        Limits of the program words within the list, by ``space``; other values are errors.
     """
 
     memories: Mapping[int, MemoryLimits]
     cells: tuple[FieldRange, ...]
     activation_bytes: int
+    command: data.StructLayout | None = None
+    listed: Mapping[int, MemoryLimits] = field(default_factory=dict)
 
 
-def configuration_words(config: EngineConfig) -> dict[str, int]:
-    """Sizes of an engine by name, for the shell: all but ``trace``, which changes nothing."""
+def configuration_words(
+    config: EngineConfig, *, engines: int = 1, commands: int = 0
+) -> dict[str, int]:
+    """Sizes of a core by name, for the shell: all but ``trace``, which changes nothing.
+
+    Parameters
+    ----------
+    config
+        Sizes of each engine.
+    engines
+        How many there are.
+    commands
+        Words that the sequencer's list may have; 0 where there is none.
+    """
     sizes = asdict(config)
     del sizes["trace"]
+    sizes |= {"engines": engines, "commands": commands}
     return {name: int(value) for name, value in sizes.items()}
 
 
@@ -178,9 +202,19 @@ def _ranges(layout: data.StructLayout, **most: int | tuple[int, int]) -> tuple[F
     ranges = []
     for name, limit in most.items():
         least, greatest = limit if isinstance(limit, tuple) else (0, limit)
-        field = layout[name]
-        ranges.append(FieldRange(low=field.offset, width=field.width, least=least, most=greatest))
+        place = layout[name]
+        ranges.append(FieldRange(low=place.offset, width=place.width, least=least, most=greatest))
     return tuple(ranges)
+
+
+def _registers(layout: data.StructLayout, most: Mapping[str, int]) -> MemoryLimits:
+    """Limits of registers that are written by number: their widths, and greatest values of some."""
+    at = {}
+    for number, (name, place) in enumerate(layout):
+        greatest = most.get(str(name), (1 << place.width) - 1)
+        value = FieldRange(low=0, width=place.width, most=greatest)
+        at[number] = MemoryLimits(depth=1, width=place.width, fields=(value,))
+    return MemoryLimits(depth=len(at), width=64, at=at)
 
 
 def engine_limits(config: EngineConfig) -> CoreLimits:
@@ -192,18 +226,22 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
     """
     layouts = Layouts(config)
     last_byte = config.activation_bytes - 1
-    registers = {
-        "last_descriptor": config.max_gathers - 1,
-        "last_segment": config.max_segments - 1,
-        "last_header": config.max_groups - 1,
-        "last_step": layouts.word_depth - 1,
-        "last_output": config.max_outputs - 1,
+    ends = {
+        "descriptor": config.max_gathers - 1,
+        "segment": config.max_segments - 1,
+        "header": config.max_groups - 1,
+        "step": layouts.word_depth - 1,
     }
-    at = {}
-    for number, (name, field) in enumerate(layouts.registers):
-        most = registers.get(name, (1 << field.width) - 1)
-        value = FieldRange(low=0, width=field.width, most=most)
-        at[number] = MemoryLimits(depth=1, width=field.width, fields=(value,))
+    registers = {f"last_{name}": last for name, last in ends.items()}
+    registers |= {"last_output": config.max_outputs - 1}
+    if config.network:
+        registers |= {f"first_{name}": last for name, last in ends.items()}
+        registers |= {
+            "base": last_byte,
+            "first_output": config.params - 1,
+            "first_crossbar": config.crossbars - 1,
+            "residual_shift": MAX_SHIFT,
+        }
     descriptor = _ranges(
         layouts.descriptor,
         base=last_byte,
@@ -221,7 +259,7 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
     position = FieldRange(low=0, width=layouts.position_bits, most=config.max_positions - 1)
     table = FieldRange(low=0, width=layouts.address_bits, most=last_byte)
     memories = {
-        Space.REGISTER: MemoryLimits(depth=len(at), width=64, at=at),
+        Space.REGISTER: _registers(layouts.registers, registers),
         Space.DESCRIPTOR: MemoryLimits(
             depth=config.max_gathers, width=layouts.descriptor.size, fields=descriptor
         ),
@@ -243,7 +281,7 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
         Space.OUTPUT: MemoryLimits(
             depth=config.params,
             width=layouts.params.size,
-            fields=_ranges(layouts.params, shift=47),
+            fields=_ranges(layouts.params, shift=MAX_SHIFT),
         ),
     }
     cells = _ranges(
@@ -257,4 +295,40 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
         memories={space.value: limits for space, limits in memories.items()},
         cells=cells,
         activation_bytes=config.activation_bytes,
+    )
+
+
+def accelerator_limits(config: EngineConfig, commands: int) -> CoreLimits:
+    """What may be loaded into an accelerator: beside an engine's memories, its sequencer's list.
+
+    A word of the list loads a layer register, a kernel position or a register of post-processing,
+    and is checked for it as the host's own words are. Of the registers of post-processing, those
+    that the list alone reaches, ``output_base`` and ``fill_base`` are addresses of bytes that are
+    written. Steps may be negative, and so may the base of an operand that has its first channel
+    later: of these the low bits are kept, and any are allowed.
+
+    Parameters
+    ----------
+    config
+        Sizes; ``network`` must be True.
+    commands
+        Words that the list may have.
+    """
+    layouts = Layouts(config)
+    engine = engine_limits(config)
+    last_byte = config.activation_bytes - 1
+    post = {
+        "output_base": last_byte,
+        "fill_base": last_byte,
+        "source": max(source.value for source in Source),
+        "shift": MAX_SHIFT,
+    }
+    listed = {space.value: engine.memories[space.value] for space in (Space.REGISTER, Space.TABLE)}
+    listed[Space.POST.value] = _registers(layouts.post, post)
+    command = MemoryLimits(depth=commands, width=layouts.command.size)
+    return replace(
+        engine,
+        memories={**engine.memories, Space.COMMAND.value: command},
+        command=layouts.command,
+        listed=listed,
     )

@@ -7,17 +7,21 @@ from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw import register_map
+from prap_hw.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.axi_lite import AxiLiteSlave, axi_lite
 from prap_hw.axi_stream import StreamBuffer, axi_stream
 from prap_hw.core import (
     SHARED,
+    UNUSED,
     CoreLimits,
+    accelerator_limits,
     configuration_hash,
     configuration_words,
     core_payloads,
     engine_limits,
 )
 from prap_hw.driver.driver import IDENTITY, MAJOR
+from prap_hw.driver.registers import Core
 from prap_hw.engine import EmulatedEngine, Engine
 from prap_hw.layouts import COUNTERS
 from prap_hw.members import pass_through
@@ -62,9 +66,9 @@ class HostShell(wiring.Component):
     ----------
     core
         A component with the members of :func:`prap_hw.core.core_signature`; what else it has
-        becomes a member of the shell.
+        becomes a member of the shell, but for those of :data:`prap_hw.core.UNUSED`.
     kind
-        Value of the field CORE.kind.
+        What it is: the field CORE.kind.
     limits
         What may be loaded.
     configuration
@@ -95,7 +99,7 @@ class HostShell(wiring.Component):
         self,
         core: Any,
         *,
-        kind: int,
+        kind: Core,
         limits: CoreLimits,
         configuration: dict[str, int],
     ):
@@ -105,7 +109,7 @@ class HostShell(wiring.Component):
         self.configuration = configuration
         self.payloads = core_payloads(core)
         members = core.signature.members
-        self.passed = [name for name in members if name not in SHARED]
+        self.passed = [name for name in members if name not in (*SHARED, *UNUSED)]
         super().__init__(
             {
                 "s_axi": Out(axi_lite(ADDRESS_BITS)),
@@ -126,7 +130,7 @@ class HostShell(wiring.Component):
             "IDENTITY": IDENTITY,
             "VERSION": VERSION[0] << 16 | VERSION[1],
             "CONFIG_HASH": configuration_hash(self.configuration),
-            "CORE": self.kind,
+            "CORE": self.kind.value,
         }
         for name, value in self.configuration.items():
             constants[f"CONFIG_{name.upper()}"] = value
@@ -282,9 +286,30 @@ def engine_shell(config: EngineConfig, *, open_port: bool = False) -> HostShell:
     """A shell around one engine, with emulated crossbars or with the crossbar port passed on."""
     return HostShell(
         Engine(config) if open_port else EmulatedEngine(config),
-        kind=0,
+        kind=Core.ENGINE,
         limits=engine_limits(config),
         configuration=configuration_words(config),
+    )
+
+
+def accelerator_shell(config: EngineConfig, commands: int, *, open_port: bool = False) -> HostShell:
+    """A shell around an accelerator, which runs a whole network at a start.
+
+    Parameters
+    ----------
+    config
+        Sizes; ``network`` must be True.
+    commands
+        Words that the sequencer's list may have.
+    open_port
+        Whether the crossbar port is passed on instead of being connected to emulated crossbars.
+    """
+    core = Accelerator if open_port else EmulatedAccelerator
+    return HostShell(
+        core(config, commands),
+        kind=Core.ACCELERATOR,
+        limits=accelerator_limits(config, commands),
+        configuration=configuration_words(config, commands=commands),
     )
 
 

@@ -1,5 +1,7 @@
 """Packets of the host into the load streams of a core, item by item, each checked before."""
 
+from collections.abc import Mapping
+
 from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -7,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from prap_hw.axi_stream import BEAT, BYTES
 from prap_hw.core import CoreLimits, FieldRange, MemoryLimits
 from prap_hw.driver.packets import MAGIC, Kind
+from prap_hw.layouts import Space
 from prap_hw.register_map import Enumeration, load
 
 HEADER = data.StructLayout({"magic": 16, "kind": 8, "zero": 8, "count": 32})
@@ -48,14 +51,17 @@ class PacketReader(wiring.Component):
 
     A packet is a beat of :data:`HEADER` and the items that it counts, TLAST with the last beat. A
     program word or a row of cells is the payload of the core's stream in the low bits of as many
-    beats as it needs, the lowest beat first and the other bits 0; activations are bytes, eight to a
+    beats as it and its parity bit need, the lowest beat first; the top bit of the last beat makes
+    the number of ones of the item even, and the other bits are 0. Activations are bytes, eight to a
     beat, the last beat with as many as are left. TKEEP marks all bytes but those beyond the last
     activation.
 
-    Nothing of an item reaches the core before TKEEP and TLAST of its beats, its padding, its memory
-    and its address and fields are found good. The first that is not raises ``error`` for one cycle,
-    with ``code`` and the number of the item; what the packet has left is discarded. A program word
-    takes four cycles, a row of cells two more than its beats, an activation one.
+    Nothing of an item reaches the core before TKEEP and TLAST of its beats, its parity, its
+    padding, its memory and its address and fields are found good. The first that is not raises
+    ``error`` for one cycle, with ``code`` and the number of the item; what the packet has left is
+    discarded. So one bit that is flipped anywhere in a packet of program words or cells, its header
+    included, is an error; of the activations only the header is covered. A program word takes four
+    cycles, a row of cells two more than its beats, an activation one.
 
     While ``halt`` is high, whole packets are discarded. ``forget`` (one cycle) clears what is
     loaded and goes back to the beginning of a packet, or, if one has begun, to discarding its rest;
@@ -299,17 +305,53 @@ class PacketReader(wiring.Component):
             fail("LENGTH")
 
     def _check_cells(self, m: Module, whole: Value, fail) -> None:
-        """Row of cells: padding, then place."""
-        with m.If(whole[self.row.size : _padded(self.row.size)].any()):
+        """Row of cells: parity, padding, then place."""
+        bits = _padded(self.row.size)
+        with m.If(whole[:bits].xor()):
+            fail("ITEM_PARITY")
+        with m.Elif(whole[self.row.size : bits - 1].any()):
             fail("PADDING")
         with m.Elif(_outside(whole, self.limits.cells)):
             fail("ADDRESS")
 
     def _check_program(self, m: Module, whole: Value, fail) -> None:
-        """Program word: padding, memory, address, fields."""
+        """Program word: parity, padding, memory, address, fields."""
+        bits = _padded(self.load.size)
         item = data.View(self.load, whole[: self.load.size])
         space = Value.cast(item.space)
-        address, value = item.addr, item.data
+        judged = self._judge(m, space, item.addr, item.data, self.limits.memories)
+        unknown, beyond, wrong = judged
+        if self.limits.command is not None:
+            # A word of a list that is no run is a program word, too.
+            inner = data.View(self.limits.command, item.data[: self.limits.command.size])
+            loads = Signal()
+            m.d.comb += loads.eq((space == Space.COMMAND) & ~inner.run)
+            judged = self._judge(
+                m, Value.cast(inner.space), inner.addr, inner.data, self.limits.listed
+            )
+            unknown |= loads & judged[0]
+            beyond |= loads & judged[1]
+            wrong |= loads & judged[2]
+        with m.If(whole[:bits].xor()):
+            fail("ITEM_PARITY")
+        with m.Elif(whole[self.load.size : bits - 1].any()):
+            fail("PADDING")
+        with m.Elif(unknown):
+            fail("SPACE")
+        with m.Elif(beyond):
+            fail("ADDRESS")
+        with m.Elif(wrong):
+            fail("VALUE")
+
+    def _judge(
+        self,
+        m: Module,
+        space: Value,
+        address: Value,
+        value: Value,
+        memories: Mapping[int, MemoryLimits],
+    ) -> tuple[Value, Value, Value]:
+        """Whether a word is for no memory, beyond its end, or has a value out of range."""
         beyond = Signal()
         wrong = Signal()
 
@@ -324,24 +366,16 @@ class PacketReader(wiring.Component):
 
         m.d.comb += beyond.eq(0)
         with m.Switch(space):
-            for number, memory in self.limits.memories.items():
+            for number, memory in memories.items():
                 with m.Case(number):
                     m.d.comb += beyond.eq(address >= memory.depth)
                     limits(memory)
-        known = Cat(space == number for number in self.limits.memories).any()
-        with m.If(whole[self.load.size : _padded(self.load.size)].any()):
-            fail("PADDING")
-        with m.Elif(~known):
-            fail("SPACE")
-        with m.Elif(beyond):
-            fail("ADDRESS")
-        with m.Elif(wrong):
-            fail("VALUE")
+        return ~Cat(space == number for number in memories).any(), beyond, wrong
 
 
 def _padded(bits: int) -> int:
-    """Bits of the beats of an item."""
-    return -(-bits // (8 * BYTES)) * 8 * BYTES
+    """Bits of the beats of an item with so many bits and a parity bit."""
+    return -(-(bits + 1) // (8 * BYTES)) * 8 * BYTES
 
 
 def _outside(word: Value, ranges: tuple[FieldRange, ...]) -> Value:

@@ -1,24 +1,41 @@
-"""A layer's program as the packets that the host shell takes."""
+"""A layer's program, or a network's, as the packets that the host shell takes."""
 
 from collections.abc import Iterable
+from math import prod
 
 from prap_hw.core import configuration_hash, configuration_words
 from prap_hw.driver.packets import BEAT, Image, Kind, packet
 from prap_hw.layouts import Layouts
-from prap_hw.load import layer_image
+from prap_hw.load import command_words, layer_image, network_load
+from refmodel.accelerator import NetworkImage
 from refmodel.config import EngineConfig
-from refmodel.program import LayerProgram
+from refmodel.errors import InputError
+from refmodel.program import LayerProgram, Program
 
 
 def item_bytes(bits: int) -> int:
-    """Bytes of an item of so many bits: whole beats."""
-    return -(-bits // (8 * BEAT)) * BEAT
+    """Bytes of an item of so many bits and its parity bit: whole beats."""
+    return -(-(bits + 1) // (8 * BEAT)) * BEAT
 
 
 def items(kind: Kind, payloads: Iterable[int], bits: int) -> bytes:
-    """The packet of payloads of a core's stream, lowest byte first."""
+    """The packet of payloads of a core's stream, lowest byte first.
+
+    Parameters
+    ----------
+    kind
+        PROGRAM or CELLS.
+    payloads
+        Integers of at most ``bits`` bits.
+    bits
+        Bits of a payload. The top bit of an item makes the number of its ones even.
+    """
     size = item_bytes(bits)
-    parts = [payload.to_bytes(size, "little") for payload in payloads]
+    top = 8 * size - 1
+    parts = [
+        (payload | (payload.bit_count() & 1) << top).to_bytes(size, "little")
+        for payload in payloads
+    ]
     return packet(kind, len(parts), b"".join(parts))
 
 
@@ -39,4 +56,45 @@ def engine_image(layer: LayerProgram, config: EngineConfig) -> Image:
         input_bytes=height * width * channels,
         output_bytes=layer.positions * layer.out_shape[2],
         config_hash=configuration_hash(configuration_words(config)),
+    )
+
+
+def accelerator_image(
+    program: Program, image: NetworkImage, config: EngineConfig, *, commands: int | None = None
+) -> Image:
+    """What an accelerator behind a shell is sent once, to run a network on any number of images.
+
+    An image is its codes without border, row by row, channels fastest; the outputs are the codes of
+    the network's last tensor in the same order.
+
+    Parameters
+    ----------
+    image
+        How the program lies on the accelerator.
+    config
+        Sizes of the accelerator's engine.
+    commands
+        Words that the accelerator's list may have; None: as many as this network's has.
+
+    Raises
+    ------
+    InputError
+        The network does not fit; the message names the limit.
+    """
+    layouts = Layouts(config)
+    sent = network_load(program, image, config)
+    found = len(command_words(program, image, config))
+    if commands is None:
+        commands = found
+    if found > commands:
+        raise InputError(
+            f"expected a list of at most {commands} words, found {found}, in the network's program"
+        )
+    configuration = configuration_words(config, commands=commands)
+    return Image(
+        program=items(Kind.PROGRAM, sent.words, layouts.load.size),
+        cells=items(Kind.CELLS, sent.beats, layouts.cells.size),
+        input_bytes=prod(program.tensors[program.input]["shape"]),
+        output_bytes=prod(program.tensors[program.output]["shape"]),
+        config_hash=configuration_hash(configuration),
     )

@@ -15,7 +15,7 @@ from amaranth.lib import wiring
 from prap_hw import files
 from prap_hw.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.engine import EmulatedEngine, Engine
-from prap_hw.host_shell import ShellTop, engine_shell
+from prap_hw.host_shell import ShellTop, accelerator_shell, engine_shell
 from prap_hw.tile import EmulatedTile, Tile
 from refmodel.config import EngineConfig
 
@@ -30,6 +30,9 @@ ACCELERATOR = {False: "prap_accelerator", True: "prap_accelerator_open"}
 
 SHELL = {False: "prap_shell", True: "prap_shell_open"}
 """The same with the host shell around the engine."""
+
+ACCELERATOR_SHELL = {False: "prap_accelerator_shell", True: "prap_accelerator_shell_open"}
+"""The same with the host shell around the accelerator."""
 
 _ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 """An initial block that does nothing but clear a memory, a line to each word."""
@@ -94,6 +97,18 @@ def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
     With ``open_port`` the top module (``prap_shell_open``) has the crossbar port beside them.
     """
     return _text(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
+
+
+def accelerator_shell_verilog(
+    config: EngineConfig, commands: int, *, open_port: bool = False
+) -> str:
+    """Verilog of an accelerator in the host shell, otherwise as :func:`accelerator_verilog`.
+
+    With ``open_port`` the top module (``prap_accelerator_shell_open``) has the crossbar port beside
+    those of the shell.
+    """
+    shell = accelerator_shell(config, commands, open_port=open_port)
+    return _text(ShellTop(shell), ACCELERATOR_SHELL[open_port])
 
 
 def _text(component: wiring.Component, name: str) -> str:

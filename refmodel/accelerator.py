@@ -528,8 +528,11 @@ class _Planner:
             layer = self.program.layers[step.params["index"]]
             region = self.regions[self._source(step.inputs[0])]
             top, left, *_ = layer.pads
-            result.append(replace(place, base=region.address(-top, -left), pitch=region.pitch))
             needs = resident_needs(layer, lanes)
+            # A layer without reuse words begins where there are some, not behind the last.
+            step = place.step if needs["step"] else 0
+            base = region.address(-top, -left)
+            result.append(replace(place, step=step, base=base, pitch=region.pitch))
             ous = ou_count(layer, self.config)
             place = replace(
                 place,

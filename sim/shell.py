@@ -1,23 +1,43 @@
 """Simulate the host shell: build it, and run a cocotb bench on it."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from pathlib import Path
 
-from prap_hw.verilog import SHELL, shell_verilog
+from prap_hw.verilog import (
+    ACCELERATOR_SHELL,
+    SHELL,
+    accelerator_shell_verilog,
+    shell_verilog,
+)
 from refmodel.config import EngineConfig
 from sim import verilator
 
 
-def build(config: EngineConfig, *, cache: Path | str = verilator.CACHE) -> Path:
-    """Build a simulation of an engine in its shell within ``sim/bench_shell.sv``."""
-    text = shell_verilog(config)
-    return verilator.build(text, SHELL[False], widths={}, bench="bench_shell.sv", cache=cache)
+def build(config: EngineConfig, commands: int = 0, *, cache: Path | str = verilator.CACHE) -> Path:
+    """Build a simulation of a core in its shell within ``sim/bench_shell.sv``.
+
+    Parameters
+    ----------
+    config
+        Sizes of the engine, without trace.
+    commands
+        Words of an accelerator's list; 0 for an engine by itself.
+    """
+    if commands:
+        text, top = accelerator_shell_verilog(config, commands), ACCELERATOR_SHELL[False]
+    else:
+        text, top = shell_verilog(config), SHELL[False]
+    return verilator.build(text, top, widths={}, bench="bench_shell.sv", cache=cache)
 
 
-def run(model: Path, folder: Path, module: str) -> dict[str, str | None]:
+def run(
+    model: Path, folder: Path, module: str, tests: Iterable[str] | None = None
+) -> dict[str, str | None]:
     """Run the cocotb tests of a module, which finds its job in the folder ``PRAP_JOB``.
 
     Parameters
@@ -28,6 +48,8 @@ def run(model: Path, folder: Path, module: str) -> dict[str, str | None]:
         Where the job is, and where logs and results go.
     module
         An importable module.
+    tests
+        Names of those to run; None: all.
 
     Returns
     -------
@@ -44,6 +66,9 @@ def run(model: Path, folder: Path, module: str) -> dict[str, str | None]:
         "module": module,
         "plusargs": verilator.RANDOM_MEMORIES,
     }
+    if tests is not None:
+        names = "|".join(re.escape(name) for name in tests)
+        settings["tests"] = rf"\.({names})$"
     log, results = folder / "simulation.log", folder / "results.xml"
     results.unlink(missing_ok=True)
     with (folder / "worker.log").open("wb") as said:

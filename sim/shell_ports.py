@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cocotb.task import resume
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotbext.axi import (
     AxiLiteBus,
     AxiLiteMaster,
@@ -106,11 +106,9 @@ class Ports:
 
     async def interrupt(self, cycles: int) -> bool:
         """Wait until the interrupt line is high; False after so many cycles."""
-        for _ in range(cycles):
-            if self.dut.irq.value:
-                return True
-            await RisingEdge(self.clock)
-        return False
+        if not self.dut.irq.value:
+            await First(RisingEdge(self.dut.irq), ClockCycles(self.clock, cycles))
+        return bool(self.dut.irq.value)
 
 
 class CocotbTransport:

@@ -27,6 +27,7 @@ def main() -> None:
         extra_env={"PRAP_JOB": str(folder), "COCOTB_LOG_LEVEL": "WARNING"},
         plusargs=[f"+record={folder}", *settings["plusargs"]],
         log_file=folder / "simulation.log",
+        test_filter=settings.get("tests"),
     )
 
 

@@ -38,6 +38,14 @@ class Gated(wiring.Component):
     and ``hold_program`` rows of cells from the crossbars.
     """
 
+    i_load: Any
+    i_cells: Any
+    i_acts: Any
+    start: Any
+    busy: Any
+    fault: Any
+    o: Any
+
     def __init__(self, config: EngineConfig):
         self.config = config
         members = engine.host_members(config)

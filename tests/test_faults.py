@@ -950,6 +950,7 @@ MUTANTS: list[tuple[str, str, tuple[str, str], Callable[[], None]]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("module", "what", "edit", "check"),
     MUTANTS,

@@ -7,14 +7,18 @@ from types import SimpleNamespace
 import pytest
 from amaranth import Cat
 
-from prap_hw.core import engine_limits
+from prap_hw.core import accelerator_limits, engine_limits
 from prap_hw.driver.packets import BEAT, Kind, packet
 from prap_hw.driver.registers import ErrorCode
 from prap_hw.layouts import Layouts, Space
-from prap_hw.load import layer_image
+from prap_hw.load import command_words, layer_image, network_load
 from prap_hw.packet_reader import PacketReader
 from prap_hw.packet_writer import PacketWriter
-from prap_hw.packets import engine_image, items
+from prap_hw.packets import accelerator_image, engine_image, items
+from refmodel.accelerator import accelerator_config_for, network_image, network_needs
+from refmodel.config import EngineConfig
+from refmodel.errors import InputError
+from tests import accelerator_nets
 from tests.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
 from tests.hand import TINY_ENGINE, hand_layer
 
@@ -204,6 +208,107 @@ def test_a_bad_packet_is_named_and_nothing_of_the_bad_item_reaches_the_core(case
     assert flags == 0b0001
 
 
+def test_the_parity_bit_by_hand():
+    # A word of three ones, and one of two: bit 127 makes both even.
+    for payload, top in ((0b1011, 0x80), (0b11, 0)):
+        packed = items(Kind.PROGRAM, (payload,), 92)
+        assert packed[8:] == bytes([payload]) + bytes(14) + bytes([top])
+    # A payload that fills its beats has its parity bit in another one; one bit less has not.
+    assert items(Kind.CELLS, (1,), 64)[8:] == b"\x01" + bytes(14) + b"\x80"
+    assert items(Kind.CELLS, (1,), 63)[8:] == b"\x01" + bytes(6) + b"\x80"
+
+
+def flips(payloads: list[int]) -> list[list[int]]:
+    """The beats of a packet with each bit of data and TKEEP, and TLAST up and down, flipped once.
+
+    Where the last TLAST is gone, a beat with one follows, as that of the next packet would. Where
+    TLAST comes too early, what is left of the packet looks like one of its own.
+    """
+    result = []
+    for at, one in enumerate(payloads):
+        for bit in range(73):
+            beats_of_it = [*payloads[:at], one ^ 1 << bit, *payloads[at + 1 :]]
+            if bit == 72 and at == len(payloads) - 1:
+                beats_of_it.append(beat(0, last=1))
+            result.append(beats_of_it)
+    return result
+
+
+def errors_of_flips(payloads: list[int], first: list[int], input_bytes: int):
+    """Feed every flip of a packet, each after the packets of ``first``.
+
+    Returns
+    -------
+    To each flip its errors, by name; all program words and all rows that the core got.
+    """
+    cases = flips(payloads)
+    stream: list[int] = []
+    ends = []
+    for case in cases:
+        stream += [*first, *case]
+        ends.append(len(stream))
+    dut = reader()
+    load, rows = Sink(dut.o_load, hold=False), Sink(dut.o_cells, hold=False)
+    source = Source(dut.i, stream)
+    seen: list[tuple[int, str]] = []
+
+    class Errors(Agent):
+        signals = (dut.error, dut.code)
+
+        def see(self, cycle, *values):
+            if values[0]:
+                seen.append((cycle, ErrorCode(values[1]).name))
+
+    simulate(
+        dut,
+        source,
+        load,
+        rows,
+        Sink(dut.o_acts, hold=False),
+        Errors(),
+        Constant((dut.input_bytes, input_bytes)),
+        cycles=5 * len(stream) + 60,
+    )
+    assert len(source.sent) == len(stream)
+    result: list[list[str]] = [[] for _ in cases]
+    for cycle, name in seen:
+        # An error of an item comes a cycle or two after its last beat, before the next is taken.
+        taken = sum(sent <= cycle for sent in source.sent)
+        result[next(n for n, end in enumerate(ends) if taken <= end)].append(name)
+    return result, load.payloads, rows.payloads
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("kind", ["program", "cells", "activations"])
+def test_any_one_bit_of_a_packet_that_is_flipped_is_an_error(kind, loaded):
+    row = (1 << LAYOUTS.cells.size) - 2
+    payloads, count = {
+        "program": (beats(program(GOOD_WORD, word(Space.TABLE.value, 2, 5))), 2),
+        "cells": (beats(cells(row, 0)), 2),
+        "activations": (beats(acts(b"12")), 2),
+    }[kind]
+    # Loaded before, and with as many activations as this packet has items: no other error helps.
+    first = LOADED if loaded or kind != "program" else []
+    found, words, rows = errors_of_flips(payloads, first, count if loaded else 64)
+    per_beat = 73
+    assert len(found) == per_beat * len(payloads)
+    for number, names in enumerate(found):
+        at, bit = divmod(number, per_beat)
+        data = at and bit < 64
+        if kind == "activations" and loaded and data:
+            assert not names  # bytes have no parity
+            continue
+        assert names, (at, bit)
+        if data and kind != "activations":
+            assert names[0] == "ITEM_PARITY", (at, bit, names)
+        if at and 64 <= bit < 72 and kind != "activations":
+            assert names[0] == "KEEP", (at, bit, names)
+    if kind == "program":
+        assert set(words) <= {GOOD_WORD, word(Space.TABLE.value, 2, 5)}
+    if kind == "cells":
+        assert set(rows) <= {row, 0}
+
+
 def test_a_row_of_a_crossbar_that_is_not_there_is_an_error():
     # Two bits count to 3, and of three crossbars the last is 2.
     config = replace(TINY_ENGINE, crossbars=3)
@@ -217,6 +322,138 @@ def test_a_row_of_a_crossbar_that_is_not_there_is_an_error():
     got, errors, _ = feed(beats(program_packet) + beats(rows), dut=dut)
     assert errors == [("ADDRESS", 1)]
     assert got == [[GOOD_WORD], [2 << at], []]
+
+
+NETWORK = replace(
+    TINY_ENGINE, network=True, crossbars=3, max_gathers=15, max_params=20, activation_bytes=100
+)
+"""Sizes of an accelerator that are no powers of two, so that addresses can be beyond them."""
+
+COMMANDS = 20
+NETWORK_LAYOUTS = Layouts(NETWORK)
+REGISTERS = {name: number for number, (name, _) in enumerate(NETWORK_LAYOUTS.registers)}
+POST = {name: number for number, (name, _) in enumerate(NETWORK_LAYOUTS.post)}
+
+
+def network_reader(config=NETWORK, commands=COMMANDS) -> PacketReader:
+    layouts = Layouts(config)
+    return PacketReader(
+        load=layouts.load,
+        cells=layouts.cells,
+        acts=layouts.acts,
+        limits=accelerator_limits(config, commands),
+    )
+
+
+def listed(space: int, addr: int, data: int, run: int = 0) -> int:
+    """A word of the list: low bits first run, last, space (4), addr (8), data (32)."""
+    return run | space << 2 | addr << 6 | data << 14
+
+
+C = listed
+GOOD_LISTED = (
+    C(S.REGISTER.value, REGISTERS["base"], 99),
+    C(S.REGISTER.value, REGISTERS["first_descriptor"], 14),
+    C(S.REGISTER.value, REGISTERS["first_output"], 19),
+    C(S.REGISTER.value, REGISTERS["first_crossbar"], 2),
+    C(S.REGISTER.value, REGISTERS["row_step"], 127),
+    C(S.TABLE.value, 8, 99),
+    C(S.POST.value, POST["output_base"], 99),
+    C(S.POST.value, POST["fill_base"], 99),
+    C(S.POST.value, POST["base_1"], 127),
+    C(S.POST.value, POST["source"], 2),
+    C(S.POST.value, POST["clip_hi"], 255),
+    # A run loads nothing, whatever else its word has.
+    C(S.DESCRIPTOR.value, 255, 0xFFFFFFFF, run=1),
+    C(S.POST.value, 255, 0, run=3),
+)
+
+BAD_LISTED = {
+    "descriptor": (C(S.DESCRIPTOR.value, 0, 0), "SPACE"),
+    "word of the list": (C(S.COMMAND.value, 0, 0), "SPACE"),
+    "register beyond the last": (C(S.REGISTER.value, len(REGISTERS), 0), "ADDRESS"),
+    "post register beyond the last": (C(S.POST.value, len(POST), 0), "ADDRESS"),
+    "kernel position 9": (C(S.TABLE.value, 9, 0), "ADDRESS"),
+    "kernel position outside": (C(S.TABLE.value, 0, 100), "VALUE"),
+    "base outside": (C(S.REGISTER.value, REGISTERS["base"], 100), "VALUE"),
+    "first descriptor": (C(S.REGISTER.value, REGISTERS["first_descriptor"], 15), "VALUE"),
+    "last descriptor": (C(S.REGISTER.value, REGISTERS["last_descriptor"], 15), "VALUE"),
+    "first output": (C(S.REGISTER.value, REGISTERS["first_output"], 20), "VALUE"),
+    "first crossbar": (C(S.REGISTER.value, REGISTERS["first_crossbar"], 3), "VALUE"),
+    "residual shift": (C(S.REGISTER.value, REGISTERS["residual_shift"], 48), "VALUE"),
+    "bit beyond a step": (C(S.REGISTER.value, REGISTERS["row_step"], 128), "VALUE"),
+    "output outside": (C(S.POST.value, POST["output_base"], 100), "VALUE"),
+    "border outside": (C(S.POST.value, POST["fill_base"], 100), "VALUE"),
+    "source": (C(S.POST.value, POST["source"], 3), "VALUE"),
+    "shift": (C(S.POST.value, POST["shift"], 48), "VALUE"),
+    "bit beyond a post register": (C(S.POST.value, POST["clip_hi"], 256), "VALUE"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_LISTED)
+def test_a_bad_word_of_the_list_is_named_and_does_not_reach_the_core(case):
+    inner, name = BAD_LISTED[case]
+    good = word(S.COMMAND.value, COMMANDS - 1, GOOD_LISTED[0])
+    bad = word(S.COMMAND.value, 0, inner)
+    got, errors, _ = feed(beats(program(good, bad, good)), dut=network_reader())
+    assert errors == [(name, 1)]
+    assert got == [[good], [], []]
+
+
+@pytest.mark.parametrize(
+    ("bad", "name"),
+    [
+        (word(S.COMMAND.value, COMMANDS, 0), "ADDRESS"),
+        (word(S.COMMAND.value, 0, 1 << 46), "VALUE"),
+        # The host's own words do not reach the registers of post-processing.
+        (word(S.POST.value, 0, 0), "SPACE"),
+        (word(S.REGISTER.value, REGISTERS["first_crossbar"], 3), "VALUE"),
+        (word(S.OUTPUT.value, 20, 0), "ADDRESS"),
+    ],
+)
+def test_a_bad_word_beside_the_list_is_named(bad, name):
+    got, errors, _ = feed(beats(program(bad)), dut=network_reader())
+    assert errors == [(name, 0)]
+    assert got == [[], [], []]
+
+
+def test_words_of_the_list_that_are_within_their_limits_are_taken():
+    words = [word(S.COMMAND.value, number, inner) for number, inner in enumerate(GOOD_LISTED)]
+    got, errors, flags = feed(beats(program(*words)), dut=network_reader())
+    assert got == [words, [], []]
+    assert not errors
+    assert flags == 0b0001
+
+
+@pytest.mark.parametrize("name", accelerator_nets.NETS)
+def test_a_network_on_an_accelerator_that_it_just_fits_is_taken_whole(name, tmp_path):
+    compiled = accelerator_nets.program(name, tmp_path)
+    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32))
+    plan = network_image(compiled, config)
+    config = replace(config, **network_needs(plan, compiled.layers, config))
+    commands = len(command_words(compiled, plan, config))
+    image = accelerator_image(compiled, plan, config)
+    sent = network_load(compiled, plan, config)
+    cells_packet = beats(image.cells)
+    payloads = beats(image.program) + cells_packet
+    dut = network_reader(config, commands)
+    got, errors, flags = feed(payloads, dut=dut, cycles=3 * len(payloads) + 50)
+    assert not errors
+    assert got == [sent.words, sent.beats, []]
+    assert flags == 0b0011
+
+
+def test_a_list_that_an_accelerator_has_no_room_for_is_refused(tmp_path):
+    compiled = accelerator_nets.program("chain", tmp_path)
+    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32))
+    plan = network_image(compiled, config)
+    commands = len(command_words(compiled, plan, config))
+    with pytest.raises(InputError, match=f"expected a list of at most {commands - 1} words"):
+        accelerator_image(compiled, plan, config, commands=commands - 1)
+    fits = accelerator_image(compiled, plan, config, commands=commands)
+    larger = accelerator_image(compiled, plan, config, commands=commands + 1)
+    assert fits.config_hash != larger.config_hash
+    assert (fits.input_bytes, fits.output_bytes) == (2 * 4 * 5, 8)
 
 
 def test_a_packet_while_the_core_runs_is_an_error():

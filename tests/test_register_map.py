@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prap_hw import register_map
-from prap_hw.driver import registers
-from prap_hw.layouts import COUNTERS
+from prap_hw.driver import HardwareError, registers
+from prap_hw.layouts import COUNTERS, Space
 from prap_hw.tools import COMPILERS
 from refmodel.config import EngineConfig
 
@@ -37,7 +37,7 @@ def test_registers_do_not_overlap_and_fields_neither():
 
 def test_every_size_of_the_engine_and_every_counter_has_a_register():
     sizes = [field.name for field in fields(EngineConfig) if field.name != "trace"]
-    assert list(registers.CONFIGURATION) == sizes
+    assert list(registers.CONFIGURATION) == [*sizes, "engines", "commands"]
     assert list(registers.COUNTERS) == list(COUNTERS)
     for name, register in registers.CONFIGURATION.items():
         assert MAP[f"CONFIG_{name.upper()}"].address == register
@@ -56,6 +56,30 @@ def test_what_the_hand_reads_in_the_description():
     assert MAP["COUNT_CYCLES"].width == 64
     assert registers.ErrorCode.START_BUSY == 12
     assert registers.ErrorCode.START_BUSY.meaning == "A start while the core runs."
+
+
+def test_the_memories_that_an_error_names_are_those_of_the_load_stream():
+    assert {s.name: s.value for s in registers.Space} == {s.name: s.value for s in Space}
+    assert MAP["ERROR"].fields[1].width == Space.as_shape().width
+    # The driver takes the register apart by these numbers.
+    assert [(f.name, f.low, f.width) for f in MAP["ERROR"].fields] == [
+        ("code", 0, 8),
+        ("space", 8, 4),
+    ]
+
+
+def test_an_error_of_the_hardware_says_where_in_words():
+    error = HardwareError(registers.ErrorCode.MEMORY_PARITY, 5, registers.Space.WORD)
+    assert error.space == registers.Space.WORD
+    assert str(error) == (
+        "the hardware stopped with MEMORY_PARITY: A word of a memory of the core has the wrong "
+        "parity: a bit was flipped in it. (in WORD, reuse words; after 5 outputs)"
+    )
+    assert "(in memory 13, which" in str(HardwareError(registers.ErrorCode.RANGE, 0, 13))
+    other = HardwareError(registers.ErrorCode.PORT, 7)
+    assert other.space is None
+    assert str(other).endswith("an answer that did not come. (at 7)")
+    assert "code 99, which this driver does not know (at 3)" in str(HardwareError(99, 3))
 
 
 def test_an_unknown_register_is_a_key_error():

@@ -1,25 +1,37 @@
 """The host shell in Verilator, with cocotbext-axi at its ports: what sim/bench_shell.py found."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from prap_hw import workflow
 from prap_hw.core import configuration_words
-from prap_hw.load import padded_input
-from prap_hw.packets import engine_image
-from refmodel import golden
-from refmodel.cycles import predict
+from prap_hw.driver import Image
+from prap_hw.driver.registers import Core
+from prap_hw.load import command_words, padded_input
+from prap_hw.packets import accelerator_image, engine_image
+from refmodel import digits, golden
+from refmodel.accelerator import accelerator_config_for, network_image, predict_network
+from refmodel.config import DEFAULT, EngineConfig
+from refmodel.cycles import EVENTS, predict
+from refmodel.images import Preprocess
+from refmodel.onnx_import import load_onnx
+from refmodel.program import Program
 from sim import shell
+from tests.accelerator_nets import codes, program
 from tests.hand import TINY_ENGINE, hand_codes, hand_layer
 
 CONFIG = replace(TINY_ENGINE, trace=False)
 
 BENCHES = (
-    "a_layer_runs",
-    "a_layer_runs_with_pauses",
-    "a_layer_runs_with_many_pauses",
+    "it_runs",
+    "it_runs_with_pauses",
+    "it_runs_with_pauses_after_one_load",
+    "it_runs_with_many_pauses",
     "registers_tell_the_configuration",
     "refused_accesses",
     "unaligned_accesses",
@@ -34,46 +46,174 @@ BENCHES = (
     "the_rules_of_axi_can_be_broken",
 )
 
+RESETS = tuple(name for name in BENCHES if "_reset_" in name)
+"""Benches of which one run takes long."""
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Each test of the bench, and what it said where it failed."""
-    folder = tmp_path_factory.mktemp("shell")
-    layer = hand_layer([[(5, 3)], [(3, 2), (2, 1)]], outputs=11, positions=3)
-    images = hand_codes(layer, images=3)
-    image = engine_image(layer, CONFIG)
-    predicted = predict(layer, CONFIG).cycles
+Found = dict[str, str | None]
+
+
+def ask(
+    folder: Path,
+    config: EngineConfig,
+    image: Image,
+    inputs: Sequence[bytes],
+    outputs: Sequence[np.ndarray],
+    *,
+    cycles: int,
+    events: dict[str, int],
+    settle: int = 0,
+    commands: int = 0,
+    resets: int = 40,
+    tests: Sequence[str] | None = None,
+) -> Found:
+    """Give the bench a job, and what each of its tests said where it failed."""
+    folder.mkdir()
     (folder / "program.bin").write_bytes(image.program)
     (folder / "cells.bin").write_bytes(image.cells)
     job = {
-        "config": configuration_words(CONFIG),
+        "config": configuration_words(config, commands=commands),
+        "core": Core.ACCELERATOR if commands else Core.ENGINE,
         "image": {
             "input_bytes": image.input_bytes,
             "output_bytes": image.output_bytes,
             "config_hash": image.config_hash,
         },
-        "inputs": [padded_input(layer, codes).tobytes().hex() for codes in images],
-        "outputs": [
-            np.asarray(codes, np.uint8).tobytes().hex() for codes in golden.run_layer(layer, images)
-        ],
-        "cycles": predicted,
-        # The last of three positions' outputs are sent in about as many cycles as there are.
-        "first_output": predicted - image.output_bytes,
+        "inputs": [codes.hex() for codes in inputs],
+        "outputs": [np.asarray(codes, np.uint8).tobytes().hex() for codes in outputs],
+        "cycles": cycles,
+        "events": events,
+        # Until an accelerator has written the border around its image.
+        "settle": settle,
+        # The last position's outputs are sent in about as many cycles as there are.
+        "first_output": cycles - image.output_bytes,
         "load_cycles": 2 * (len(image.program) + len(image.cells)) // 8,
+        "resets": resets,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    return shell.run(shell.build(CONFIG), folder, "sim.bench_shell")
+    return shell.run(shell.build(config, commands), folder, "sim.bench_shell", tests)
+
+
+def ask_network(
+    folder: Path,
+    compiled: Program,
+    base: EngineConfig,
+    images: np.ndarray,
+    *,
+    resets: int = 40,
+    tests: Sequence[str] | None = None,
+) -> Found:
+    """Give the bench a network on an accelerator that it just fits."""
+    config = replace(accelerator_config_for(compiled, base), trace=False)
+    image = network_image(compiled, config)
+    predicted = predict_network(image, compiled.layers, config)
+    return ask(
+        folder,
+        config,
+        accelerator_image(compiled, image, config),
+        [codes.tobytes() for codes in images],
+        list(golden.run_program(compiled, images)[compiled.output]),
+        cycles=predicted.cycles,
+        events={name: sum(getattr(one, name) for one in predicted.layers) for name in EVENTS},
+        settle=predicted.image,
+        commands=len(command_words(compiled, image, config)),
+        resets=resets,
+        tests=tests,
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> Found:
+    """Each test of the bench on an engine with a tiny layer."""
+    layer = hand_layer([[(5, 3)], [(3, 2), (2, 1)]], outputs=11, positions=3)
+    images = hand_codes(layer, images=3)
+    predicted = predict(layer, CONFIG)
+    return ask(
+        tmp_path_factory.mktemp("shell") / "engine",
+        CONFIG,
+        engine_image(layer, CONFIG),
+        [padded_input(layer, codes).tobytes() for codes in images],
+        list(golden.run_layer(layer, images)),
+        cycles=predicted.cycles,
+        events={name: getattr(predicted, name) for name in EVENTS},
+    )
+
+
+SMALL_NETWORK = EngineConfig(crossbar_size=32, dac_bits=4, merge_lanes=4)
+"""An engine that has little to do with a small network."""
+
+
+@pytest.fixture(scope="module")
+def accelerator(tmp_path_factory) -> Found:
+    """Each test of the bench on an accelerator with a chain of three layers, with few resets."""
+    folder = tmp_path_factory.mktemp("shell")
+    compiled = program("chain", folder)
+    images = codes(compiled, 3)
+    return ask_network(folder / "accelerator", compiled, SMALL_NETWORK, images, resets=3)
 
 
 @pytest.mark.cosim
 @pytest.mark.slow
 @pytest.mark.parametrize("bench", BENCHES)
-def test_the_shell_under_a_host(results, bench):
-    assert bench in results, f"the bench has no test {bench}"
-    assert results[bench] is None, results[bench]
+def test_an_engine_in_its_shell_under_a_host(engine, bench):
+    assert bench in engine, f"the bench has no test {bench}"
+    assert engine[bench] is None, engine[bench]
 
 
 @pytest.mark.cosim
 @pytest.mark.slow
-def test_every_test_of_the_bench_is_asked_for(results):
-    assert sorted(results) == sorted(BENCHES)
+@pytest.mark.parametrize("bench", BENCHES)
+def test_an_accelerator_in_its_shell_under_a_host(accelerator, bench):
+    assert bench in accelerator, f"the bench has no test {bench}"
+    assert accelerator[bench] is None, accelerator[bench]
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_every_test_of_the_bench_is_asked_for(engine):
+    assert sorted(engine) == sorted(BENCHES)
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["residual", "pools", "branches"])
+def test_networks_of_every_operation_run_after_resets_at_any_time(tmp_path, name):
+    compiled = program(name, tmp_path)
+    found = ask_network(
+        tmp_path / name, compiled, SMALL_NETWORK, codes(compiled, 2), tests=("it_runs", *RESETS)
+    )
+    assert found == dict.fromkeys(("it_runs", *RESETS))
+
+
+def demo(count: int) -> tuple[Program, np.ndarray]:
+    """The network of `prap demo` and codes of images of the test set."""
+    images = digits.digits_images()
+    preprocess = Preprocess(scale=digits.PIXEL_SCALE, layout="nhw")
+    network = load_onnx(digits.network_path("prap"))
+    compiled = workflow.compile_floats(
+        network, images.calibration_x, preprocess, scheme="prap", settings=digits.SETTINGS
+    )
+    inputs = preprocess.apply(images.x[:count], network.input_shape)
+    return compiled, golden.quantise_input(compiled, inputs)
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_the_demo_network_runs_with_pauses_on_every_channel(tmp_path):
+    # An engine that is done in a quarter of the cycles of the default: the network is the same.
+    base = replace(DEFAULT, dac_bits=4, merge_lanes=4)
+    tests = ("it_runs_with_pauses_after_one_load",)
+    assert ask_network(tmp_path / "demo", *_with(base, 1), tests=tests) == dict.fromkeys(tests)
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_demo_network_runs_in_the_predicted_cycles(tmp_path):
+    tests = ("it_runs", "it_runs_with_pauses", "starts_out_of_turn")
+    assert ask_network(tmp_path / "demo", *_with(DEFAULT, 2), tests=tests) == dict.fromkeys(tests)
+
+
+def _with(base: EngineConfig, count: int) -> tuple[Program, EngineConfig, np.ndarray]:
+    compiled, images = demo(count)
+    return compiled, base, images

@@ -11,13 +11,14 @@ from .registers import (
     IrqEnable,
     IrqPending,
     Register,
+    Space,
     Status,
 )
 
 IDENTITY = 0x50524150
 """What the register IDENTITY holds: the letters PRAP."""
 
-MAJOR = 1
+MAJOR = 2
 """Major version of the register map that this driver knows."""
 
 POLLS = 1000
@@ -50,17 +51,31 @@ class HardwareError(DriverError):
         Which error.
     item
         Item of the packet, or number of outputs, at which it was.
+    space
+        Memory that has the wrong word, or the words that led out of range; None where the error is
+        of another kind.
     """
 
-    def __init__(self, code: int, item: int):
+    def __init__(self, code: int, item: int, space: int = 0):
+        self.item = item
+        self.space: int | None = None
+        place = f"at {item}"
         try:
             self.code = ErrorCode(code)
             text = f"{self.code.name}: {self.code.meaning}"
         except ValueError:
             self.code = code
             text = f"code {code}, which this driver does not know"
-        self.item = item
-        super().__init__(f"the hardware stopped with {text} (at {item})")
+        if self.code in (ErrorCode.MEMORY_PARITY, ErrorCode.RANGE):
+            try:
+                self.space = Space(space)
+                meaning = self.space.meaning.rstrip(".")
+                memory = f"{self.space.name}, {meaning[:1].lower()}{meaning[1:]}"
+            except ValueError:
+                self.space = space
+                memory = f"memory {space}, which this driver does not know"
+            place = f"in {memory}; after {item} outputs"
+        super().__init__(f"the hardware stopped with {text} ({place})")
 
 
 class Transport(Protocol):
@@ -159,8 +174,9 @@ class Driver:
         """Read the status; raise HardwareError where the shell has stopped with an error."""
         status = self.status()
         if status & Status.ERROR:
-            code = self.transport.read32(Register.ERROR)
-            raise HardwareError(code, self.transport.read32(Register.ERROR_ITEM))
+            error = self.transport.read32(Register.ERROR)
+            item = self.transport.read32(Register.ERROR_ITEM)
+            raise HardwareError(error & 0xFF, item, error >> 8 & 0xF)
         return status
 
     def load(self, image: Image) -> None:
@@ -189,7 +205,10 @@ class Driver:
         self.image = image
 
     def load_activations(self, activations: bytes) -> None:
-        """Load the input of one run, padding included: a byte to a code.
+        """Load the input of one run, a byte to a code.
+
+        Of an engine's layer it is the input with its padding, of an accelerator's network the image
+        without.
 
         Raises
         ------

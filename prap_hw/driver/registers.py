@@ -44,6 +44,8 @@ class Register(IntEnum):
     CONFIG_MAX_PARAMS = 0x0D8
     CONFIG_NETWORK = 0x0DC
     CONFIG_PORT_TIMEOUT = 0x0E0
+    CONFIG_ENGINES = 0x0F8
+    CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
     COUNT_REQUESTS = 0x108
     COUNT_OUS = 0x110
@@ -125,6 +127,10 @@ class ErrorCode(IntEnum):
     START_UNREADY = 13
     OUTPUT_LENGTH = 14
     WATCHDOG = 15
+    ITEM_PARITY = 16
+    MEMORY_PARITY = 17
+    RANGE = 18
+    PORT = 19
 
     @property
     def meaning(self) -> str:
@@ -146,6 +152,45 @@ class ErrorCode(IntEnum):
             13: "A start without a program, cells and activations, or while a packet is loading, or with OUTPUT_BYTES 0.",
             14: "A run ended with more or fewer outputs than OUTPUT_BYTES.",
             15: "No output for WATCHDOG cycles, those not counted in which the host held up the output.",
+            16: "A program word or a row of cells has an odd number of ones: a bit was flipped on its way.",
+            17: "A word of a memory of the core has the wrong parity: a bit was flipped in it.",
+            18: "An address, a slot or a count that the program leads to is outside what it is for.",
+            19: "The crossbar port stood still for too long: a request not taken, or an answer that did not come.",
+        }[self.value]
+
+
+class Space(IntEnum):
+    """Values of space."""
+
+    REGISTER = 0
+    DESCRIPTOR = 1
+    POSITION = 2
+    OFFSET = 3
+    HEADER = 4
+    WORD = 5
+    TABLE = 6
+    OUTPUT = 7
+    POST = 8
+    COMMAND = 9
+    ENGINES = 14
+    SHARE = 15
+
+    @property
+    def meaning(self) -> str:
+        """What it means."""
+        return {
+            0: "Layer registers.",
+            1: "Gather descriptors.",
+            2: "Kernel positions of segments.",
+            3: "Channels and lengths of segments.",
+            4: "Group headers.",
+            5: "Reuse words.",
+            6: "Address offsets of kernel positions.",
+            7: "Bias, multiplier and shift of outputs.",
+            8: "Registers of the post-processing.",
+            9: "The list of the sequencer.",
+            14: "Of a tile: which engines take part.",
+            15: "Of a tile: engines that have a share in an output.",
         }[self.value]
 
 
@@ -175,6 +220,8 @@ CONFIGURATION = {
     "max_params": Register.CONFIG_MAX_PARAMS,
     "network": Register.CONFIG_NETWORK,
     "port_timeout": Register.CONFIG_PORT_TIMEOUT,
+    "engines": Register.CONFIG_ENGINES,
+    "commands": Register.CONFIG_COMMANDS,
 }
 """Registers of the sizes, by the names that `EngineConfig` gives them."""
 
