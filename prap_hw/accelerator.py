@@ -45,10 +45,9 @@ class Accelerator(wiring.Component):
     ``docs/accelerator.md`` has the picture, :mod:`refmodel.accelerator` what goes where and the
     cycles, from ``start`` accepted to the last output accepted.
 
-    ``start`` is accepted in a cycle in which ``busy`` is low; it clears ``cycles`` and ``outputs``,
-    and the first layer's start the other counters. ``i_load`` and ``i_cells`` are ready while
-    ``busy`` is low and no image is being taken; an image is taken while ``busy`` is low, or after a
-    start without one. Program words after an image discard it.
+    ``start`` is accepted in a cycle in which ``busy`` is low; it clears the counters. ``i_load``
+    and ``i_cells`` are ready while ``busy`` is low and no image is being taken; an image is taken
+    while ``busy`` is low, or after a start without one. Program words after an image discard it.
     ``busy`` falls, and ``done`` pulses, in the cycle after the last output was accepted. The
     readies of the loading streams and ``o.valid`` depend combinationally on inputs; ``i_cells`` and
     ``crossbar.program`` are connected, so a start while a beat is offered and not taken is
@@ -145,7 +144,9 @@ class Accelerator(wiring.Component):
 
         # An operation starts what it needs; it ends with what is written.
         layer = Signal()
+        accepted = Signal()
         m.d.comb += [
+            accepted.eq(self.start & ~self.busy),
             layer.eq(post.source == Source.LAYER),
             sequencer.offered.eq(self.i_acts.valid & going),
             sequencer.start.eq(self.start & going),
@@ -163,7 +164,7 @@ class Accelerator(wiring.Component):
             control.start.eq(sequencer.run & layer & going),
             core.start.eq(control.started),
             core.busy.eq(control.busy),
-            core.keep.eq(sequencer.again),
+            core.clear.eq(accepted),
         ]
 
         # The engine's accumulators become codes.
@@ -228,7 +229,7 @@ class Accelerator(wiring.Component):
         for name in CORE_COUNTERS:
             m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
         for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
-            with m.If(self.start & ~self.busy):
+            with m.If(accepted):
                 m.d.sync += counter.eq(0)
             with m.Elif(self.busy):
                 m.d.sync += counter.eq(counter + amount)

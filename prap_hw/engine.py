@@ -45,8 +45,9 @@ class EngineCore(wiring.Component):
 
     The loading streams are ready while ``busy`` is low; ``i_cells`` and ``crossbar.program`` are
     connected combinationally, and the readies follow ``busy`` within the cycle. ``start`` is
-    accepted whenever it comes and clears the counters: giving it while ``busy`` is high is
-    excluded. Reset ends a run and clears the layer registers; the memories keep what was loaded.
+    accepted whenever it comes and, without ``config.network``, clears the counters: giving it while
+    ``busy`` is high is excluded. Reset ends a run and clears the layer registers; the memories keep
+    what was loaded.
 
     What its parts find wrong is in ``faults``, to which ``halted`` is the answer of a
     :class:`~prap_hw.faults.FirstFault` that it shares with what reads the accumulators: while that
@@ -65,8 +66,8 @@ class EngineCore(wiring.Component):
         ``config.network`` there is no ``i_acts``.
     i_store : ``In(valid_only(store))``, with ``config.network``
         Activation bytes, each with its address; also during a run.
-    keep : ``In(1)``, with ``config.network``
-        Whether ``start`` lets the counters stand, to count on.
+    clear : ``In(1)``, with ``config.network``
+        Pulse: the counters begin at 0.
     start : ``In(1)``
         Pulse: begin with the first position.
     busy : ``In(1)``
@@ -84,7 +85,7 @@ class EngineCore(wiring.Component):
     read_en, read_half, read_output : ``In``; read_acc : ``Out(signed(acc_width))``
         Read port of the accumulators, one cycle from address to data.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.CORE_COUNTERS`
-        Events since ``start``.
+        Events since ``start``, or since ``clear`` where there is one.
     trace_psum : ``Out(valid_only(...))``, with ``config.trace``
         Valid-only: each complete slot.
     crossbar : ``Out(crossbar_port(config))``
@@ -107,7 +108,7 @@ class EngineCore(wiring.Component):
     i_cells: stream.Interface
     i_acts: stream.Interface
     i_store: Any
-    keep: Signal
+    clear: Signal
     start: Signal
     busy: Signal
     halted: Signal
@@ -130,7 +131,7 @@ class EngineCore(wiring.Component):
             "i_load": In(stream.Signature(layouts.load)),
             "i_cells": In(stream.Signature(layouts.cells)),
             **(
-                {"i_store": In(valid_only(layouts.store)), "keep": In(1)}
+                {"i_store": In(valid_only(layouts.store)), "clear": In(1)}
                 if config.network
                 else {"i_acts": In(stream.Signature(layouts.acts))}
             ),
@@ -282,7 +283,7 @@ class EngineCore(wiring.Component):
             m.d.sync += [idle.eq(0), begun.eq(1)]
         with m.Elif(begun):
             m.d.sync += idle.eq(idle + 1)
-        cleared = self.start & ~self.keep if config.network else self.start
+        cleared = self.clear if config.network else self.start
         events = {
             "requests": ou_engine.o_request.valid & ou_engine.o_request.ready,
             "ous": ou_engine.ou_done,

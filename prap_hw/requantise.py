@@ -32,6 +32,14 @@ class Requantise(wiring.Component):
     Parameters of the wrong parity, and an output whose parameters are not there, are in ``faults``,
     and neither is sent; outputs before them are.
 
+    Parameters
+    ----------
+    config
+        Sizes of the engine.
+    ahead
+        Positions that may be whole and not read at a time: the two halves of an engine's
+        accumulators, or what a tile has room for.
+
     Members
     -------
     i_load : ``In(stream.Signature(load, always_ready=True))``
@@ -73,8 +81,9 @@ class Requantise(wiring.Component):
     trace: Any
     faults: Signal
 
-    def __init__(self, config: EngineConfig):
+    def __init__(self, config: EngineConfig, ahead: int = 2):
         self.config = config
+        self.ahead = ahead
         self.layouts = layouts = Layouts(config)
         self.params = ProtectedMemory(layouts.params, config.params)
         super().__init__(
@@ -109,7 +118,7 @@ class Requantise(wiring.Component):
         # Read: positions that are whole wait in a count, but for the cycle in which one becomes so;
         # halves alternate.
         move = Signal()
-        waiting = Signal(2)
+        waiting = Signal(range(self.ahead + 1))
         half = Signal()
         channel = Signal(layouts.output_bits)
         reading = Signal()
