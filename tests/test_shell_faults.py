@@ -1,5 +1,11 @@
-"""What the shell makes of a core's fault: a core that runs like any other and faults when told."""
+"""What the shell makes of the fault of a core: of one that faults when told, and of an engine.
 
+The engine's faults are those of sim/bench_shell_faults.py, in Verilator.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +14,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 
-from prap_hw.core import CoreLimits, FieldRange, MemoryLimits, core_signature
+from prap_hw.core import (
+    CoreLimits,
+    FieldRange,
+    MemoryLimits,
+    configuration_words,
+    core_signature,
+)
 from prap_hw.driver.packets import BEAT, Kind, packet
 from prap_hw.driver.registers import (
     CONFIGURATION,
@@ -23,7 +35,12 @@ from prap_hw.driver.registers import (
 from prap_hw.faults import FAULT, Fault
 from prap_hw.host_shell import HostShell
 from prap_hw.layouts import Space
-from prap_hw.packets import items
+from prap_hw.load import padded_input
+from prap_hw.packets import engine_image, items
+from refmodel import golden
+from refmodel.cycles import predict
+from sim import shell
+from tests.hand import TINY_ENGINE, hand_codes, hand_layer
 
 LOAD = data.StructLayout({"space": 4, "addr": 24, "data": 64})
 CELLS = unsigned(8)
@@ -319,3 +336,52 @@ def test_a_fault_about_a_soft_reset_is_gone_or_reported_and_never_both(offset):
         await host.recover()
 
     Host().run(bench)
+
+
+CONFIG = replace(TINY_ENGINE, trace=False, port_timeout=300)
+
+
+def ask(folder: Path, bench: str, *, open_port: bool) -> str | None:
+    """Give the bench a layer with two groups and reuse words; what was wrong."""
+    layer = hand_layer([[(5, 3)], [(3, 2), (2, 1)]], outputs=16, positions=3)
+    images = hand_codes(layer, images=2)
+    image = engine_image(layer, CONFIG)
+    model, found = shell.build_with_faults(CONFIG, open_port=open_port)
+    # Word 0 of each is read for the first output; the last parameters only after others.
+    used = [m for m in found if not open_port and m.space is not Space.OFFSET]
+    assert len(used) in (0, 6)
+    (folder / "program.bin").write_bytes(image.program)
+    (folder / "cells.bin").write_bytes(image.cells)
+    job = {
+        "config": configuration_words(CONFIG),
+        "image": {
+            "input_bytes": image.input_bytes,
+            "output_bytes": image.output_bytes,
+            "config_hash": image.config_hash,
+        },
+        "inputs": [padded_input(layer, codes).tobytes().hex() for codes in images],
+        "outputs": [codes.tobytes().hex() for codes in golden.run_layer(layer, images)],
+        "cycles": predict(layer, CONFIG).cycles,
+        "resets": 0,
+        "memories": [
+            (asdict(memory), memory.space.value, 15 if memory.space is Space.OUTPUT else 0)
+            for memory in used
+            if memory.space is not None
+        ],
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    return shell.run(model, folder, "sim.bench_shell_faults", [bench])[bench]
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_flipped_bit_of_any_memory_of_an_engine_is_told_to_the_host(tmp_path):
+    wrong = ask(tmp_path, "a_flipped_bit_of_any_memory", open_port=False)
+    assert wrong is None, wrong
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_crossbar_port_that_does_not_answer_is_told_to_the_host(tmp_path):
+    wrong = ask(tmp_path, "a_crossbar_port_that_does_not_answer", open_port=True)
+    assert wrong is None, wrong
