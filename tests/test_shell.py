@@ -8,21 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prap_hw import workflow
 from prap_hw.core import configuration_words
 from prap_hw.driver import Image
 from prap_hw.driver.registers import Core
 from prap_hw.load import command_words, padded_input
 from prap_hw.packets import accelerator_image, engine_image
-from refmodel import digits, golden
+from refmodel import golden
 from refmodel.accelerator import accelerator_config_for, network_image, predict_network
 from refmodel.config import DEFAULT, EngineConfig
 from refmodel.cycles import EVENTS, predict
-from refmodel.images import Preprocess
-from refmodel.onnx_import import load_onnx
 from refmodel.program import Program
 from sim import shell
-from tests.accelerator_nets import codes, program
+from tests.accelerator_nets import codes, demo_network, program
 from tests.hand import TINY_ENGINE, hand_codes, hand_layer
 
 CONFIG = replace(TINY_ENGINE, trace=False)
@@ -185,25 +182,15 @@ def test_networks_of_every_operation_run_after_resets_at_any_time(tmp_path, name
     assert found == dict.fromkeys(("it_runs", *RESETS))
 
 
-def demo(count: int) -> tuple[Program, np.ndarray]:
-    """The network of `prap demo` and codes of images of the test set."""
-    images = digits.digits_images()
-    preprocess = Preprocess(scale=digits.PIXEL_SCALE, layout="nhw")
-    network = load_onnx(digits.network_path("prap"))
-    compiled = workflow.compile_floats(
-        network, images.calibration_x, preprocess, scheme="prap", settings=digits.SETTINGS
-    )
-    inputs = preprocess.apply(images.x[:count], network.input_shape)
-    return compiled, golden.quantise_input(compiled, inputs)
-
-
 @pytest.mark.cosim
 @pytest.mark.slow
 def test_the_demo_network_runs_with_pauses_on_every_channel(tmp_path):
     # An engine that is done in a quarter of the cycles of the default: the network is the same.
     base = replace(DEFAULT, dac_bits=4, merge_lanes=4)
     tests = ("it_runs_with_pauses_after_one_load",)
-    assert ask_network(tmp_path / "demo", *_with(base, 1), tests=tests) == dict.fromkeys(tests)
+    compiled, codes = demo_network(1)
+    found = ask_network(tmp_path / "demo", compiled, base, codes, tests=tests)
+    assert found == dict.fromkeys(tests)
 
 
 @pytest.mark.cosim
@@ -211,9 +198,6 @@ def test_the_demo_network_runs_with_pauses_on_every_channel(tmp_path):
 @pytest.mark.long
 def test_the_demo_network_runs_in_the_predicted_cycles(tmp_path):
     tests = ("it_runs", "it_runs_with_pauses", "starts_out_of_turn")
-    assert ask_network(tmp_path / "demo", *_with(DEFAULT, 2), tests=tests) == dict.fromkeys(tests)
-
-
-def _with(base: EngineConfig, count: int) -> tuple[Program, EngineConfig, np.ndarray]:
-    compiled, images = demo(count)
-    return compiled, base, images
+    compiled, codes = demo_network(2)
+    found = ask_network(tmp_path / "demo", compiled, DEFAULT, codes, tests=tests)
+    assert found == dict.fromkeys(tests)
