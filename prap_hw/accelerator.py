@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from amaranth import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
+from prap_hw.faults import FirstFault
 from prap_hw.layouts import (
     CORE_COUNTERS,
     Layouts,
@@ -44,10 +45,9 @@ class Accelerator(wiring.Component):
     ``docs/accelerator.md`` has the picture, :mod:`refmodel.accelerator` what goes where and the
     cycles, from ``start`` accepted to the last output accepted.
 
-    ``start`` is accepted in a cycle in which ``busy`` is low; it clears ``cycles`` and ``outputs``,
-    and the first layer's start the other counters. ``i_load`` and ``i_cells`` are ready while
-    ``busy`` is low and no image is being taken; an image is taken while ``busy`` is low, or after a
-    start without one. Program words after an image discard it.
+    ``start`` is accepted in a cycle in which ``busy`` is low; it clears the counters. ``i_load``
+    and ``i_cells`` are ready while ``busy`` is low and no image is being taken; an image is taken
+    while ``busy`` is low, or after a start without one. Program words after an image discard it.
     ``busy`` falls, and ``done`` pulses, in the cycle after the last output was accepted. The
     readies of the loading streams and ``o.valid`` depend combinationally on inputs; ``i_cells`` and
     ``crossbar.program`` are connected, so a start while a beat is offered and not taken is
@@ -69,6 +69,9 @@ class Accelerator(wiring.Component):
         whatever ``last`` says.
     start : ``In(1)``; busy : ``Out(1)``; done : ``Out(1)``
         Begin; running; pulse at the end.
+    fault : ``Out(FAULT)``
+        The first fault since reset of the engine or of requantisation. From the cycle in which it
+        is shown nothing is loaded, started, written or offered, and ``busy`` stays as it is.
     o : ``Out(stream.Signature(sent))``
         Codes of the last tensor, row by row, channels fastest; ``last`` marks the last one.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.COUNTERS`
@@ -85,6 +88,7 @@ class Accelerator(wiring.Component):
     start: Signal
     busy: Signal
     done: Signal
+    fault: data.View
     o: stream.Interface
     counters: Any
     trace_psum: Any
@@ -108,21 +112,31 @@ class Accelerator(wiring.Component):
         m.submodules.reader = reader = OperandReader(config)
         m.submodules.pool = pool = PoolUnit(config)
         m.submodules.write_back = write_back = WriteBack(config)
+        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
         post = sequencer.registers
+        going = Signal()
+        m.d.comb += [
+            faults.found.eq(Cat(core.faults, requantise.faults)),
+            self.fault.eq(faults.fault),
+            core.halted.eq(faults.halted),
+            going.eq(~faults.halted),
+        ]
 
         # Program words come from the host or from the list.
         load = core.i_load
+        loadable = Signal()
         m.d.comb += [
-            self.i_load.ready.eq(sequencer.loadable),
-            sequencer.i_load.valid.eq(self.i_load.valid & sequencer.loadable),
+            loadable.eq(sequencer.loadable & going),
+            self.i_load.ready.eq(loadable),
+            sequencer.i_load.valid.eq(self.i_load.valid & loadable),
             sequencer.i_load.payload.eq(self.i_load.payload),
             load.valid.eq(sequencer.o_load.valid | sequencer.i_load.valid),
             load.payload.eq(self.i_load.payload),
             requantise.i_load.valid.eq(load.valid),
             requantise.i_load.payload.eq(load.payload),
-            core.i_cells.valid.eq(self.i_cells.valid & sequencer.loadable),
+            core.i_cells.valid.eq(self.i_cells.valid & loadable),
             core.i_cells.payload.eq(self.i_cells.payload),
-            self.i_cells.ready.eq(core.i_cells.ready & sequencer.loadable),
+            self.i_cells.ready.eq(core.i_cells.ready & loadable),
         ]
         with m.If(sequencer.o_load.valid):
             m.d.comb += load.payload.eq(sequencer.o_load.payload)
@@ -130,10 +144,12 @@ class Accelerator(wiring.Component):
 
         # An operation starts what it needs; it ends with what is written.
         layer = Signal()
+        accepted = Signal()
         m.d.comb += [
+            accepted.eq(self.start & ~self.busy),
             layer.eq(post.source == Source.LAYER),
-            sequencer.offered.eq(self.i_acts.valid),
-            sequencer.start.eq(self.start),
+            sequencer.offered.eq(self.i_acts.valid & going),
+            sequencer.start.eq(self.start & going),
             self.busy.eq(sequencer.busy),
             self.done.eq(sequencer.done),
             sequencer.running.eq(write_back.busy),
@@ -145,10 +161,10 @@ class Accelerator(wiring.Component):
             ),
             pool.registers.eq(post),
             control.registers.eq(core.registers),
-            control.start.eq(sequencer.run & layer),
+            control.start.eq(sequencer.run & layer & going),
             core.start.eq(control.started),
             core.busy.eq(control.busy),
-            core.keep.eq(sequencer.again),
+            core.clear.eq(accepted),
         ]
 
         # The engine's accumulators become codes.
@@ -178,37 +194,42 @@ class Accelerator(wiring.Component):
             m.d.comb += reader.o.ready.eq(pool.i.ready)
 
         # Outputs come from one of three, and go to both copies of the activation memory.
+        # None passes behind a fault, so that an operation that has begun does not end.
         outputs = write_back.i
         with m.Switch(post.source):
             with m.Case(Source.LAYER):
                 m.d.comb += [
-                    outputs.valid.eq(requantise.o.valid),
+                    outputs.valid.eq(requantise.o.valid & going),
                     outputs.payload.eq(requantise.o.payload.code),
-                    requantise.o.ready.eq(outputs.ready),
+                    requantise.o.ready.eq(outputs.ready & going),
                 ]
             with m.Case(Source.POOL):
                 m.d.comb += [
-                    outputs.valid.eq(pool.o.valid),
+                    outputs.valid.eq(pool.o.valid & going),
                     outputs.payload.eq(pool.o.payload),
-                    pool.o.ready.eq(outputs.ready),
+                    pool.o.ready.eq(outputs.ready & going),
                 ]
             with m.Default():
                 m.d.comb += [
-                    outputs.valid.eq(self.i_acts.valid),
+                    outputs.valid.eq(self.i_acts.valid & going),
                     outputs.payload.eq(self.i_acts.payload.data),
-                    self.i_acts.ready.eq(outputs.ready),
+                    self.i_acts.ready.eq(outputs.ready & going),
                 ]
         for copy in (core.i_store, reader.i_store):
             m.d.comb += [
                 copy.valid.eq(write_back.store.valid),
                 copy.payload.eq(write_back.store.payload),
             ]
-        wiring.connect(m, write_back.o, wiring.flipped(self.o))
+        m.d.comb += [
+            self.o.valid.eq(write_back.o.valid & going),
+            self.o.payload.eq(write_back.o.payload),
+            write_back.o.ready.eq(self.o.ready & going),
+        ]
 
         for name in CORE_COUNTERS:
             m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
         for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
-            with m.If(self.start & ~self.busy):
+            with m.If(accepted):
                 m.d.sync += counter.eq(0)
             with m.Elif(self.busy):
                 m.d.sync += counter.eq(counter + amount)
@@ -238,6 +259,7 @@ class EmulatedAccelerator(wiring.Component):
     start: Signal
     busy: Signal
     done: Signal
+    fault: data.View
     o: stream.Interface
     counters: Any
     trace_psum: Any

@@ -15,6 +15,7 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from prap_hw.faults import FAULT
 from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, Source, Space
 from prap_hw.requantise import MAX_SHIFT
 from refmodel.config import EngineConfig
@@ -34,13 +35,16 @@ def core_signature(
         High for one cycle in which ``busy`` is low and nothing is offered.
     busy : ``Out(1)``
         High from the cycle after ``start`` until after the last output was accepted.
+    fault : ``Out(FAULT)``
+        What has stopped the core since reset, if anything has. Then it loads and starts nothing,
+        offers nothing, and ``busy`` stays as it is.
     o : ``Out(stream)``
         Outputs: a struct whose field ``code`` has 8 bits.
     counters : ``Out``, a member to each of :data:`prap_hw.layouts.COUNTERS`
         They stand still while ``busy`` is low.
 
     Reset (of the domain ``sync``) must stop the core at any time, leave it fit to be loaded again,
-    and lower ``busy``.
+    and lower ``busy`` and ``fault``.
     """
     return wiring.Signature(
         {
@@ -49,13 +53,14 @@ def core_signature(
             "i_acts": In(stream.Signature(acts)),
             "start": In(1),
             "busy": Out(1),
+            "fault": Out(FAULT),
             "o": Out(stream.Signature(output)),
             "counters": Out(wiring.Signature({name: Out(COUNTER_BITS) for name in COUNTERS})),
         }
     )
 
 
-SHARED = ("i_load", "i_cells", "i_acts", "start", "busy", "o", "counters")
+SHARED = ("i_load", "i_cells", "i_acts", "start", "busy", "fault", "o", "counters")
 """Members of a core that the shell uses."""
 
 UNUSED = ("done",)

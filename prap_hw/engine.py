@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.accumulators import Accumulators
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
+from prap_hw.faults import Fault, FirstFault, ProtectedMemory, Watchdog
 from prap_hw.input_gather import InputGather
-from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, valid_only
+from prap_hw.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, Space, valid_only
 from prap_hw.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.ou_engine import OUEngine
 from prap_hw.pattern_controller import PatternController
@@ -44,8 +45,19 @@ class EngineCore(wiring.Component):
 
     The loading streams are ready while ``busy`` is low; ``i_cells`` and ``crossbar.program`` are
     connected combinationally, and the readies follow ``busy`` within the cycle. ``start`` is
-    accepted whenever it comes and clears the counters: giving it while ``busy`` is high is
-    excluded. Reset ends a run and clears the layer registers; the memories keep what was loaded.
+    accepted whenever it comes and, without ``config.network``, clears the counters: giving it while
+    ``busy`` is high is excluded. Reset ends a run and clears the layer registers; the memories keep
+    what was loaded.
+
+    What its parts find wrong is in ``faults``, to which ``halted`` is the answer of a
+    :class:`~prap_hw.faults.FirstFault` that it shares with what reads the accumulators: while that
+    is high, the core offers no request and no row of cells, and takes no load; an offer of the
+    cycle before is withdrawn. Answers are still taken. What the fault leads to may be in the
+    accumulators by then, so that nothing that is read from them may be sent.
+
+    The watchdog of the crossbar port counts cycles in which a request, a row of cells or an answer
+    that is due waits, and no request, row or answer passes; it is a fault in the last of
+    ``config.port_timeout`` such cycles in a row.
 
     Members
     -------
@@ -54,12 +66,16 @@ class EngineCore(wiring.Component):
         ``config.network`` there is no ``i_acts``.
     i_store : ``In(valid_only(store))``, with ``config.network``
         Activation bytes, each with its address; also during a run.
-    keep : ``In(1)``, with ``config.network``
-        Whether ``start`` lets the counters stand, to count on.
+    clear : ``In(1)``, with ``config.network``
+        Pulse: the counters begin at 0.
     start : ``In(1)``
         Pulse: begin with the first position.
     busy : ``In(1)``
         Whether a run is going on: no loading, and the counters count.
+    halted : ``In(1)``
+        Whether a fault was found before.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        What is wrong in this cycle.
     registers : ``Out(registers)``
         The layer registers, as loaded.
     position_done : ``Out(1)``
@@ -69,20 +85,34 @@ class EngineCore(wiring.Component):
     read_en, read_half, read_output : ``In``; read_acc : ``Out(signed(acc_width))``
         Read port of the accumulators, one cycle from address to data.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.CORE_COUNTERS`
-        Events since ``start``.
+        Events since ``start``, or since ``clear`` where there is one.
     trace_psum : ``Out(valid_only(...))``, with ``config.trace``
         Valid-only: each complete slot.
     crossbar : ``Out(crossbar_port(config))``
         The analog boundary.
+
+    Attributes
+    ----------
+    memories
+        Contents of the memories of the program, by space, once it has been elaborated; for tests.
     """
+
+    FAULTS = (
+        *PatternController.FAULTS,
+        *OUEngine.FAULTS,
+        *ReuseMerge.FAULTS,
+        (Fault.PORT, Space.REGISTER),
+    )
 
     i_load: stream.Interface
     i_cells: stream.Interface
     i_acts: stream.Interface
     i_store: Any
-    keep: Signal
+    clear: Signal
     start: Signal
     busy: Signal
+    halted: Signal
+    faults: Signal
     registers: data.View
     position_done: Signal
     half_read: Signal
@@ -101,12 +131,14 @@ class EngineCore(wiring.Component):
             "i_load": In(stream.Signature(layouts.load)),
             "i_cells": In(stream.Signature(layouts.cells)),
             **(
-                {"i_store": In(valid_only(layouts.store)), "keep": In(1)}
+                {"i_store": In(valid_only(layouts.store)), "clear": In(1)}
                 if config.network
                 else {"i_acts": In(stream.Signature(layouts.acts))}
             ),
             "start": In(1),
             "busy": In(1),
+            "halted": In(1),
+            "faults": Out(len(self.FAULTS)),
             "registers": Out(layouts.registers),
             "position_done": Out(1),
             "half_read": In(2),
@@ -132,18 +164,22 @@ class EngineCore(wiring.Component):
         m.submodules.store = store = PartialSumStore(config)
         m.submodules.merge = merge = ReuseMerge(config)
         m.submodules.accumulators = accumulators = Accumulators(config)
+        m.submodules.watchdog = watchdog = Watchdog(config.port_timeout)
+        self.memories = controller.memories
 
         registers = controller.registers
         m.d.comb += [self.registers.eq(registers), controller.start.eq(self.start)]
 
         # Loading, only while nothing runs.
+        loadable = Signal()
         m.d.comb += [
-            self.i_load.ready.eq(~self.busy),
-            controller.i_load.valid.eq(self.i_load.valid & ~self.busy),
+            loadable.eq(~self.busy & ~self.halted),
+            self.i_load.ready.eq(loadable),
+            controller.i_load.valid.eq(self.i_load.valid & loadable),
             controller.i_load.payload.eq(self.i_load.payload),
-            self.crossbar.program.valid.eq(self.i_cells.valid & ~self.busy),
+            self.crossbar.program.valid.eq(self.i_cells.valid & loadable),
             self.crossbar.program.payload.eq(self.i_cells.payload),
-            self.i_cells.ready.eq(self.crossbar.program.ready & ~self.busy),
+            self.i_cells.ready.eq(self.crossbar.program.ready & loadable),
         ]
 
         if config.network:
@@ -153,24 +189,27 @@ class EngineCore(wiring.Component):
             ]
         else:
             m.d.comb += [
-                self.i_acts.ready.eq(~self.busy),
-                gather.i_acts.valid.eq(self.i_acts.valid & ~self.busy),
+                self.i_acts.ready.eq(loadable),
+                gather.i_acts.valid.eq(self.i_acts.valid & loadable),
                 gather.i_acts.payload.eq(self.i_acts.payload),
             ]
 
         # Gather and conversion. The OU engine counts a layer's gathers and crossbars from 0.
         wiring.connect(m, controller.o_segments, gather.i_segments)
         wiring.connect(m, gather.o, ou_engine.i)
-        wiring.connect(m, ou_engine.o_request, wiring.flipped(self.crossbar.request))
-        m.d.comb += ou_engine.last_descriptor.eq(registers.last_descriptor)
+        request = self.crossbar.request
+        m.d.comb += [
+            request.valid.eq(ou_engine.o_request.valid & ~self.halted),
+            request.payload.eq(ou_engine.o_request.payload),
+            ou_engine.o_request.ready.eq(request.ready & ~self.halted),
+            ou_engine.last_descriptor.eq(registers.last_descriptor),
+        ]
         if config.network:
             m.d.comb += [
                 ou_engine.last_descriptor.eq(
                     registers.last_descriptor - registers.first_descriptor
                 ),
-                self.crossbar.request.payload.crossbar.eq(
-                    ou_engine.o_request.payload.crossbar + registers.first_crossbar
-                ),
+                ou_engine.first_crossbar.eq(registers.first_crossbar),
             ]
 
         # What the unanswered requests mean, in order.
@@ -187,6 +226,18 @@ class EngineCore(wiring.Component):
         ]
         wiring.connect(m, wiring.flipped(self.crossbar.response), shift_add.i_response)
         wiring.connect(m, shift_add.o, store.i)
+
+        # The port stands, or it moves.
+        program, response = self.crossbar.program, self.crossbar.response
+        m.d.comb += [
+            watchdog.waits.eq(request.valid | program.valid | pending.r_rdy),
+            watchdog.moves.eq(
+                (request.valid & request.ready)
+                | (program.valid & program.ready)
+                | (response.valid & response.ready)
+            ),
+            self.faults.eq(Cat(controller.faults, ou_engine.faults, merge.faults, watchdog.late)),
+        ]
 
         # Merge.
         wiring.connect(m, controller.o_headers, merge.i_headers)
@@ -232,7 +283,7 @@ class EngineCore(wiring.Component):
             m.d.sync += [idle.eq(0), begun.eq(1)]
         with m.Elif(begun):
             m.d.sync += idle.eq(idle + 1)
-        cleared = self.start & ~self.keep if config.network else self.start
+        cleared = self.clear if config.network else self.start
         events = {
             "requests": ou_engine.o_request.valid & ou_engine.o_request.ready,
             "ous": ou_engine.ou_done,
@@ -320,8 +371,13 @@ class Engine(wiring.Component):
     accepted. ``i_cells`` and ``crossbar.program`` are connected combinationally, so a start while
     a beat is offered and not taken is excluded: the offer would be withdrawn. ``trace_acc.valid``
     depends combinationally on ``o.ready``; no other output depends on an input within the cycle.
-    Reset ends a run and clears the layer registers; the memories keep what was loaded. A program
-    whose addresses leave the memories is excluded.
+    Reset ends a run and clears the layer registers; the memories keep what was loaded.
+
+    A fault (see :class:`EngineCore`, :class:`~prap_hw.requantise.Requantise` and their parts for
+    what is found) stops the engine: in the cycle in which ``fault`` shows it, and until reset,
+    neither a request nor an output is offered, those that were are withdrawn, nothing is loaded,
+    ``start`` is ignored and ``busy`` stays as it is. No output that the fault could have changed
+    is offered before. After reset, the program is to be loaded again.
 
     Members
     -------
@@ -329,6 +385,8 @@ class Engine(wiring.Component):
         Program words, rows of cells, activation bytes.
     start : ``In(1)``; busy : ``Out(1)``
         Begin; running.
+    fault : ``Out(FAULT)``
+        The first fault since reset.
     o : ``Out(stream.Signature(output))``
         Output codes, position after position, channels in order.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.COUNTERS`
@@ -344,6 +402,7 @@ class Engine(wiring.Component):
     i_acts: stream.Interface
     start: Signal
     busy: Signal
+    fault: data.View
     o: stream.Interface
     counters: Any
     trace_psum: Any
@@ -361,10 +420,16 @@ class Engine(wiring.Component):
 
         m.submodules.core = core = EngineCore(config)
         m.submodules.requantise = requantise = Requantise(config)
+        self._core = core
+        self._requantise = requantise
         m.submodules.run = run = RunControl(config)
+        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
         m.d.comb += [
+            faults.found.eq(Cat(core.faults, requantise.faults)),
+            self.fault.eq(faults.fault),
+            core.halted.eq(faults.halted),
             run.registers.eq(core.registers),
-            run.start.eq(self.start),
+            run.start.eq(self.start & ~faults.halted),
             core.start.eq(run.started),
             core.busy.eq(run.busy),
             self.busy.eq(run.busy),
@@ -393,7 +458,11 @@ class Engine(wiring.Component):
             sent.eq(self.o.valid & self.o.ready),
             run.position_sent.eq(sent & self.o.payload.last),
         ]
-        wiring.connect(m, requantise.o, wiring.flipped(self.o))
+        m.d.comb += [
+            self.o.valid.eq(requantise.o.valid & ~faults.halted),
+            self.o.payload.eq(requantise.o.payload),
+            requantise.o.ready.eq(self.o.ready & ~faults.halted),
+        ]
 
         for name in CORE_COUNTERS:
             m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
@@ -407,6 +476,11 @@ class Engine(wiring.Component):
             wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
         return m
+
+    @property
+    def memories(self) -> dict[Space, list[ProtectedMemory]]:
+        """Contents of the memories of the program, by space, once it has been elaborated."""
+        return {**self._core.memories, Space.OUTPUT: [self._requantise.params]}
 
 
 class EmulatedEngine(wiring.Component):
@@ -428,6 +502,7 @@ class EmulatedEngine(wiring.Component):
     i_acts: stream.Interface
     start: Signal
     busy: Signal
+    fault: data.View
     o: stream.Interface
     counters: Any
     trace_psum: Any
@@ -441,7 +516,7 @@ class EmulatedEngine(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.engine = engine = Engine(self.config)
+        m.submodules.engine = self.engine = engine = Engine(self.config)
         m.submodules.crossbar = crossbar = EmulatedCrossbar(self.config)
         wiring.connect(m, engine.crossbar, crossbar.port)
         if self.config.trace:

@@ -3,9 +3,9 @@
 from amaranth import Module, Signal
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from prap_hw.faults import ProtectedMemory
 from refmodel.config import bits_for
 
 
@@ -18,6 +18,10 @@ class IndexReader(wiring.Component):
     also from the last word to the first. The memory's read enable depends combinationally on
     ``o.ready``; no output does. ``start`` discards the word at the output and goes back to the
     first; reset leaves ``o.valid`` low until then. Writing while reading is excluded.
+
+    Every word is stored with a parity bit. One that is wrong is never valid: the stream stands at
+    it, with ``wrong`` high, until ``start`` or reset. The bit is checked behind the memory's output
+    register, within the cycle.
 
     Parameters
     ----------
@@ -42,6 +46,8 @@ class IndexReader(wiring.Component):
         The words.
     o_last : ``Out(1)``
         Whether the word at ``o`` is the last one.
+    wrong : ``Out(1)``
+        Whether the stream stands at a word with the wrong parity.
     """
 
     w_en: Signal
@@ -52,12 +58,12 @@ class IndexReader(wiring.Component):
     last: Signal
     o: stream.Interface
     o_last: Signal
+    wrong: Signal
 
     def __init__(self, shape: ShapeLike, depth: int, *, based: bool = False):
         self.shape = shape
         self.based = based
-        # A memory of one word would have an address of no bits, which Verilog cannot say.
-        self.depth = max(2, depth)
+        self.words = ProtectedMemory(shape, depth)
         index = bits_for(depth)
         super().__init__(
             {
@@ -69,36 +75,35 @@ class IndexReader(wiring.Component):
                 "last": In(index),
                 "o": Out(stream.Signature(shape)),
                 "o_last": Out(1),
+                "wrong": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.words = words = Memory(shape=self.shape, depth=self.depth, init=[])
-        write = words.write_port()
-        read = words.read_port(domain="sync")
-        m.d.comb += [
-            write.en.eq(self.w_en),
-            write.addr.eq(self.w_addr),
-            write.data.eq(self.w_data),
-        ]
+        words = self.words.ports(m, "words", self.w_data)
+        read = words.read
+        m.d.comb += [words.write.en.eq(self.w_en), words.write.addr.eq(self.w_addr)]
 
-        pointer = Signal(bits_for(self.depth))
+        pointer = Signal.like(self.last)
         first = self.first if self.based else 0
         running = Signal()
+        there = Signal()
         m.d.comb += [
             read.addr.eq(pointer),
-            read.en.eq(running & (~self.o.valid | self.o.ready)),
-            self.o.payload.eq(read.data),
+            read.en.eq(running & (~there | (self.o.valid & self.o.ready))),
+            self.wrong.eq(there & words.wrong),
+            self.o.valid.eq(there & ~words.wrong),
+            self.o.payload.eq(words.word),
         ]
         with m.If(read.en):
             m.d.sync += [
-                self.o.valid.eq(1),
+                there.eq(1),
                 self.o_last.eq(pointer == self.last),
                 pointer.eq(pointer + 1),
             ]
             with m.If(pointer == self.last):
                 m.d.sync += pointer.eq(first)
         with m.If(self.start):
-            m.d.sync += [pointer.eq(first), running.eq(1), self.o.valid.eq(0)]
+            m.d.sync += [pointer.eq(first), running.eq(1), there.eq(0)]
         return m

@@ -8,6 +8,7 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Member, Out
 
+from prap_hw.faults import FAULT
 from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, valid_only
 
 
@@ -27,6 +28,7 @@ def run_members(layouts: Layouts, output: ShapeLike) -> dict[str, Member]:
         "i_acts": In(stream.Signature(layouts.acts)),
         "start": In(1),
         "busy": Out(1),
+        "fault": Out(FAULT),
         "o": Out(stream.Signature(output)),
         "counters": Out(wiring.Signature({name: Out(COUNTER_BITS) for name in COUNTERS})),
     }

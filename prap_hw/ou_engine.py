@@ -4,7 +4,8 @@ from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from prap_hw.layouts import Layouts
+from prap_hw.faults import Fault
+from prap_hw.layouts import Layouts, Space
 from refmodel.config import EngineConfig, bits_for
 
 
@@ -13,9 +14,10 @@ class OUEngine(wiring.Component):
 
     For every OU under a vector: for every digit of the inputs, low digits first, one request for
     each ``adcs`` columns in use. OUs are numbered consecutively from the start of the position's
-    program: column block fastest, then row block, then crossbar; ``position_end`` of the last OU
-    goes back to OU 0. The patterns of a vector lie side by side from its first OU on, so that one
-    may go on in the next OU; it has its slot in the OU in which it begins.
+    program: column block fastest, then row block, then crossbar, from crossbar 0 or, with
+    ``config.network``, ``first_crossbar`` on; behind a position's last gather comes OU 0 again.
+    The patterns of a vector lie side by side from its first OU on, so that one may go on in the
+    next OU; it has its slot in the OU in which it begins.
 
     A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
     request per cycle, without a dead cycle between OUs or vectors. What the answer means goes to
@@ -25,12 +27,17 @@ class OUEngine(wiring.Component):
     ``o_pending.ready``; ``o_request`` is a register. ``i.ready`` is high in the cycle of a vector's
     last issue. Reset empties the engine and frees all slots.
 
+    A request to a crossbar that is not there is in ``faults`` in the cycle of its issue, and is not
+    sent. Row and column blocks are counted, and need no check.
+
     Members
     -------
     i : ``In(stream.Signature(gathered))``
         Vectors.
     last_descriptor : ``In``
         Index of the last gather of a position.
+    first_crossbar : ``In``, with ``config.network``
+        Where the layer's OUs begin.
     released : ``In``
         Slots freed in this cycle.
     o_request : ``Out(stream.Signature(request))``
@@ -40,10 +47,15 @@ class OUEngine(wiring.Component):
     ou_done, stall_gather, stall_slots, stall_port : ``Out(1)``
         Events of this cycle: an OU's last request; no request because there was no vector, no
         free slot, or no room in the port or among the unanswered.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        A request to a crossbar that is not there.
     """
+
+    FAULTS = ((Fault.RANGE, Space.DESCRIPTOR),)
 
     i: stream.Interface
     last_descriptor: Signal
+    first_crossbar: Signal
     released: Signal
     o_request: stream.Interface
     o_pending: stream.Interface
@@ -51,6 +63,7 @@ class OUEngine(wiring.Component):
     stall_gather: Signal
     stall_slots: Signal
     stall_port: Signal
+    faults: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config
@@ -59,6 +72,11 @@ class OUEngine(wiring.Component):
             {
                 "i": In(stream.Signature(layouts.gathered)),
                 "last_descriptor": In(layouts.registers["last_descriptor"].shape),
+                **(
+                    {"first_crossbar": In(layouts.registers["first_crossbar"].shape)}
+                    if config.network
+                    else {}
+                ),
                 "released": In(bits_for(config.slots + 1)),
                 "o_request": Out(stream.Signature(layouts.request)),
                 "o_pending": Out(stream.Signature(layouts.pending)),
@@ -66,6 +84,7 @@ class OUEngine(wiring.Component):
                 "stall_gather": Out(1),
                 "stall_slots": Out(1),
                 "stall_port": Out(1),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -135,7 +154,15 @@ class OUEngine(wiring.Component):
         # Where the OU lies.
         col_block = Signal.like(self.o_request.payload.col_block)
         row_block = Signal.like(self.o_request.payload.row_block)
-        crossbar = Signal.like(self.o_request.payload.crossbar)
+        # Fits: the first crossbar too many is as far as it comes; a number from a register more.
+        crossbar = Signal(bits_for(config.crossbars) + 1)
+        number = Signal(bits_for(config.crossbars) + 2)
+        beyond = Signal()
+        m.d.comb += [
+            number.eq(crossbar + (self.first_crossbar if config.network else 0)),
+            beyond.eq(number >= config.crossbars),
+            self.faults.eq(issue & beyond),
+        ]
         gather = Signal.like(self.last_descriptor)
 
         # What an answer means follows from the OU's phase and the column group alone.
@@ -180,9 +207,9 @@ class OUEngine(wiring.Component):
         if len(columns.phases) > 1:
             m.d.comb += pending.carry.eq(low_digit & phase & (chunk == 0))
         if not columns.narrow:
-            number = columns.alignments.index
+            which = columns.alignments.index
             m.d.comb += pending.align.eq(
-                columns.select(lambda *place: number(columns.alignment(*place)), phase, chunk)
+                columns.select(lambda *place: which(columns.alignment(*place)), phase, chunk)
             )
         elif not config.offset:
             m.d.comb += pending.top.eq(align == columns.width - config.adcs)
@@ -193,8 +220,8 @@ class OUEngine(wiring.Component):
         with m.If(issue):
             request = self.o_request.payload
             m.d.sync += [
-                self.o_request.valid.eq(1),
-                request.crossbar.eq(crossbar),
+                self.o_request.valid.eq(~beyond),
+                request.crossbar.eq(number),
                 request.row_block.eq(row_block),
                 request.col_block.eq(col_block),
                 request.select.eq(chunk),

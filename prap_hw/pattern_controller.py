@@ -1,10 +1,10 @@
 """The pattern-index controller: walks the program and feeds gather and merge."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from prap_hw.faults import Fault, ProtectedMemory
 from prap_hw.index_reader import IndexReader
 from prap_hw.layouts import Layouts, Space
 from refmodel.config import EngineConfig
@@ -28,6 +28,23 @@ class PatternController(wiring.Component):
     cycle. Reset empties the streams and clears the layer registers; the memories keep what was
     loaded.
 
+    What is wrong in the program is in ``faults``, and is not sent on: a stream stands at a word of
+    the wrong parity, and a segment or a header that leads out of range is not valid. Checked are:
+
+    - indices: none begins beyond its last, or ends beyond its memory, and so the last output;
+    - the kernel position of a segment: there is such a word in the table;
+    - the bytes of a segment: at least one, all of them in the activation memory, without
+      wrap-around; those of a gather together: no more than an OU has rows, whatever the number of
+      its segments is;
+    - the patterns of a gather: 1 to the slots of the ring;
+    - the slots of a group: no more than the ring has; its outputs: the first is not beyond the
+      last, nor the last beyond that of the layer;
+    - the segments of a position end with its gathers, its reuse words with its groups.
+
+    Steps from position to position that are never taken may be anything. ``armed`` is what limits
+    the checks to a program that has been started: words that this layer does not read (offsets
+    without ``full_offsets``, reuse words of an identity map) may have any contents.
+
     Members
     -------
     i_load : ``In(stream.Signature(load))``
@@ -44,7 +61,24 @@ class PatternController(wiring.Component):
         Reuse words.
     index_reads : ``Out(3)``
         Words taken from the index memories in this cycle.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        What is wrong; a segment is checked in the cycle in which it is at ``o_segments``.
     """
+
+    FAULTS = (
+        (Fault.PARITY, Space.DESCRIPTOR),
+        (Fault.PARITY, Space.POSITION),
+        (Fault.PARITY, Space.OFFSET),
+        (Fault.PARITY, Space.HEADER),
+        (Fault.PARITY, Space.WORD),
+        (Fault.PARITY, Space.TABLE),
+        (Fault.RANGE, Space.REGISTER),
+        (Fault.RANGE, Space.POSITION),
+        (Fault.RANGE, Space.OFFSET),
+        (Fault.RANGE, Space.DESCRIPTOR),
+        (Fault.RANGE, Space.HEADER),
+        (Fault.RANGE, Space.WORD),
+    )
 
     i_load: stream.Interface
     registers: data.View
@@ -54,10 +88,13 @@ class PatternController(wiring.Component):
     o_headers_last: Signal
     o_words: stream.Interface
     index_reads: Signal
+    faults: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config
         self.layouts = layouts = Layouts(config)
+        self.table = ProtectedMemory(layouts.address_bits, config.max_positions)
+        self.memories: dict[Space, list[ProtectedMemory]] = {Space.TABLE: [self.table]}
         super().__init__(
             {
                 "i_load": In(stream.Signature(layouts.load, always_ready=True)),
@@ -68,6 +105,7 @@ class PatternController(wiring.Component):
                 "o_headers_last": Out(1),
                 "o_words": Out(stream.Signature(layouts.words)),
                 "index_reads": Out(3),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -86,6 +124,7 @@ class PatternController(wiring.Component):
 
         def reader(name: str, space: Space, shape, depth: int, kind: str) -> IndexReader:
             m.submodules[name] = index = IndexReader(shape, depth, based=based)
+            self.memories[space] = [index.words]
             if based:
                 m.d.comb += index.first.eq(registers[f"first_{kind}"])
             m.d.comb += [
@@ -113,8 +152,19 @@ class PatternController(wiring.Component):
         )
         offsets = reader("offsets", Space.OFFSET, layouts.offset, config.max_segments, "segment")
         headers = reader("headers", Space.HEADER, layouts.header, config.max_groups, "header")
-        wiring.connect(m, headers.o, wiring.flipped(self.o_headers))
-        m.d.comb += self.o_headers_last.eq(headers.o_last)
+        header = headers.o.payload
+        bad_header = Signal()
+        m.d.comb += [
+            bad_header.eq(
+                (header.kept > config.slots)
+                | (header.first_output > header.last_output)
+                | (header.last_output > registers.last_output)
+            ),
+            self.o_headers.valid.eq(headers.o.valid & ~bad_header),
+            self.o_headers.payload.eq(header),
+            self.o_headers_last.eq(headers.o_last),
+            headers.o.ready.eq(self.o_headers.ready & ~bad_header),
+        ]
 
         # Reuse words: one memory to a lane, read in step.
         lanes = []
@@ -139,39 +189,55 @@ class PatternController(wiring.Component):
                 self.o_words.payload[lane].eq(index.o.payload),
             ]
             lanes.append(index)
-        m.d.comb += self.o_words.valid.eq(lanes[0].o.valid)
+        self.memories[Space.WORD] = [index.words for index in lanes]
+        m.d.comb += self.o_words.valid.eq(Cat(index.o.valid for index in lanes).all())
 
         # Offsets of the kernel positions: at most 49 words, read within the cycle.
-        m.submodules.table = table = Memory(
-            shape=layouts.address_bits, depth=max(2, config.max_positions), init=[]
-        )
-        table_write = table.write_port()
-        table_read = table.read_port(domain="comb")
+        table = self.table.ports(m, "table", load.data, domain="comb")
         m.d.comb += [
-            table_write.en.eq(self.i_load.valid & (load.space == Space.TABLE)),
-            table_write.addr.eq(load.addr),
-            table_write.data.eq(load.data),
-            table_read.addr.eq(positions.o.payload),
+            table.write.en.eq(self.i_load.valid & (load.space == Space.TABLE)),
+            table.write.addr.eq(load.addr),
+            table.read.addr.eq(positions.o.payload),
         ]
 
         # The walk over output positions: two counters and two running addresses.
         column = Signal.like(registers.last_column)
         row = Signal.like(registers.last_row)
-        position_base = Signal(layouts.address_bits)
-        row_base = Signal(layouts.address_bits)
+        # Fits: a step is taken from a position within the memory, or its segment was out of range.
+        position_base = Signal(layouts.address_bits + 1)
+        row_base = Signal(layouts.address_bits + 1)
         walking = Signal()
 
         # One segment an accepted cycle, registered so that the adders have a cycle of their own.
         segment = Signal(layouts.segment)
         segment_valid = Signal()
+        # Fits: less than 2^(n + 1) and three times 2^n.
+        address = Signal(layouts.address_bits + 3)
+        # Bytes of the gather up to this segment. Fits: those before it are no more than rows.
+        gathered = Signal(layouts.row_bits + 1)
+        bad_position = Signal()
+        bad_table = Signal()
+        bad_bytes = Signal()
+        bad_patterns = Signal()
+        bad_segment = Signal()
         index_in_gather = Signal(range(config.ou_rows))
         descriptor = descriptors.o.payload
         last_of_gather = Signal()
         accept = Signal()
         full = registers.full_offsets
+        position = positions.o.payload
+        length = Mux(full, offsets.o.payload.length, descriptor.length)
         m.d.comb += [
-            self.o_segments.valid.eq(segment_valid),
+            bad_bytes.eq(
+                (segment.length == 0)
+                | (address + segment.length > config.activation_bytes)
+                | (gathered > config.ou_rows)
+            ),
+            bad_patterns.eq((segment.patterns == 0) | (segment.patterns > config.slots)),
+            bad_segment.eq(bad_position | bad_table | bad_bytes | bad_patterns),
+            self.o_segments.valid.eq(segment_valid & ~bad_segment),
             self.o_segments.payload.eq(segment),
+            self.o_segments.payload.address.eq(address),
             last_of_gather.eq(index_in_gather == descriptor.last_segment),
             accept.eq(
                 walking
@@ -189,13 +255,19 @@ class PatternController(wiring.Component):
         with m.If(accept):
             m.d.sync += [
                 segment_valid.eq(1),
-                segment.address.eq(
+                bad_position.eq(
+                    (position >= config.max_positions)
+                    | (positions.o_last != (last_of_gather & descriptors.o_last))
+                ),
+                bad_table.eq((position < config.max_positions) & table.wrong),
+                address.eq(
                     position_base
                     + descriptor.base
-                    + table_read.data
+                    + table.word
                     + Mux(full, offsets.o.payload.channel, 0)
                 ),
-                segment.length.eq(Mux(full, offsets.o.payload.length, descriptor.length)),
+                segment.length.eq(length),
+                gathered.eq(Mux(index_in_gather == 0, 0, gathered) + length),
                 segment.last.eq(last_of_gather),
                 segment.patterns.eq(descriptor.patterns),
                 segment.final.eq(descriptor.final),
@@ -226,7 +298,54 @@ class PatternController(wiring.Component):
                 walking.eq(1),
             ]
 
+        # What is wrong. The registers are checked as a run begins, before the first word is there.
+        armed = Signal()
+        begun = Signal()
+        with m.If(self.i_load.valid):
+            m.d.sync += armed.eq(0)
+        with m.If(self.start):
+            m.d.sync += armed.eq(1)
+        m.d.sync += begun.eq(self.start)
+        shown = armed & segment_valid
+        words_wrong = Cat(index.wrong for index in lanes).any()
+        words_taken = self.o_words.valid & self.o_words.ready
+        position_merged = headers.o.valid & headers.o.ready & headers.o_last
+        m.d.comb += self.faults.eq(
+            Cat(
+                armed & descriptors.wrong,
+                armed & positions.wrong,
+                armed & full & offsets.wrong,
+                armed & headers.wrong,
+                armed & ~registers.identity & words_wrong,
+                shown & bad_table,
+                begun & self._bad_registers(),
+                shown & bad_position,
+                shown & full & bad_bytes,
+                shown & ((~full & bad_bytes) | bad_patterns),
+                armed & headers.o.valid & bad_header,
+                armed & words_taken & (lanes[0].o_last != position_merged),
+            )
+        )
+
         taken = [index.o.valid & index.o.ready for index in (descriptors, positions, headers)]
         taken += [offsets.o.valid & offsets.o.ready, self.o_words.valid & self.o_words.ready]
         m.d.comb += self.index_reads.eq(sum(taken[1:], taken[0]))
         return m
+
+    def _bad_registers(self) -> Value:
+        """Whether a layer register names words that the memories have not, or none."""
+        registers, config = self.registers, self.config
+        walked = ~registers.identity
+        depths = {
+            "descriptor": config.max_gathers,
+            "segment": config.max_segments,
+            "header": config.max_groups,
+            "step": self.layouts.word_depth,
+        }
+        bad: Value = registers.last_output >= config.max_outputs
+        for kind, depth in depths.items():
+            beyond = registers[f"last_{kind}"] >= depth
+            if config.network:
+                beyond |= registers[f"first_{kind}"] > registers[f"last_{kind}"]
+            bad |= beyond & walked if kind == "step" else beyond
+        return bad

@@ -4,9 +4,9 @@ from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from prap_hw.faults import Fault, ProtectedMemory
 from prap_hw.layouts import Layouts, Space, valid_only
 from refmodel.config import EngineConfig
 
@@ -28,6 +28,17 @@ class Requantise(wiring.Component):
     two on ``position_done`` as well; no other output depends on an input within the cycle but
     ``trace.payload``, which shows ``read_acc``.
     Reset empties the pipeline.
+
+    Parameters of the wrong parity, and an output whose parameters are not there, are in ``faults``,
+    and neither is sent; outputs before them are.
+
+    Parameters
+    ----------
+    config
+        Sizes of the engine.
+    ahead
+        Positions that may be whole and not read at a time: the two halves of an engine's
+        accumulators, or what a tile has room for.
 
     Members
     -------
@@ -51,7 +62,11 @@ class Requantise(wiring.Component):
         Output codes; ``last`` marks the last channel of a position.
     trace : ``Out(valid_only(trace_acc))``
         Each accumulator, before the bias, as it is read.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        Parameters of the wrong parity; parameters beyond the memory.
     """
+
+    FAULTS = ((Fault.PARITY, Space.OUTPUT), (Fault.RANGE, Space.OUTPUT))
 
     i_load: stream.Interface
     registers: data.View
@@ -64,10 +79,13 @@ class Requantise(wiring.Component):
     i_residual: stream.Interface
     o: stream.Interface
     trace: Any
+    faults: Signal
 
-    def __init__(self, config: EngineConfig):
+    def __init__(self, config: EngineConfig, ahead: int = 2):
         self.config = config
+        self.ahead = ahead
         self.layouts = layouts = Layouts(config)
+        self.params = ProtectedMemory(layouts.params, config.params)
         super().__init__(
             {
                 "i_load": In(stream.Signature(layouts.load, always_ready=True)),
@@ -81,6 +99,7 @@ class Requantise(wiring.Component):
                 **({"i_residual": In(stream.Signature(8))} if config.network else {}),
                 "o": Out(stream.Signature(layouts.output)),
                 "trace": Out(valid_only(layouts.trace_acc)),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -88,21 +107,18 @@ class Requantise(wiring.Component):
         m = Module()
         config, layouts, registers = self.config, self.layouts, self.registers
 
-        m.submodules.params = memory = Memory(
-            shape=layouts.params, depth=max(2, config.params), init=[]
-        )
-        write = memory.write_port()
-        read = memory.read_port(domain="sync")
+        load = self.i_load.payload
+        memory = self.params.ports(m, "params", load.data)
+        params = memory.word
         m.d.comb += [
-            write.en.eq(self.i_load.valid & (self.i_load.payload.space == Space.OUTPUT)),
-            write.addr.eq(self.i_load.payload.addr),
-            write.data.eq(self.i_load.payload.data),
+            memory.write.en.eq(self.i_load.valid & (load.space == Space.OUTPUT)),
+            memory.write.addr.eq(load.addr),
         ]
 
         # Read: positions that are whole wait in a count, but for the cycle in which one becomes so;
         # halves alternate.
         move = Signal()
-        waiting = Signal(2)
+        waiting = Signal(range(self.ahead + 1))
         half = Signal()
         channel = Signal(layouts.output_bits)
         reading = Signal()
@@ -121,8 +137,8 @@ class Requantise(wiring.Component):
             self.read_half.eq(half),
             self.read_output.eq(channel),
             self.half_read.eq(Mux(reading & last, Cat(~half, half), 0)),
-            read.en.eq(reading),
-            read.addr.eq(param),
+            memory.read.en.eq(reading),
+            memory.read.addr.eq(param),
         ]
         m.d.sync += waiting.eq(waiting + self.position_done - (reading & last))
         with m.If(reading):
@@ -157,15 +173,20 @@ class Requantise(wiring.Component):
             m.d.comb += clipped.eq(registers.clip_hi)
         with m.Else():
             m.d.comb += clipped.eq(moved)
+        unusable = Signal()
+        m.d.comb += [
+            unusable.eq(valid[0] & memory.wrong),
+            self.faults.eq(Cat(unusable, reading & (param >= config.params))),
+        ]
         with m.If(move):
             m.d.sync += [
-                valid[0].eq(reading),
+                valid[0].eq(reading & (param < config.params)),
                 channels[0].eq(channel),
-                valid[1].eq(valid[0]),
+                valid[1].eq(valid[0] & ~unusable),
                 channels[1].eq(channels[0]),
-                biased.eq(self.read_acc + read.data.bias),
-                multiplier.eq(read.data.multiplier),
-                shifts[0].eq(read.data.shift),
+                biased.eq(self.read_acc + params.bias),
+                multiplier.eq(params.multiplier),
+                shifts[0].eq(params.shift),
                 valid[2].eq(valid[1]),
                 channels[2].eq(channels[1]),
                 product.eq(biased * multiplier),

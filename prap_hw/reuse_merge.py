@@ -1,10 +1,11 @@
 """Reuse merge: every output takes its partial sums, shifted, into its accumulator."""
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from prap_hw.layouts import Layouts
+from prap_hw.faults import Fault
+from prap_hw.layouts import Layouts, Space
 from refmodel.config import SHIFT_NONE, EngineConfig, bits_for
 
 
@@ -24,6 +25,11 @@ class ReuseMerge(wiring.Component):
     ``i_words.ready``, ``taken``, ``o_slot`` and ``merged`` depend combinationally on the headers,
     the words, ``completed``, the layer registers and, but for ``o_slot``, on ``half_read``; the
     outputs to the accumulators are registers. Reset empties the pipeline.
+
+    A word, or with ``identity`` an output, whose slot is not one of those that its group keeps is
+    in ``faults`` in the cycle of its step, and what it leads to in the accumulators two cycles
+    later. Slots of the ring need no other check: they are counted from the group's first one
+    modulo the ring's depth.
 
     Members
     -------
@@ -51,7 +57,11 @@ class ReuseMerge(wiring.Component):
         Pulse: with this write, the half holds a whole position.
     merged : ``Out``
         Reuse words (or identity takes) merged in this cycle.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        A slot that the group does not keep: by an identity map, by a reuse word.
     """
+
+    FAULTS = ((Fault.RANGE, Space.HEADER), (Fault.RANGE, Space.WORD))
 
     identity: Signal
     last_term: Signal
@@ -73,6 +83,7 @@ class ReuseMerge(wiring.Component):
     contribution: list[Signal]
     position_done: Signal
     merged: Signal
+    faults: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config
@@ -101,6 +112,7 @@ class ReuseMerge(wiring.Component):
                 "contribution": Out(signed(config.acc_width)).array(lanes),
                 "position_done": Out(1),
                 "merged": Out(range(lanes + 1)),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -134,16 +146,22 @@ class ReuseMerge(wiring.Component):
             self.taken.eq(Mux(issue & last_step, header.kept, 0)),
         ]
         enable = Signal(lanes)
+        beyond = Signal(lanes)
         for lane in range(lanes):
             output = Signal(layouts.output_bits + 1, name=f"output_{lane}")
             word = self.i_words.payload[lane]
+            # Where the output is before the group's first one, the lane is not enabled.
+            index = Signal(max(layouts.output_bits + 1, layouts.slot_bits), name=f"index_{lane}")
+            used = self.identity | (word.shift != SHIFT_NONE)
             m.d.comb += [
+                index.eq(Mux(self.identity, output - header.first_output, word.slot)),
+                beyond[lane].eq(enable[lane] & used & (index >= header.kept)),
                 output.eq((block << lane_bits) + lane),
                 enable[lane].eq((output >= header.first_output) & (output <= header.last_output)),
-                self.o_slot[lane].eq(
-                    base + Mux(self.identity, output - header.first_output, word.slot)
-                ),
+                self.o_slot[lane].eq(base + index),
             ]
+        bad = issue & beyond.any()
+        m.d.comb += self.faults.eq(Cat(bad & self.identity, bad & ~self.identity))
         m.d.comb += self.merged.eq(Mux(issue, sum(enable[lane] for lane in range(lanes)), 0))
         with m.If(self.half_read[0]):
             m.d.sync += half_used[0].eq(0)

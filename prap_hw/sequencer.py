@@ -48,8 +48,6 @@ class Sequencer(wiring.Component):
         Registers of post-processing.
     run : ``Out(1)``; running : ``In(1)``
         Pulse: start the operation; high from the cycle after that until the cycle after its end.
-    again : ``Out(1)``
-        Whether there was an operation of the engine since ``start``.
     """
 
     i_load: stream.Interface
@@ -62,7 +60,6 @@ class Sequencer(wiring.Component):
     registers: data.View
     run: Signal
     running: Signal
-    again: Signal
 
     class State(enum.Enum, shape=2):
         """What it is at."""
@@ -90,7 +87,6 @@ class Sequencer(wiring.Component):
                 "registers": Out(layouts.post),
                 "run": Out(1),
                 "running": In(1),
-                "again": Out(1),
             }
         )
 
@@ -148,10 +144,8 @@ class Sequencer(wiring.Component):
             m.d.sync += at.eq(Mux(command.run, state.WAIT, state.PLAY))
         with m.If(self.run):
             m.d.sync += last.eq(command.last)
-            with m.If(registers.source == Source.LAYER):
-                m.d.sync += self.again.eq(1)
         with m.If(started):
-            m.d.sync += [asked.eq(1), self.again.eq(0)]
+            m.d.sync += asked.eq(1)
 
         word = self.o_load.payload
         with m.If(self.o_load.valid & (word.space == Space.POST)), m.Switch(word.addr):

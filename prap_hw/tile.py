@@ -107,6 +107,9 @@ class Reduction(wiring.Component):
         self.config = config
         self.engines = engines
         self.layouts = layouts = Layouts(config)
+        # A word to each read that can be under way: the accumulators, a register to each level of
+        # the tree, the buffer, and two until the room of one that is taken can be used.
+        self.depth = 4 + (engines - 1).bit_length()
         acc = signed(config.acc_width)
         super().__init__(
             {
@@ -168,9 +171,7 @@ class Reduction(wiring.Component):
             ]
 
         # Reads: one a cycle while the buffer has room for what is under way.
-        # The accumulators, a register to each level of the tree, the buffer.
-        latency = 2 + (engines - 1).bit_length()
-        depth = latency + 2
+        depth = self.depth
         room = Signal(range(depth + 1), init=depth)
         m.d.comb += [
             # Without an engine that takes part nothing is ever whole.
@@ -310,7 +311,8 @@ class Tile(wiring.Component):
         layouts = self.layouts.engine
 
         m.submodules.reduction = reduction = Reduction(config, engines)
-        m.submodules.requantise = requantise = Requantise(config)
+        # A position of one output is one sum in the buffer.
+        m.submodules.requantise = requantise = Requantise(config, reduction.depth)
         m.submodules.run = run = RunControl(config)
         cores = []
         for n in range(engines):

@@ -92,6 +92,10 @@ class EngineConfig:
         Whether the engine is one of an accelerator, with all layers of a network resident: base
         registers for its memories, crossbars and input, an activation memory that is written at
         addresses, a residual operand. Cycles are the same with and without.
+    port_timeout
+        Cycles without any progress after which the engine gives its crossbar port up, 16, and at
+        least crossbar_latency + 4, to 2^24. It must exceed the longest latency of the macro, and
+        the longest time for which it takes no request or no row of cells.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -120,6 +124,7 @@ class EngineConfig:
     activation_bytes: int = 4096
     max_params: int = 0
     network: bool = False
+    port_timeout: int = 4096
     trace: bool = True
 
     def __post_init__(self) -> None:
@@ -159,6 +164,7 @@ class EngineConfig:
         self._check("max_positions", 1, 49)
         self._check("activation_bytes", 64, 1 << 24)
         self._check("max_params", 0, 1 << 20)
+        self._check("port_timeout", max(16, self.crossbar_latency + 4), 1 << 24)
 
     def _check(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)

@@ -8,6 +8,7 @@ import numpy as np
 from amaranth.sim import Simulator
 
 from prap_hw.engine import EmulatedEngine
+from prap_hw.faults import Fault
 from prap_hw.layouts import COUNTERS
 from prap_hw.load import layer_image, padded_input
 from refmodel.config import EngineConfig
@@ -24,6 +25,10 @@ class Run:
     accumulators: list[int] = field(default_factory=list)
     cycles: int = -1
     counters: dict[str, int] = field(default_factory=dict)
+
+
+class StoppedError(Exception):
+    """A fault stopped the engine: its kind and space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,8 @@ def run_layers(
         while len(run.outputs) < expected:
             ctx.set(dut.o.ready, not (stall and wait.random() < stall))
             cycle += 1
-            _, _, valid, ready, payload, pv, pp, av, ap = await ctx.tick().sample(
+            _, _, fault, valid, ready, payload, pv, pp, av, ap = await ctx.tick().sample(
+                dut.fault,
                 dut.o.valid,
                 dut.o.ready,
                 dut.o.payload,
@@ -104,6 +110,8 @@ def run_layers(
                 dut.trace_acc.valid,
                 dut.trace_acc.payload,
             )
+            if fault.kind != Fault.NONE:
+                raise StoppedError(fault.kind, fault.space)
             if pv:
                 run.psums += [item.sum for lane, item in enumerate(pp) if pv >> lane & 1]
             if av:

@@ -82,7 +82,8 @@ CASES = [
     Case("sequencer", "(ended & ~last & ~waiting)", "(ended & ~last)", chain),
     Case("engine", "ou_engine.o_request.payload.crossbar + registers.first_crossbar",
          "ou_engine.o_request.payload.crossbar", chain),
-    Case("engine", "self.start & ~self.keep", "self.start", chain),
+    Case("engine", "self.clear if config", "self.start if config", chain),
+    Case("accelerator", "core.clear.eq(accepted)", "core.clear.eq(0)", chain),
     Case("pattern_controller", "row_base.eq(registers.base if based else 0)", "row_base.eq(0)",
          chain),
 ]  # fmt: skip

@@ -212,7 +212,11 @@ def test_the_pipeline_stands_while_an_output_is_not_taken():
 def test_reset_empties_the_pipeline():
     dut = Requantise(EngineConfig(max_outputs=64))
     sink = Sink(dut.o, hold=False)
-    done = Script(dut.position_done, {1: 1})
+    words: list[dict[Any, Any]] = [
+        {"space": Space.OUTPUT, "addr": number, "data": 0} for number in range(10)
+    ]
+    load = Source(dut.i_load, [dut.layouts.load.const(word).as_bits() for word in words])
+    done = Script(dut.position_done, {11: 1})
     last = Constant((dut.registers.last_output, 9))
-    simulate(dut, done, last, sink, cycles=30, reset={9})
-    assert sink.cycles == [6, 7, 8, 9]
+    simulate(dut, load, done, last, sink, cycles=40, reset={19})
+    assert sink.cycles == [16, 17, 18, 19]

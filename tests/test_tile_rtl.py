@@ -212,6 +212,31 @@ def test_a_pause_of_the_output_at_any_time_changes_no_value():
     assert wrong_after_a_pause() == []
 
 
+def positions_in_the_buffer() -> list[bool]:
+    """Layers of one, two and three outputs, with the output held up for long."""
+    result = []
+    for outputs in (1, 2, 3):
+        layer = hand_layer([[(2, 1)], [(3, 1)]], outputs=outputs, positions=12)
+        images = hand_codes(layer)
+        work = TileWork(layer, images, pauses=[range(30, 300)])
+        ((run,),) = run_tile([work], SEQUENCE_CONFIG, 2)
+        result.append(run.outputs == golden.run_layer(layer, images).ravel().tolist())
+    return result
+
+
+def test_whole_positions_of_few_outputs_wait_in_the_buffer():
+    """With one output to a position, the buffer holds more positions than an engine's halves."""
+    assert positions_in_the_buffer() == [True] * 3
+
+
+def test_a_requantiser_that_counts_to_an_engines_two_halves_is_caught(monkeypatch):
+    edit = ("Requantise(config, reduction.depth)", "Requantise(config)")
+    mutant = Mutant("tile", "two positions wait at most", (edit,), "", VALUES)
+    monkeypatch.setattr(tiles, "EmulatedTile", load(mutant).EmulatedTile)
+    with pytest.raises(AssertionError, match=r"^hung after 8 of 12 outputs"):
+        positions_in_the_buffer()
+
+
 def test_a_buffer_that_runs_over_is_caught(monkeypatch):
     what = "reads do not wait for room"
     mutant = Mutant("tile", what, (("active.any() & (room != 0)", "active.any()"),), "", VALUES)
@@ -250,7 +275,7 @@ MUTANTS = [
         "",
         VALUES,
     ),
-    Mutant("tile", "buffer too shallow", (("depth = latency + 2", "depth = latency"),), "", VALUES),
+    Mutant("tile", "buffer too shallow", (("self.depth = 4 +", "self.depth = 2 +"),), "", VALUES),
     Mutant(
         "tile",
         "a dead cycle between positions",

@@ -43,6 +43,7 @@ class Register(IntEnum):
     CONFIG_ACTIVATION_BYTES = 0x0D4
     CONFIG_MAX_PARAMS = 0x0D8
     CONFIG_NETWORK = 0x0DC
+    CONFIG_PORT_TIMEOUT = 0x0E0
     CONFIG_ENGINES = 0x0F8
     CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
@@ -218,6 +219,7 @@ CONFIGURATION = {
     "activation_bytes": Register.CONFIG_ACTIVATION_BYTES,
     "max_params": Register.CONFIG_MAX_PARAMS,
     "network": Register.CONFIG_NETWORK,
+    "port_timeout": Register.CONFIG_PORT_TIMEOUT,
     "engines": Register.CONFIG_ENGINES,
     "commands": Register.CONFIG_COMMANDS,
 }
