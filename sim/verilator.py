@@ -274,6 +274,7 @@ def build_library(
     widths: Mapping[str, int],
     counters: Sequence[str],
     done: bool = False,
+    results: bool = False,
     cache: Path | str = CACHE,
 ) -> Path:
     """Build an engine within ``sim/bulk.sv`` as a library, or find the finished build.
@@ -291,6 +292,9 @@ def build_library(
     done
         Whether the module has an output ``done``, as an accelerator has; it is left open, since
         ``busy`` tells the same.
+    results
+        Whether the module is of several engines, of which accumulators and outputs alone are
+        recorded.
     cache
         Where builds are kept.
 
@@ -313,6 +317,7 @@ def build_library(
         "PRAP_PSUM": str(widths["PSUM"]),
         "PRAP_PSUMS": str(widths["PSUMS"]),
         **({"PRAP_DONE": "1"} if done else {}),
+        **({"PRAP_RESULTS": "1"} if results else {}),
     }
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
@@ -356,10 +361,11 @@ def _run_library_build(
             raise RuntimeError(f"the library could not be built: {words[0]} failed\n{tail}")
 
     parameters = [f"-G{name}={width}" for name, width in widths.items()]
+    switches = [f"+define+{name}" for name in ("PRAP_DONE", "PRAP_RESULTS") if name in defines]
     run(
         verilator.program, "--cc", *LIBRARY_FLAGS, "--prefix", "Vbulk", "--top-module", "prap_bulk",
-        f"+define+PRAP_TOP={top}", *(["+define+PRAP_DONE"] if "PRAP_DONE" in defines else []),
-        *parameters, "--Mdir", "model", WAIVERS, f"{top}.v", HERE / "bulk.sv",
+        f"+define+PRAP_TOP={top}", *switches, *parameters, "--Mdir", "model",
+        WAIVERS, f"{top}.v", HERE / "bulk.sv",
     )  # fmt: skip
     root = verilator.environment.get("VERILATOR_ROOT") or _root(verilator, environment)
     include = Path(root) / "include"
