@@ -759,7 +759,8 @@ def verilog(
         bool, typer.Option("--engine-only", help="The engine's Verilog alone.")
     ] = False,
     engines: Annotated[
-        int | None, typer.Option("--engines", metavar="N", help="Engines of the tile (1).")
+        int | None,
+        typer.Option("--engines", metavar="N", help="Engines of tile and accelerator (1)."),
     ] = None,
     fit: Annotated[
         Path | None,

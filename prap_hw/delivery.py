@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from string import Template
 
+from amaranth.lib import data
+
 from prap_hw import blackbox, register_map
 from prap_hw.core import (
     CoreLimits,
@@ -20,7 +22,7 @@ from prap_hw.core import (
 from prap_hw.driver.driver import MAJOR
 from prap_hw.driver.packets import MAGIC, Kind
 from prap_hw.host_shell import IDENTITY
-from prap_hw.layouts import Layouts, Space
+from prap_hw.layouts import Layouts, Space, TileLayouts
 from prap_hw.load import command_words
 from prap_hw.packets import item_bytes
 from prap_hw.verilog import (
@@ -58,6 +60,7 @@ SPACES = {
     "TABLE": "address offset of a kernel position",
     "OUTPUT": "bias, multiplier and shift of an output",
     "COMMAND": "word of the sequencer's list",
+    "SHARE": "of several engines, which have a share in an output: a bit each",
 }
 """Memories that program words of the host are for."""
 
@@ -82,11 +85,11 @@ class Sizes:
     engine
         The engine by itself, and each of a tile.
     network
-        The engine of the accelerator.
+        Each engine of the accelerator.
     commands
         Words that the accelerator's list may have.
     engines
-        Engines of the tile.
+        Engines of the tile, and of the accelerator.
     """
 
     engine: EngineConfig
@@ -98,7 +101,9 @@ class Sizes:
     def configurations(self) -> dict[str, dict[str, int]]:
         """What each of the two shells tells of itself."""
         return {
-            "accelerator": configuration_words(self.network, commands=self.commands),
+            "accelerator": configuration_words(
+                self.network, engines=self.engines, commands=self.commands
+            ),
             "engine": configuration_words(self.engine),
         }
 
@@ -112,10 +117,10 @@ def sizes(engine: EngineConfig, *, program: Program | None = None, engines: int 
         The engine by itself.
     program
         What the accelerator holds as a whole; memories are the next powers of two. None: it has
-        room for :data:`RESIDENT` layers of the size that the engine holds one of, and for
-        :data:`ALIVE` tensors.
+        room for :data:`RESIDENT` layers of the size that the engine holds one of, in each of its
+        engines, and for :data:`ALIVE` tensors.
     engines
-        Engines of the tile.
+        Engines of the tile, and of the accelerator.
 
     Raises
     ------
@@ -123,8 +128,8 @@ def sizes(engine: EngineConfig, *, program: Program | None = None, engines: int 
         The accelerator cannot run the program, or no engine holds all layers of it.
     """
     if program is not None:
-        network = replace(accelerator_config_for(program, engine), trace=engine.trace)
-        words = len(command_words(program, network_image(program, network), network))
+        network = replace(accelerator_config_for(program, engine, engines), trace=engine.trace)
+        words = len(command_words(program, network_image(program, network, engines), network))
         commands = 1 << (words - 1).bit_length()
         return Sizes(engine=engine, network=network, commands=commands, engines=engines)
     most = {"crossbars": 1 << 16, "activation_bytes": 1 << 24, "max_params": 1 << 20}
@@ -187,14 +192,16 @@ class Part:
 
 def parts(given: Sizes, *, open_port: bool = False) -> list[Part]:
     """Write the Verilog of everything; the first part is the one that most will want."""
-    engine, network, commands = given.engine, given.network, given.commands
+    engine, network = given.engine, given.network
+    commands, engines = given.commands, given.engines
     return [
         Part(
             key="accelerator_shell",
             module=ACCELERATOR_SHELL[open_port],
-            verilog=accelerator_shell_verilog(network, commands, open_port=open_port),
+            verilog=accelerator_shell_verilog(network, commands, engines, open_port=open_port),
             config=network,
-            what="the accelerator, which runs a network, behind AXI4-Lite and AXI4-Stream",
+            what="the accelerator, which runs a network, behind AXI4-Lite and AXI4-Stream; "
+            f"engines: {engines}",
             box=blackbox.NETWORK,
             macro="prap_accelerator_shell_macro",
             shell=True,
@@ -212,7 +219,7 @@ def parts(given: Sizes, *, open_port: bool = False) -> list[Part]:
         Part(
             key="accelerator",
             module=ACCELERATOR[open_port],
-            verilog=accelerator_verilog(network, commands, open_port=open_port),
+            verilog=accelerator_verilog(network, commands, engines, open_port=open_port),
             config=network,
             what="the accelerator alone, with plain streams, for those who bring a shell",
             box=blackbox.NETWORK,
@@ -221,9 +228,9 @@ def parts(given: Sizes, *, open_port: bool = False) -> list[Part]:
         Part(
             key="tile",
             module=TILE_TOP[open_port],
-            verilog=tile_verilog(engine, given.engines, open_port=open_port),
+            verilog=tile_verilog(engine, engines, open_port=open_port),
             config=engine,
-            what=f"a tile, the same with plain streams; engines: {given.engines}",
+            what=f"a tile of engines that run a layer, with plain streams; engines: {engines}",
             box=blackbox.NAME,
             macro="prap_tile_macro",
         ),
@@ -326,7 +333,10 @@ def _testbench(name: str, part: Part, configuration: Mapping[str, int], *, open_
 
 
 def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool) -> str:
-    accelerator, engine = Layouts(given.network), Layouts(given.engine)
+    engine = Layouts(given.engine)
+    accelerator = Layouts(given.network)
+    if given.engines > 1:
+        accelerator = TileLayouts(given.network, given.engines)
     top = written[0]
     ports = "\n".join(
         f"| `{name}` | {'in' if into else 'out'} | {bits} |" for into, bits, name in top.ports
@@ -340,17 +350,18 @@ def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool) -> str:
         f"{field.offset + field.width - 1}:{field.offset} {name}"
         for name, field in accelerator.load
     )
-    limits = accelerator_limits(given.network, given.commands), engine_limits(given.engine)
+    limits = accelerator_limits(given.network, given.commands, given.engines)
+    of_engine = engine_limits(given.engine)
     spaces = "\n".join(
-        f"| {Space[name].value} | `{name}` | {what} | {_depth(limits[0], name)} "
-        f"| {_depth(limits[1], name)} |"
+        f"| {Space[name].value} | `{name}` | {what} | {_depth(limits, name)} "
+        f"| {_depth(of_engine, name)} |"
         for name, what in SPACES.items()
+        if _depth(limits, name)
     )
-    places = zip(accelerator.cells, engine.cells, strict=True)
+    places = dict(engine.cells)
     place = "\n".join(
-        f"| `{name}` | {one.offset + one.width - 1}:{one.offset} "
-        f"| {other.offset + other.width - 1}:{other.offset} |"
-        for (name, one), (_, other) in places
+        f"| `{name}` | {_bits(field)} | {_bits(places[name]) if name in places else ''} |"
+        for name, field in accelerator.cells
     )
     files = "\n".join(f"| `{part.module}.v` | {part.what} |" for part in written)
     boxes = "\n".join(
@@ -386,6 +397,10 @@ def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool) -> str:
         network_bytes=given.network.activation_bytes,
         activation_bytes=given.engine.activation_bytes,
     )
+
+
+def _bits(field: data.Field) -> str:
+    return f"{field.offset + field.width - 1}:{field.offset}"
 
 
 def _depth(limits: CoreLimits, name: str) -> str:

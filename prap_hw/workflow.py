@@ -529,8 +529,8 @@ def deliver(
 ) -> list[Path]:
     """Write what an integrator needs: engine, tile and accelerator, and the shell around them.
 
-    Parameters are those of :func:`write_verilog`, and ``engines``, the engines of the tile. With a
-    program the accelerator is sized to hold it as a whole; else as
+    Parameters are those of :func:`write_verilog`, and ``engines``, those of the tile and of the
+    accelerator. With a program the accelerator is sized to hold it as a whole; else as
     :func:`prap_hw.delivery.sizes` has it. ``README.md`` in the folder tells of the files.
 
     Returns

@@ -118,16 +118,16 @@ def test_the_readme_names_every_file_port_and_size(delivered):
             if not name.startswith("crossbar__"):
                 assert re.search(rf"^\| `{name}` \| (in|out) \| {bits} \|$", text, re.MULTILINE)
     engine = configuration_words(CONFIG)
-    network = configuration_words(SIZES.network, commands=SIZES.commands)
+    network = SIZES.configurations["accelerator"]
     for name in engine:
         assert f"| `{name}` | {network[name]} | {engine[name]} |" in text
     for path in folder.iterdir():
         if path.name != "README.md":
             assert path.name in text, path.name
     assert ("prap_shell_macro" in text) == open_port
-    spaces = accelerator_limits(SIZES.network, SIZES.commands).memories
+    spaces = accelerator_limits(SIZES.network, SIZES.commands, ENGINES).memories
     assert [Space(number).name for number in spaces] == list(delivery.SPACES)
-    assert list(engine_limits(CONFIG).memories) == [*spaces][:-1]
+    assert list(engine_limits(CONFIG).memories) == [*spaces][:-2]
 
 
 def test_the_delivered_driver_stands_by_itself(delivered):
@@ -146,7 +146,7 @@ def test_the_delivered_driver_stands_by_itself(delivered):
 def test_the_configuration_is_told_with_its_hash(delivered):
     found = json.loads((delivered[0] / "configuration.json").read_text())
     expected = {
-        "accelerator": configuration_words(SIZES.network, commands=SIZES.commands),
+        "accelerator": configuration_words(SIZES.network, engines=ENGINES, commands=SIZES.commands),
         "engine": configuration_words(CONFIG),
     }
     for name, configuration in expected.items():
@@ -168,7 +168,7 @@ def test_every_crossbar_port_has_a_black_box(opened, number):
     found = [name for _, _, name in blackbox.module_ports(part.verilog, part.module)]
     crossbar = [name for name in found if name.startswith("crossbar__")]
     boxes = re.findall(rf"^    {part.box} (\w+) \($", text, re.MULTILINE)
-    engines = ENGINES if part.key == "tile" else 1
+    engines = 1 if part.key in ("engine", "shell") else ENGINES
     assert len(boxes) == len(set(boxes)) == engines
     assert len(crossbar) == 9 * engines
     for name in crossbar:
@@ -195,7 +195,7 @@ def test_the_network_of_the_demo_fits_the_accelerator_of_the_default_preset():
 def test_an_accelerator_is_sized_to_a_program(tmp_path):
     compiled = accelerator_nets.program("residual", tmp_path)
     given = delivery.sizes(CONFIG, program=compiled, engines=3)
-    plan = network_image(compiled, given.network)
+    plan = network_image(compiled, given.network, 3)
     needs = network_needs(plan, compiled.layers, given.network)
     assert needs["crossbars"] == given.network.crossbars
     for name in ("max_gathers", "max_segments", "max_params"):

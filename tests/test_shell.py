@@ -60,6 +60,7 @@ def ask(
     events: dict[str, int],
     settle: int = 0,
     commands: int = 0,
+    engines: int = 1,
     resets: int = 40,
     tests: Sequence[str] | None = None,
 ) -> Found:
@@ -68,7 +69,7 @@ def ask(
     (folder / "program.bin").write_bytes(image.program)
     (folder / "cells.bin").write_bytes(image.cells)
     job = {
-        "config": configuration_words(config, commands=commands),
+        "config": configuration_words(config, engines=engines, commands=commands),
         "core": Core.ACCELERATOR if commands else Core.ENGINE,
         "image": {
             "input_bytes": image.input_bytes,
@@ -87,7 +88,7 @@ def ask(
         "resets": resets,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    return shell.run(shell.build(config, commands), folder, "sim.bench_shell", tests)
+    return shell.run(shell.build(config, commands, engines), folder, "sim.bench_shell", tests)
 
 
 def ask_network(
@@ -96,12 +97,13 @@ def ask_network(
     base: EngineConfig,
     images: np.ndarray,
     *,
+    engines: int = 1,
     resets: int = 40,
     tests: Sequence[str] | None = None,
 ) -> Found:
     """Give the bench a network on an accelerator that it just fits."""
-    config = replace(accelerator_config_for(compiled, base), trace=False)
-    image = network_image(compiled, config)
+    config = replace(accelerator_config_for(compiled, base, engines), trace=False)
+    image = network_image(compiled, config, engines)
     predicted = predict_network(image, compiled.layers, config)
     return ask(
         folder,
@@ -110,9 +112,10 @@ def ask_network(
         [codes.tobytes() for codes in images],
         list(golden.run_program(compiled, images)[compiled.output]),
         cycles=predicted.cycles,
-        events={name: sum(getattr(one, name) for one in predicted.layers) for name in EVENTS},
+        events=predicted.events,
         settle=predicted.image,
         commands=len(command_words(compiled, image, config)),
+        engines=engines,
         resets=resets,
         tests=tests,
     )
@@ -180,6 +183,16 @@ def test_networks_of_every_operation_run_after_resets_at_any_time(tmp_path, name
         tmp_path / name, compiled, SMALL_NETWORK, codes(compiled, 2), tests=("it_runs", *RESETS)
     )
     assert found == dict.fromkeys(("it_runs", *RESETS))
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_network_runs_on_two_engines(tmp_path):
+    compiled = program("residual", tmp_path)
+    images = codes(compiled, 2)
+    tests = ("it_runs", "it_runs_with_pauses", "registers_tell_the_configuration")
+    found = ask_network(tmp_path / "two", compiled, SMALL_NETWORK, images, engines=2, tests=tests)
+    assert found == dict.fromkeys(tests)
 
 
 @pytest.mark.cosim
