@@ -39,7 +39,9 @@ class PatternController(wiring.Component):
     - the patterns of a gather: 1 to the slots of the ring;
     - the slots of a group: no more than the ring has; its outputs: the first is not beyond the
       last, nor the last beyond that of the layer;
-    - the segments of a position end with its gathers, its reuse words with its groups.
+    - the segments of a position end with its gathers, its reuse words with its groups, and the
+      groups keep as many slots as the gathers fill: a group that waited for more would wait for
+      good. This is known once the first position has been walked; which gathers a group has is not.
 
     Steps from position to position that are never taken may be anything. ``armed`` is what limits
     the checks to a program that has been started: words that this layer does not read (offsets
@@ -203,9 +205,10 @@ class PatternController(wiring.Component):
         # The walk over output positions: two counters and two running addresses.
         column = Signal.like(registers.last_column)
         row = Signal.like(registers.last_row)
-        # Fits: a step is taken from a position within the memory, or its segment was out of range.
+        # Fits: a step from a position within the memory; the segments of one beyond it are out of
+        # range, and so what comes after it does not matter.
         position_base = Signal(layouts.address_bits + 1)
-        row_base = Signal(layouts.address_bits + 1)
+        row_base = Signal(layouts.address_bits)
         walking = Signal()
 
         # One segment an accepted cycle, registered so that the adders have a cycle of their own.
@@ -298,6 +301,25 @@ class PatternController(wiring.Component):
                 walking.eq(1),
             ]
 
+        # Slots that a position's gathers fill and its groups keep. Fits: an OU that holds so many
+        # patterns is there, or its request is found to go beyond the crossbars.
+        slots = range(config.max_ous * config.patterns_per_ou + 1)
+        filled_before = Signal(slots)
+        filled = Signal(slots)
+        filled_known = Signal()
+        kept_before = Signal(slots)
+        filled_now = filled_before + Mux(descriptor.final, descriptor.patterns, 0)
+        kept_now = kept_before + header.kept
+        with m.If(accept & last_of_gather):
+            m.d.sync += filled_before.eq(filled_now)
+            with m.If(descriptors.o_last):
+                m.d.sync += [filled_before.eq(0), filled.eq(filled_now), filled_known.eq(1)]
+        with m.If(headers.o.valid & headers.o.ready):
+            m.d.sync += kept_before.eq(Mux(headers.o_last, 0, kept_now))
+        with m.If(self.start):
+            m.d.sync += [filled_before.eq(0), filled_known.eq(0), kept_before.eq(0)]
+        uneven = filled_known & ((kept_now > filled) | (headers.o_last & (kept_now != filled)))
+
         # What is wrong. The registers are checked as a run begins, before the first word is there.
         armed = Signal()
         begun = Signal()
@@ -322,7 +344,7 @@ class PatternController(wiring.Component):
                 shown & bad_position,
                 shown & full & bad_bytes,
                 shown & ((~full & bad_bytes) | bad_patterns),
-                armed & headers.o.valid & bad_header,
+                armed & headers.o.valid & (bad_header | uneven),
                 armed & words_taken & (lanes[0].o_last != position_merged),
             )
         )

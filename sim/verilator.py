@@ -195,6 +195,7 @@ def build(
     open_port: bool = False,
     waves: bool = False,
     bench: str = "bench.sv",
+    directives: str = "",
     cache: Path | str = CACHE,
 ) -> Path:
     """Build a simulation of a module within ``sim/bench.sv``, or find the finished build.
@@ -215,6 +216,8 @@ def build(
         zlib and lz4 that a machine need not have; :mod:`sim.waves` makes FST of it.
     bench
         File in ``sim/`` with the module ``prap_bench`` around it.
+    directives
+        A ``verilator_config`` file of its own, as :func:`sim.memories.public` gives.
     cache
         Where builds are kept.
 
@@ -238,7 +241,7 @@ def build(
     sources = [WAIVERS, HERE / "public.vlt", HERE / bench]
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
-        verilog,
+        [verilog, directives],
         [FLAGS, make, waves],
         defines,
         dict(widths),
@@ -252,6 +255,10 @@ def build(
     with _draft(cache, digest, BENCH) as (place, work):
         if work is not None:
             (work / f"{top}.v").write_text(verilog, encoding="utf-8")
+            if directives:
+                own = work / "directives.vlt"
+                own.write_text(directives, encoding="utf-8")
+                sources.insert(1, own)
             (work / "bin").mkdir()
             environment = dict(verilator.environment)
             # The runner looks for a program of this name on the path.
@@ -459,7 +466,7 @@ def _run_build(
     try:
         with _environment(environment):
             get_runner("verilator").build(
-                sources=[*sources[:2], work / f"{top}.v", *sources[2:]],
+                sources=[*sources[:-1], work / f"{top}.v", sources[-1]],
                 hdl_toplevel=BENCH,
                 build_dir=work / "model",
                 build_args=FLAGS,

@@ -3,11 +3,23 @@
 import itertools
 
 import pytest
+from amaranth.hdl import Value
 
 from prap_hw.index_reader import IndexReader
-from tests.bench import Constant, Script, Sink, Watch, simulate
+from tests.bench import Agent, Constant, Script, Sink, Watch, simulate
 
 DEPTH = 5
+
+
+class Flip(Agent):
+    """Flips a bit of a stored word at the beginning of a cycle."""
+
+    def __init__(self, row, cycle: int, bit: int):
+        self.row, self.cycle, self.bit = Value.cast(row), cycle, bit
+
+    def drive(self, ctx, cycle):
+        if cycle == self.cycle:
+            ctx.set(self.row, ctx.get(self.row) ^ 1 << self.bit)
 
 
 def loaded(words: list[int]) -> tuple[IndexReader, list, int]:
@@ -75,3 +87,27 @@ def test_first_to_last_is_read_again_after_reset_and_start():
     scripts = Script(dut.start, {start: 1, begin: 1})
     simulate(dut, *agents, scripts, sink, cycles=begin + 8, reset={begin - 1})
     assert [p for c, p in sink.taken if c > begin] == [9, 8, 7, 9, 8, 7]
+
+
+@pytest.mark.parametrize("bit", range(9))
+def test_a_word_of_the_wrong_parity_is_never_valid_and_the_stream_stands_at_it(bit):
+    dut, agents, start = loaded([9, 8, 7])
+    sink = Sink(dut.o)
+    flip = Flip(dut.words.contents[1], start, bit)
+    wrong = Watch(dut.wrong)
+    again = start + 12
+    scripts = Script(dut.start, {start + 1: 1, again: 1})
+    repair = Flip(dut.words.contents[1], again - 1, bit)
+    simulate(dut, *agents, scripts, flip, repair, sink, wrong, cycles=again + 5)
+    assert sink.taken == [(start + 3, 9), (again + 2, 9), (again + 3, 8), (again + 4, 7)]
+    # From the cycle in which it would be valid until the next start.
+    assert [c for c, value in enumerate(wrong.values) if value] == list(range(start + 4, again + 1))
+
+
+def test_a_word_that_was_never_written_is_wrong_in_a_memory_of_zeros():
+    dut, agents, start = loaded([9])
+    sink, wrong = Sink(dut.o), Watch(dut.wrong)
+    last = Constant((dut.last, 1))
+    simulate(dut, *agents, last, Script(dut.start, {start: 1}), sink, wrong, cycles=start + 6)
+    assert sink.payloads == [9]
+    assert wrong.values[-1]
