@@ -69,6 +69,7 @@ async def campaign(dut: Any) -> None:
     await ClockCycles(dut.clk, 2)
     bench = Bench(dut)
     memories = [Memory(**fields).of(dut.dut) for fields in job["memories"]]
+    flags = [Memory(**fields).of(dut.dut) for fields in job["flags"]]
 
     async def anew() -> None:
         """Reset, and load everything through the streams: what a host does after a fault."""
@@ -83,6 +84,8 @@ async def campaign(dut: Any) -> None:
 
         await anew()
         tell(run=await bench.do(RUN))
+        for flag in flags:
+            assert not flag.value, "expected no read outside a memory in a run that is right"
         for number, address, bit in job["flips"]:
             flip(memories[number][address], bit)
             run = await bench.do(RUN)
@@ -96,6 +99,9 @@ async def campaign(dut: Any) -> None:
             await ClockCycles(dut.clk, 1)
             load = await bench.do(LOAD)
             run = load if load["kind"] or load["hung"] else await bench.do(RUN)
+            run["outside"] = sum(int(flag.value) for flag in flags)
+            for flag in flags:
+                flag.value = 0
             word.value = right
             await ClockCycles(dut.clk, 1)
             await anew()

@@ -9,7 +9,7 @@ left alone.
 
 With ``--damages`` words are changed on their way to the memories, too, with the right parity: a
 program that makes no sense. What is found then is what the checks of ranges can find; the rest runs
-and gives other outputs, or stands, for the shell's watchdog to find.
+and gives other outputs, or stands, for the shell's watchdog to find. No read may leave a memory.
 
 With ``--control`` the checks of parity are taken out of the Verilog, to see that the campaign finds
 flips that are missed.
@@ -40,7 +40,7 @@ from refmodel.config import EngineConfig
 from refmodel.cycles import predict
 from refmodel.program import LayerProgram
 from sim import cosim, shell, verilator
-from sim.memories import Memory, program_memories, public
+from sim.memories import Memory, guard, program_memories, public
 from tests.builders import random_codes, random_layer_program
 
 CONFIG = EngineConfig(
@@ -192,13 +192,14 @@ class Campaign:
     def __init__(self, verilog: str):
         self.config = CONFIG
         self.memories = program_memories(verilog)
+        verilog, self.flags = guard(verilog)
         widths = cosim.payload_widths(CONFIG)
         self.model = verilator.build(
             verilog,
             TOP[False],
             widths={name: widths[name] for name in ("LOAD", "CELLS", "OUT")},
             bench="bench_faults.sv",
-            directives=public(self.memories),
+            directives=public([*self.memories, *self.flags]),
             cache=ROOT / "build" / "cache",
         )
         self.layers = layers()
@@ -237,6 +238,7 @@ class Campaign:
             "contents": {key: [f"{v:x}" for v in values] for key, values in contents.items()},
             "counts": {**counts, "patience": PATIENCE},
             "memories": [asdict(memory) for memory in self.memories],
+            "flags": [asdict(flag) for flag in self.flags],
             "flips": flips,
             "damages": [(number, f"{value:x}") for number, value in damages],
         }
@@ -285,8 +287,8 @@ class Campaign:
     def damage(self, number: int, seed: int, folder: Path = FOLDER) -> dict[str, Counter[str]]:
         """Change ``number`` words of each layer on their way; counts by layer.
 
-        Counts are those of :func:`classify_damage`, and ``late`` (an output after the fault) and
-        ``not again``.
+        Counts are those of :func:`classify_damage`, and ``outside`` (a memory was read beyond its
+        end), ``late`` (an output after the fault) and ``not again``.
         """
         counts = {}
         for name, layer in self.layers.items():
@@ -295,6 +297,7 @@ class Campaign:
             count = counts[name] = Counter(words=number)
             for trial in self.trials(name, folder, damages=changed):
                 count[classify_damage(trial, outputs)] += 1
+                count["outside"] += bool(trial["run"]["outside"])
                 count["late"] += bool(trial["run"]["late"])
                 count["not again"] += not _right(trial["after"], outputs)
             tell(f"{name}: {number} words changed")
@@ -330,10 +333,10 @@ def _right(run: dict[str, int], outputs: int) -> bool:
 
 
 FLIP_COLUMNS = ("bits", "detected", "otherwise", "unnoticed", "wrong", "leaked", "not again")
-DAMAGE_COLUMNS = (
-    "words", "RANGE", "PORT", "PARITY", "length", "other outputs", "right", "stands", "late",
-    "not again",
-)  # fmt: skip
+ENDS = ("RANGE", "PORT", "PARITY", "length", "other outputs", "right", "stands")
+"""What :func:`classify_damage` says."""
+
+DAMAGE_COLUMNS = ("words", *ENDS, "outside", "late", "not again")
 
 
 def missed(counts: dict[tuple[str, Space], Counter[str]]) -> int:
@@ -370,7 +373,7 @@ def main() -> int:
         print("|---|" + "---|" * len(DAMAGE_COLUMNS))
         for name, count in damaged.items():
             print(f"| {name} | {' | '.join(str(count[column]) for column in DAMAGE_COLUMNS)} |")
-            bad += count["late"] + count["not again"]
+            bad += count["outside"] + count["late"] + count["not again"]
     return int(bad > 0)
 
 
