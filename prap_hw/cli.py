@@ -767,32 +767,37 @@ def verilog(
         bool, typer.Option("--trace", help="With the trace ports that the benches read.")
     ] = False,
     engine_only: Annotated[
-        bool, typer.Option("--engine-only", help="The engine's Verilog alone, without the shell.")
+        bool, typer.Option("--engine-only", help="The engine's Verilog alone.")
     ] = False,
+    engines: Annotated[
+        int | None,
+        typer.Option("--engines", metavar="N", help="Engines of tile and accelerator (1)."),
+    ] = None,
     fit: Annotated[
         Path | None,
         typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write the engine in Verilog, alone and in its AXI shell, and what an integrator needs.
+    """Write engine, tile, accelerator and their AXI shell in Verilog, and what belongs to them.
 
-    README.md in the folder says what each file is.
+    The accelerator is sized to hold what --for names, else to hold 8 layers of the size of which
+    the engine holds one. README.md in the folder says what each file is.
     """
     from prap_hw import workflow
 
+    if engine_only and engines is not None:
+        raise InputError("expected --engines without --engine-only, found both")
+    chosen = _engine(
+        preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+    )
     with console.progress() as report:
-        write = workflow.write_verilog if engine_only else workflow.deliver
-        written = write(
-            out,
-            _engine(
-                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
-            ),
-            program=fit,
-            open_port=open_port,
-            trace=trace,
-            report=report,
-        )
+        common = {"program": fit, "open_port": open_port, "trace": trace, "report": report}
+        if engine_only:
+            written = workflow.write_verilog(out, chosen, **common)
+        else:
+            many = 1 if engines is None else engines
+            written = workflow.deliver(out, chosen, engines=many, **common)
     for path in written:
         print(path)
 

@@ -522,13 +522,16 @@ def deliver(
     config: EngineOptions | EngineConfig | None = None,
     *,
     program: Paths | None = None,
+    engines: int = 1,
     open_port: bool = False,
     trace: bool = False,
     report: Report = silent,
 ) -> list[Path]:
-    """Write what an integrator needs: what :func:`write_verilog` writes, and the shell around it.
+    """Write what an integrator needs: engine, tile and accelerator, and the shell around them.
 
-    Parameters are those of :func:`write_verilog`. ``README.md`` in the folder tells of the files.
+    Parameters are those of :func:`write_verilog`, and ``engines``, those of the tile and of the
+    accelerator. With a program the accelerator is sized to hold it as a whole; else as
+    :func:`prap_hw.delivery.sizes` has it. ``README.md`` in the folder tells of the files.
 
     Returns
     -------
@@ -537,19 +540,19 @@ def deliver(
     """
     from prap_hw import delivery
 
-    written = write_verilog(
-        out, config, program=program, open_port=open_port, trace=trace, report=report
-    )
-    fitted = rtl_engine(config)
-    if program is not None:
-        fitted = engine_for(load_program(program), config, rtl_engine)
+    if not 1 <= engines <= MOST_ENGINES:
+        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
+    loaded = None if program is None else load_program(program)
+    fitted = rtl_engine(config) if loaded is None else engine_for(loaded, config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
-    report("write the shell", 0, 1)
-    for name, text in delivery.shell_files(fitted, open_port=open_port).items():
+    report("write Verilog", 0, 1)
+    given = delivery.sizes(fitted, program=loaded, engines=engines)
+    written = []
+    for name, text in delivery.delivered_files(given, open_port=open_port).items():
         written.append(Path(out) / name)
         with files.new_file(written[-1]) as draft:
             draft.write_text(text, encoding="utf-8")
-    report("write the shell", 1, 1)
+    report("write Verilog", 1, 1)
     return written
 
 
