@@ -179,10 +179,9 @@ def test_every_test_of_the_bench_is_asked_for(engine):
 @pytest.mark.parametrize("name", ["residual", "pools", "branches"])
 def test_networks_of_every_operation_run_after_resets_at_any_time(tmp_path, name):
     compiled = program(name, tmp_path)
-    found = ask_network(
-        tmp_path / name, compiled, SMALL_NETWORK, codes(compiled, 2), tests=("it_runs", *RESETS)
-    )
-    assert found == dict.fromkeys(("it_runs", *RESETS))
+    images, tests = codes(compiled, 2), ("it_runs", *RESETS)
+    found = ask_network(tmp_path / name, compiled, SMALL_NETWORK, images, resets=10, tests=tests)
+    assert found == dict.fromkeys(tests)
 
 
 @pytest.mark.cosim
