@@ -8,11 +8,12 @@ from amaranth.lib.wiring import Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
-from prap_hw.faults import FirstFault
+from prap_hw.faults import FirstFault, ProtectedMemory
 from prap_hw.layouts import (
     CORE_COUNTERS,
     Layouts,
     Source,
+    Space,
 )
 from prap_hw.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.operand_reader import OperandReader
@@ -70,8 +71,8 @@ class Accelerator(wiring.Component):
     start : ``In(1)``; busy : ``Out(1)``; done : ``Out(1)``
         Begin; running; pulse at the end.
     fault : ``Out(FAULT)``
-        The first fault since reset of the engine or of requantisation. From the cycle in which it
-        is shown nothing is loaded, started, written or offered, and ``busy`` stays as it is.
+        The first fault since reset. From the cycle in which it is shown nothing is loaded, written
+        or offered, no operation begins or ends, and ``busy`` stays as it is.
     o : ``Out(stream.Signature(sent))``
         Codes of the last tensor, row by row, channels fastest; ``last`` marks the last one.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.COUNTERS`
@@ -112,11 +113,27 @@ class Accelerator(wiring.Component):
         m.submodules.reader = reader = OperandReader(config)
         m.submodules.pool = pool = PoolUnit(config)
         m.submodules.write_back = write_back = WriteBack(config)
-        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
+        m.submodules.faults = faults = FirstFault(
+            (
+                *sequencer.FAULTS,
+                *core.FAULTS,
+                *requantise.FAULTS,
+                *reader.FAULTS,
+                *write_back.FAULTS,
+            )
+        )
         post = sequencer.registers
         going = Signal()
         m.d.comb += [
-            faults.found.eq(Cat(core.faults, requantise.faults)),
+            faults.found.eq(
+                Cat(
+                    sequencer.faults,
+                    core.faults,
+                    requantise.faults,
+                    reader.faults,
+                    write_back.faults,
+                )
+            ),
             self.fault.eq(faults.fault),
             core.halted.eq(faults.halted),
             going.eq(~faults.halted),
@@ -152,7 +169,8 @@ class Accelerator(wiring.Component):
             sequencer.start.eq(self.start & going),
             self.busy.eq(sequencer.busy),
             self.done.eq(sequencer.done),
-            sequencer.running.eq(write_back.busy),
+            # With a fault, the operation that runs does not end, nor does another begin.
+            sequencer.running.eq(write_back.busy | faults.halted),
             write_back.registers.eq(post),
             write_back.start.eq(sequencer.run),
             reader.registers.eq(post),
@@ -217,7 +235,7 @@ class Accelerator(wiring.Component):
                 ]
         for copy in (core.i_store, reader.i_store):
             m.d.comb += [
-                copy.valid.eq(write_back.store.valid),
+                copy.valid.eq(write_back.store.valid & going),
                 copy.payload.eq(write_back.store.payload),
             ]
         m.d.comb += [
@@ -237,7 +255,15 @@ class Accelerator(wiring.Component):
         if config.trace:
             wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
+        self._parts = core, requantise, sequencer
         return m
+
+    @property
+    def memories(self) -> dict[Space, list[ProtectedMemory]]:
+        """Contents of the memories of the program, by space, once it has been elaborated."""
+        core, requantise, sequencer = self._parts
+        own = {Space.OUTPUT: [requantise.params], Space.COMMAND: [sequencer.words]}
+        return {**core.memories, **own}
 
 
 class EmulatedAccelerator(wiring.Component):
@@ -275,7 +301,9 @@ class EmulatedAccelerator(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.accelerator = inner = Accelerator(self.config, self.commands)
+        m.submodules.accelerator = self.accelerator = inner = Accelerator(
+            self.config, self.commands
+        )
         m.submodules.crossbar = crossbar = EmulatedCrossbar(self.config)
         wiring.connect(m, inner.crossbar, crossbar.port)
         if self.config.trace:
