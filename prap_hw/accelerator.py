@@ -1,10 +1,10 @@
-"""The accelerator: an engine, post-processing, an activation memory, and what runs a network."""
+"""The accelerator: engines, post-processing, an activation memory, and what runs a network."""
 
 from typing import Any
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
@@ -14,28 +14,41 @@ from prap_hw.layouts import (
     Layouts,
     Source,
     Space,
+    TileLayouts,
+    valid_only,
 )
 from prap_hw.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.operand_reader import OperandReader
 from prap_hw.pool_unit import PoolUnit
 from prap_hw.requantise import Requantise
 from prap_hw.sequencer import Sequencer
+from prap_hw.tile import TileCore, sums_held
 from prap_hw.write_back import WriteBack
 from refmodel.config import EngineConfig
 
 
-def accelerator_members(config: EngineConfig) -> dict:
+def accelerator_members(config: EngineConfig, engines: int = 1) -> dict:
     """Members that the accelerator has with and without crossbars of its own.
 
     Raises
     ------
+    TypeError
+        ``engines`` is no integer.
     ValueError
-        ``config.network`` is not True.
+        ``config.network`` is not True, or ``engines`` not 1 to 64.
     """
     if not config.network:
         raise ValueError("the engine of an accelerator must have network True, not False")
-    layouts = Layouts(config)
-    return {**run_members(layouts, layouts.sent), "done": Out(1)}
+    tile = TileLayouts(config, engines)
+    layouts = tile.engine
+    members = {**run_members(layouts, layouts.sent), "done": Out(1)}
+    if engines > 1:
+        members["i_load"] = In(stream.Signature(tile.load))
+        members["i_cells"] = In(stream.Signature(tile.cells))
+        if config.trace:
+            psums = valid_only(layouts.trace_psums, layouts.columns.ends)
+            members["trace_psum"] = Out(psums).array(engines)
+    return members
 
 
 class Accelerator(wiring.Component):
@@ -57,14 +70,19 @@ class Accelerator(wiring.Component):
     Parameters
     ----------
     config
-        Sizes; ``network`` must be True.
+        Sizes of each engine; ``network`` must be True.
     commands
         Words that the sequencer's list may have.
+    engines
+        N, 1 to 64. With several, each layer is dealt out to them as :class:`~prap_hw.tile.Tile`
+        says, and they stand in the place of the one.
 
     Members
     -------
     i_load, i_cells : ``In(stream)``
-        Program words, rows of cells.
+        Program words, rows of cells. With several engines each has ``engine``, the number of the
+        one that it is for; words for spaces OUTPUT, SHARE, ENGINES, POST and COMMAND are the
+        accelerator's, whatever engine they name.
     i_acts : ``In(stream)``
         Codes of the image, without border, row by row, channels fastest; as many as it has,
         whatever ``last`` says.
@@ -76,11 +94,14 @@ class Accelerator(wiring.Component):
     o : ``Out(stream.Signature(sent))``
         Codes of the last tensor, row by row, channels fastest; ``last`` marks the last one.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.COUNTERS`
-        Events since ``start``, of all layers together. ``outputs`` are those of layers.
+        Events since ``start``, of all layers and engines together. ``outputs`` are those of layers.
+        With several engines those of engines are ceil(log2(N)) cycles late during a run; they stand
+        when ``busy`` falls, since outputs come later than the last events.
     trace_psum, trace_acc : ``Out(valid_only(...))``, with ``config.trace``
-        As the engine has them, layer after layer.
+        As the engine has them, layer after layer; with several engines ``trace_psum`` is an array,
+        one to an engine, and ``trace_acc`` shows the sums.
     crossbar : ``Out(crossbar_port(config))``
-        The analog boundary.
+        The analog boundary; with several engines an array, one to an engine.
     """
 
     i_load: stream.Interface
@@ -96,19 +117,25 @@ class Accelerator(wiring.Component):
     trace_acc: Any
     crossbar: Any
 
-    def __init__(self, config: EngineConfig, commands: int):
+    def __init__(self, config: EngineConfig, commands: int, engines: int = 1):
         self.config = config
         self.commands = commands
-        members = accelerator_members(config)
-        super().__init__({**members, "crossbar": Out(crossbar_port(config))})
+        self.engines = engines
+        members = accelerator_members(config, engines)
+        port = Out(crossbar_port(config))
+        super().__init__({**members, "crossbar": port if engines == 1 else port.array(engines)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        config = self.config
+        config, engines = self.config, self.engines
 
-        m.submodules.sequencer = sequencer = Sequencer(config, self.commands)
-        m.submodules.core = core = EngineCore(config)
-        m.submodules.requantise = requantise = Requantise(config)
+        m.submodules.sequencer = sequencer = Sequencer(config, self.commands, engines)
+        if engines == 1:
+            m.submodules.core = core = EngineCore(config)
+            m.submodules.requantise = requantise = Requantise(config)
+        else:
+            m.submodules.core = core = TileCore(config, engines)
+            m.submodules.requantise = requantise = Requantise(config, sums_held(engines))
         m.submodules.control = control = RunControl(config)
         m.submodules.reader = reader = OperandReader(config)
         m.submodules.pool = pool = PoolUnit(config)
@@ -139,25 +166,36 @@ class Accelerator(wiring.Component):
             going.eq(~faults.halted),
         ]
 
-        # Program words come from the host or from the list.
+        # Program words come from the host or from the list. With several engines, the low bits of a
+        # word are what one would get.
         load = core.i_load
         loadable = Signal()
         m.d.comb += [
             loadable.eq(sequencer.loadable & going),
             self.i_load.ready.eq(loadable),
             sequencer.i_load.valid.eq(self.i_load.valid & loadable),
-            sequencer.i_load.payload.eq(self.i_load.payload),
             load.valid.eq(sequencer.o_load.valid | sequencer.i_load.valid),
-            load.payload.eq(self.i_load.payload),
             requantise.i_load.valid.eq(load.valid),
-            requantise.i_load.payload.eq(load.payload),
+        ]
+        for name, _ in sequencer.i_load.payload.shape():
+            m.d.comb += [
+                sequencer.i_load.payload[name].eq(self.i_load.payload[name]),
+                requantise.i_load.payload[name].eq(load.payload[name]),
+            ]
+        for name, _ in self.i_load.payload.shape():
+            m.d.comb += load.payload[name].eq(self.i_load.payload[name])
+        m.d.comb += [
             core.i_cells.valid.eq(self.i_cells.valid & loadable),
             core.i_cells.payload.eq(self.i_cells.payload),
             self.i_cells.ready.eq(core.i_cells.ready & loadable),
         ]
         with m.If(sequencer.o_load.valid):
             m.d.comb += load.payload.eq(sequencer.o_load.payload)
-        wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
+        if isinstance(core, EngineCore):
+            wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
+        else:
+            for within, without in zip(core.crossbar, self.crossbar, strict=True):
+                wiring.connect(m, within, wiring.flipped(without))
 
         # An operation starts what it needs; it ends with what is written.
         layer = Signal()
@@ -185,15 +223,18 @@ class Accelerator(wiring.Component):
             core.clear.eq(accepted),
         ]
 
-        # The engine's accumulators become codes.
+        # The engines' accumulators become codes. A tile gives sums in order, and no addresses.
         sent = Signal()
+        if isinstance(core, EngineCore):
+            m.d.comb += [
+                core.half_read.eq(requantise.half_read),
+                core.read_half.eq(requantise.read_half),
+                core.read_output.eq(requantise.read_output),
+            ]
         m.d.comb += [
             requantise.registers.eq(core.registers),
             requantise.position_done.eq(core.position_done),
-            core.half_read.eq(requantise.half_read),
             core.read_en.eq(requantise.read_en),
-            core.read_half.eq(requantise.read_half),
-            core.read_output.eq(requantise.read_output),
             requantise.read_acc.eq(core.read_acc),
             sent.eq(requantise.o.valid & requantise.o.ready),
             control.position_sent.eq(sent & requantise.o.payload.last),
@@ -253,7 +294,11 @@ class Accelerator(wiring.Component):
                 m.d.sync += counter.eq(counter + amount)
 
         if config.trace:
-            wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))
+            if isinstance(core, EngineCore):
+                wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))
+            else:
+                for within, without in zip(core.trace_psum, self.trace_psum, strict=True):
+                    wiring.connect(m, within, wiring.flipped(without))
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
         self._parts = core, requantise, sequencer
         return m
@@ -267,11 +312,11 @@ class Accelerator(wiring.Component):
 
 
 class EmulatedAccelerator(wiring.Component):
-    """An :class:`Accelerator` with an :class:`~prap_hw.crossbar.EmulatedCrossbar` at its port.
+    """An :class:`Accelerator` with an :class:`~prap_hw.crossbar.EmulatedCrossbar` at each port.
 
-    Parameters, members, latency and reset are the accelerator's, without ``crossbar``. With
-    ``config.trace`` there are two more valid-only ports, as :class:`~prap_hw.engine.EmulatedEngine`
-    has them.
+    Parameters, members, latency and reset are the accelerator's, without ``crossbar``. With one
+    engine and ``config.trace`` there are two more valid-only ports, as
+    :class:`~prap_hw.engine.EmulatedEngine` has them.
 
     Members
     -------
@@ -293,20 +338,27 @@ class EmulatedAccelerator(wiring.Component):
     trace_request: Any
     trace_codes: Any
 
-    def __init__(self, config: EngineConfig, commands: int):
+    def __init__(self, config: EngineConfig, commands: int, engines: int = 1):
         self.config = config
         self.commands = commands
-        members = accelerator_members(config)
-        super().__init__({**members, **port_trace_members(Layouts(config))})
+        self.engines = engines
+        members = accelerator_members(config, engines)
+        traces = port_trace_members(Layouts(config)) if engines == 1 else {}
+        super().__init__({**members, **traces})
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.accelerator = self.accelerator = inner = Accelerator(
-            self.config, self.commands
-        )
-        m.submodules.crossbar = crossbar = EmulatedCrossbar(self.config)
-        wiring.connect(m, inner.crossbar, crossbar.port)
-        if self.config.trace:
-            trace_port(m, self, inner.crossbar)
-        pass_through(m, accelerator_members(self.config), inner, self)
+        config, engines = self.config, self.engines
+        m.submodules.accelerator = inner = Accelerator(config, self.commands, engines)
+        self.accelerator = inner
+        if engines == 1:
+            m.submodules.crossbar = crossbar = EmulatedCrossbar(config)
+            wiring.connect(m, inner.crossbar, crossbar.port)
+            if config.trace:
+                trace_port(m, self, inner.crossbar)
+        else:
+            for n in range(engines):
+                m.submodules[f"crossbar_{n}"] = crossbar = EmulatedCrossbar(config)
+                wiring.connect(m, inner.crossbar[n], crossbar.port)
+        pass_through(m, accelerator_members(config, engines), inner, self)
         return m

@@ -23,6 +23,7 @@ from prap_hw.core import (
 from prap_hw.driver.driver import IDENTITY, MAJOR
 from prap_hw.driver.registers import Core
 from prap_hw.engine import EmulatedEngine, Engine
+from prap_hw.faults import Fault
 from prap_hw.layouts import COUNTERS
 from prap_hw.members import pass_through
 from prap_hw.packet_reader import ERROR_BITS, PacketReader, error_codes
@@ -35,6 +36,14 @@ ADDRESS_BITS = 12
 
 VERSION = (MAJOR, 0)
 """Major and minor version of the register map and of the packets."""
+
+
+FAULT_CODES = {
+    Fault.PARITY: "MEMORY_PARITY",
+    Fault.RANGE: "RANGE",
+    Fault.PORT: "PORT",
+}
+"""Error codes of the core's faults."""
 
 
 class Phase(enum.Enum, shape=2):
@@ -58,9 +67,10 @@ class HostShell(wiring.Component):
     ``registers/prap_pim.rdl`` says what each register does.
 
     The first error is kept, and holds the core in reset: nothing more is loaded, packets are
-    discarded, an output packet that was begun ends with TUSER. A soft reset clears the error at any
-    time; then everything is to be loaded again. Outputs of the shell do not depend on its inputs
-    within the cycle, but for those of the core that are passed on.
+    discarded, an output packet that was begun ends with TUSER. A fault of the core is an error like
+    any other, whenever it shows, and comes before others of its cycle. A soft reset clears the
+    error at any time; then everything is to be loaded again. Outputs of the shell do not depend on
+    its inputs within the cycle, but for those of the core that are passed on.
 
     Parameters
     ----------
@@ -145,6 +155,7 @@ class HostShell(wiring.Component):
         error = Signal()
         code = Signal(ERROR_BITS)
         item = Signal(32)
+        space = Signal.like(core.fault.space)
         phase = Signal(Phase)
         done = Signal()
         running = Signal()
@@ -240,6 +251,14 @@ class HostShell(wiring.Component):
                 m.d.sync += [phase.eq(Phase.START), done.eq(0), idle_cycles.eq(0)]
         m.d.comb += [writer.begin.eq(begin), reader.used.eq(begin)]
 
+        # A fault of the core. It is there for a cycle more when a soft reset has just been given.
+        core_fault = Signal()
+        m.d.comb += core_fault.eq((core.fault.kind != Fault.NONE) & ~held)
+        with m.If(core_fault), m.Switch(core.fault.kind):
+            for kind, name in FAULT_CODES.items():
+                with m.Case(kind):
+                    fail(name)
+
         # Errors: the first is kept.
         stop = Signal()
         m.d.comb += stop.eq(~error & (fault | reader.error))
@@ -248,11 +267,12 @@ class HostShell(wiring.Component):
                 error.eq(1),
                 code.eq(Mux(fault, fault_code, reader.code)),
                 item.eq(Mux(fault, writer.count, reader.item)),
+                space.eq(Mux(core_fault, core.fault.space, 0)),
             ]
         with m.If(stop | forget):
             m.d.sync += [phase.eq(Phase.IDLE), done.eq(0)]
         with m.If(forget):
-            m.d.sync += [error.eq(0), code.eq(0), item.eq(0)]
+            m.d.sync += [error.eq(0), code.eq(0), item.eq(0), space.eq(0)]
         m.d.sync += held.eq(stop | error | forget)
         m.d.comb += writer.abort.eq(stop | forget)
 
@@ -267,6 +287,7 @@ class HostShell(wiring.Component):
             file.STATUS_activations.eq(reader.activations),
             file.STATUS_output_waits.eq(self.m_axis.tvalid),
             file.ERROR_code.eq(code),
+            file.ERROR_space.eq(space),
             file.ERROR_ITEM_item.eq(item),
             file.IRQ_PENDING_done_set.eq(delivered & ~stop & ~forget),
             file.IRQ_PENDING_error_set.eq(stop & ~forget),

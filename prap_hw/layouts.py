@@ -10,7 +10,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Out
 
 from prap_hw.columns import Columns
-from refmodel.config import INPUT_BITS, OPERANDS, SOURCES, EngineConfig, bits_for
+from refmodel.config import INPUT_BITS, MOST_ENGINES, OPERANDS, SOURCES, EngineConfig, bits_for
 
 COUNTER_BITS = 40
 """Width of an event counter."""
@@ -61,7 +61,8 @@ class Space(enum.Enum, shape=4):
     POST = 8
     #: The list of an accelerator's sequencer.
     COMMAND = 9
-    #: Of a tile: engines that take part in the layer, a bit each; address 0.
+    #: Of a tile: engines that take part in the layer, a bit each, at address 0; address 1 is for
+    #: those from the 33rd on, where a word has no room for them.
     ENGINES = 14
     #: Of a tile: engines that have a share in an output, a bit each; one word to an output.
     SHARE = 15
@@ -324,3 +325,44 @@ class Layouts:
     def word_depth(self) -> int:
         """Steps of reuse words that the index memory holds: max_words / merge_lanes, rounded up."""
         return -(-self.config.max_words // self.config.merge_lanes)
+
+
+class TileLayouts:
+    """Payloads of what loads several engines.
+
+    Parameters
+    ----------
+    config
+        Sizes of each engine.
+    engines
+        N, 1 to 64.
+
+    Attributes
+    ----------
+    engine
+        An engine's own layouts.
+    load, cells
+        An engine's payloads, and behind them ``engine``, the number of the engine that they are
+        for.
+    acts, output
+        As an engine's: every engine has a copy of the activations.
+    command, word
+        Of an accelerator: a word of the sequencer's list, and what a word of the list or of the
+        host becomes. Both are an engine's ``command`` and ``load`` with ``engine`` and ``every``
+        behind them: whether it is for every engine, whatever ``engine`` says.
+    """
+
+    def __init__(self, config: EngineConfig, engines: int):
+        if not isinstance(engines, int) or isinstance(engines, bool):
+            raise TypeError(f"engines must be an integer, not {engines!r}")
+        if not 1 <= engines <= MOST_ENGINES:
+            raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
+        self.engines = engines
+        self.engine = layouts = Layouts(config)
+        target = {"engine": bits_for(engines)}
+        self.load = data.StructLayout({**layouts.load.members, **target})
+        self.cells = data.StructLayout({**layouts.cells.members, **target})
+        self.acts = layouts.acts
+        self.output = layouts.output
+        self.command = data.StructLayout({**layouts.command.members, **target, "every": 1})
+        self.word = data.StructLayout({**layouts.load.members, **target, "every": 1})

@@ -1,4 +1,4 @@
-"""Memory images: a layer's program as the words and beats that the engine's host sends."""
+"""Memory images: a layer's program as the words and beats that a host sends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from prap_hw.layouts import Layouts, Space
+from prap_hw.layouts import Layouts, Space, TileLayouts
 from refmodel.accelerator import (
     NetworkImage,
+    Operation,
     Place,
     check_resident,
     engine_registers,
@@ -40,7 +41,11 @@ class LayerImage:
 
 
 def layer_image(
-    layer: LayerProgram, config: EngineConfig, place: Place | None = None
+    layer: LayerProgram,
+    config: EngineConfig,
+    place: Place | None = None,
+    *,
+    outputs: bool = True,
 ) -> LayerImage:
     """Make the images of one layer for one engine.
 
@@ -49,6 +54,8 @@ def layer_image(
     place
         Where it is resident on an accelerator, whose list has the registers and the table of kernel
         positions; None for an engine by itself.
+    outputs
+        Whether output parameters are among the words.
 
     Raises
     ------
@@ -121,7 +128,7 @@ def layer_image(
         for lane, (slot, shift, minus) in enumerate(lanes):
             word = struct(layouts.word, slot=slot, shift=shift, minus=minus)
             load(Space.WORD, (place.step + step) * config.merge_lanes + lane, word)
-    for output in range(layer.out_shape[2]):
+    for output in range(layer.out_shape[2] if outputs else 0):
         params = struct(
             layouts.params,
             bias=layer.bias[output],
@@ -164,44 +171,60 @@ def network_load(program: Program, image: NetworkImage, config: EngineConfig) ->
 
     Returns
     -------
-    Words of all layers and of the sequencer's list; rows of cells of all layers.
+    Words of all layers and of the sequencer's list; rows of cells of all layers. With several
+    engines each has the one that it is for.
 
     Raises
     ------
     InputError
-        A layer, or all of them together, do not fit the engine; the message names the limit.
+        A layer, or all of them together, do not fit the engines; the message names the limit.
     """
     check_resident(image, program.layers, config)
     layouts = Layouts(config)
     words: list[int] = []
     beats: list[int] = []
     for operation in image.operations:
-        if operation.layer is not None:
-            one = layer_image(program.layers[operation.layer], config, operation.place)
-            words += one.words
-            beats += one.beats
+        if operation.layer is None:
+            continue
+        layer = program.layers[operation.layer]
+        if image.engines == 1:
+            one = layer_image(layer, config, operation.place)
+        else:
+            one = _dealt_image(layer, operation, config)
+        words += one.words
+        beats += one.beats
     for number, command in enumerate(command_words(program, image, config)):
-        load: dict[Any, Any] = {"space": Space.COMMAND, "addr": number, "data": command}
-        words.append(layouts.load.const(load).as_bits())
+        words.append(_word(layouts, Space.COMMAND, number, command))
     return LayerImage(words=words, beats=beats)
 
 
 def command_words(program: Program, image: NetworkImage, config: EngineConfig) -> list[int]:
-    """Make the sequencer's list: before each operation its registers, then the run."""
+    """Make the sequencer's list: before each operation its registers, then the run.
+
+    With several engines, what all of them have in common goes to every engine at once.
+    """
     layouts = Layouts(config)
+    layout, every = layouts.command, {}
+    if image.engines > 1:
+        layout, every = TileLayouts(config, image.engines).command, {"every": 1}
     post = {name: (number, field) for number, (name, field) in enumerate(layouts.post)}
     commands = []
 
     def add(**fields: Any) -> None:
         values: dict[Any, Any] = dict(fields)
-        commands.append(layouts.command.const(values).as_bits())
+        commands.append(layout.const(values).as_bits())
 
     for operation in image.operations:
         loaded = registers(operation, program.layers, config)
         for space, addr, data in _registers(loaded.engine, layouts):
-            add(space=space, addr=addr, data=data)
+            add(space=space, addr=addr, data=data, **every)
+        for engine, own in loaded.own.items():
+            for space, addr, data in _registers(own, layouts):
+                add(space=space, addr=addr, data=data, engine=engine)
+        for number, mask in enumerate(loaded.active):
+            add(space=Space.ENGINES, addr=number, data=mask)
         for position, offset in enumerate(loaded.table):
-            add(space=Space.TABLE, addr=position, data=offset)
+            add(space=Space.TABLE, addr=position, data=offset, **every)
         for name, value in loaded.post.items():
             number, field = post[name]
             # Steps may be negative, and those that are never taken may exceed the address.
@@ -230,24 +253,57 @@ def tile_image(
         A part, or the sum of all, does not fit the engines; the message names the limit.
     """
     check_fits_tile(layer, parts, config)
-    load, cells = Layouts(config).load, Layouts(config).cells
+    layouts = Layouts(config)
+    images = [None if part is None else layer_image(part, config) for part in parts]
+    image = _joined(images, layouts)
+    active = sum(1 << n for n, part in enumerate(parts) if part is not None)
+    words = [_word(layouts, Space.ENGINES, 0, active), *_shares(layer, parts, 0, layouts)]
+    return LayerImage(words=image.words + words, beats=image.beats)
+
+
+def _dealt_image(layer: LayerProgram, operation: Operation, config: EngineConfig) -> LayerImage:
+    """Make the images of a layer that is dealt out and resident on an accelerator."""
+    check_fits_tile(layer, operation.parts, config)
+    layouts = Layouts(config)
+    images = [
+        # Output parameters are the accelerator's, once.
+        None if part is None else layer_image(part, config, place, outputs=n == 0)
+        for n, (part, place) in enumerate(zip(operation.parts, operation.places, strict=True))
+    ]
+    assert operation.place is not None
+    image = _joined(images, layouts)
+    words = _shares(layer, operation.parts, operation.place.output, layouts)
+    return LayerImage(words=image.words + words, beats=image.beats)
+
+
+def _joined(images: Sequence[LayerImage | None], layouts: Layouts) -> LayerImage:
+    """Put the images of engines together, each word and beat with the engine that it is for."""
     words: list[int] = []
     beats: list[int] = []
-    active = 0
+    for n, image in enumerate(images):
+        if image is not None:
+            words += [word | n << layouts.load.size for word in image.words]
+            beats += [beat | n << layouts.cells.size for beat in image.beats]
+    return LayerImage(words=words, beats=beats)
+
+
+def _shares(
+    layer: LayerProgram, parts: Sequence[LayerProgram | None], first: int, layouts: Layouts
+) -> list[int]:
+    """Words that say which engines have a share in each output of a layer, from ``first`` on."""
     shares = np.zeros(layer.out_shape[2], object)
     for n, part in enumerate(parts):
-        if part is None:
-            continue
-        image = layer_image(part, config)
-        words += [word | n << load.size for word in image.words]
-        beats += [beat | n << cells.size for beat in image.beats]
-        active |= 1 << n
-        shares[part.touched] += 1 << n
-    tile_words = [(Space.ENGINES, 0, active)]
-    tile_words += [(Space.SHARE, output, share) for output, share in enumerate(shares.tolist())]
-    for space, addr, bits in tile_words:
-        words.append(load.const({"space": space, "addr": addr, "data": bits}).as_bits())
-    return LayerImage(words=words, beats=beats)
+        if isinstance(part, LayerPart):
+            shares[part.touched] += 1 << n
+    return [
+        _word(layouts, Space.SHARE, first + output, share)
+        for output, share in enumerate(shares.tolist())
+    ]
+
+
+def _word(layouts: Layouts, space: Space, addr: int, bits: int) -> int:
+    values: dict[Any, Any] = {"space": space, "addr": addr, "data": bits}
+    return layouts.load.const(values).as_bits()
 
 
 def reuse_steps(layer: LayerProgram, lanes: int) -> list[list[tuple[int, int, int]]]:

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from prap_hw.faults import Fault
 from prap_hw.index_reader import IndexReader
-from prap_hw.layouts import Layouts, Source, Space
+from prap_hw.layouts import Layouts, Source, Space, TileLayouts
 from refmodel.config import EngineConfig
 
 
@@ -32,9 +32,12 @@ class Sequencer(wiring.Component):
     Parameters
     ----------
     config
-        Sizes of the engine.
+        Sizes of each engine.
     commands
         Words that the list may have.
+    engines
+        Engines of the accelerator. With several, a word that is no run has the engine that it is
+        for, or is for every engine.
 
     Members
     -------
@@ -47,7 +50,7 @@ class Sequencer(wiring.Component):
     loadable : ``Out(1)``
         Whether program words are taken.
     o_load : ``Out(stream.Signature(load, always_ready=True))``
-        Words of the list that are no runs.
+        Words of the list that are no runs; with several engines ``word`` instead of ``load``.
     registers : ``Out(post)``
         Registers of post-processing.
     run : ``Out(1)``; running : ``In(1)``
@@ -80,9 +83,13 @@ class Sequencer(wiring.Component):
         #: An operation runs.
         WAIT = 2
 
-    def __init__(self, config: EngineConfig, commands: int):
+    def __init__(self, config: EngineConfig, commands: int, engines: int = 1):
         self.commands = commands
         self.layouts = layouts = Layouts(config)
+        self.command, word = layouts.command, layouts.load
+        if engines > 1:
+            tile = TileLayouts(config, engines)
+            self.command, word = tile.command, tile.word
         load = stream.Signature(layouts.load, always_ready=True)
         super().__init__(
             {
@@ -92,7 +99,7 @@ class Sequencer(wiring.Component):
                 "busy": Out(1),
                 "done": Out(1),
                 "loadable": Out(1),
-                "o_load": Out(load),
+                "o_load": Out(stream.Signature(word, always_ready=True)),
                 "registers": Out(layouts.post),
                 "run": Out(1),
                 "running": In(1),
@@ -104,7 +111,7 @@ class Sequencer(wiring.Component):
         m = Module()
         layouts, registers, state = self.layouts, self.registers, self.State
 
-        m.submodules.commands = commands = IndexReader(layouts.command, self.commands)
+        m.submodules.commands = commands = IndexReader(self.command, self.commands)
         self.words = commands.words
         command = commands.o.payload
         loaded = self.i_load.payload
@@ -147,10 +154,9 @@ class Sequencer(wiring.Component):
                 )
             ),
             self.o_load.valid.eq(taken & ~command.run),
-            self.o_load.payload.space.eq(command.space),
-            self.o_load.payload.addr.eq(command.addr),
-            self.o_load.payload.data.eq(command.data),
         ]
+        for name, _ in self.o_load.payload.shape():
+            m.d.comb += self.o_load.payload[name].eq(command[name])
         with m.If(finished):
             m.d.sync += [at.eq(state.IDLE), last.eq(0), asked.eq(0)]
         with m.If(waiting & self.i_load.valid):

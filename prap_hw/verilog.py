@@ -74,21 +74,25 @@ def tile_verilog(config: EngineConfig, engines: int, *, open_port: bool = False)
     return _text(component, TILE_TOP[open_port])
 
 
-def accelerator_verilog(config: EngineConfig, commands: int, *, open_port: bool = False) -> str:
+def accelerator_verilog(
+    config: EngineConfig, commands: int, engines: int = 1, *, open_port: bool = False
+) -> str:
     """Verilog of an accelerator, as :func:`engine_verilog` gives that of an engine.
 
     Parameters
     ----------
     config
-        Sizes; ``network`` must be True.
+        Sizes of each engine; ``network`` must be True.
     commands
         Words that the sequencer's list may have.
+    engines
+        N, 1 to 64.
     open_port
-        Whether the crossbar port is a port of the top module (``prap_accelerator_open``) instead of
-        being connected to emulated crossbars (``prap_accelerator``).
+        Whether the crossbar ports are ports of the top module (``prap_accelerator_open``) instead
+        of being connected to emulated crossbars (``prap_accelerator``).
     """
     kind = Accelerator if open_port else EmulatedAccelerator
-    return _text(kind(config, commands), ACCELERATOR[open_port])
+    return _text(kind(config, commands, engines), ACCELERATOR[open_port])
 
 
 def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:

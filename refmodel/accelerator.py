@@ -1,9 +1,15 @@
 """A whole network on the accelerator: where its tensors lie, and what is done to them, in order.
 
-The accelerator is an engine, an activation memory that holds all tensors which are alive, a unit
-that pools and adds, and a sequencer; ``docs/accelerator.md`` has the picture. All layers are
-resident: the crossbars and the index memories hold the network, one layer behind the other. From a
-program this module makes the list of operations that the sequencer runs, and predicts its cycles.
+The accelerator is an engine or several, an activation memory that holds all tensors which are
+alive, a unit that pools and adds, and a sequencer; ``docs/accelerator.md`` has the picture. All
+layers are resident: the crossbars and the index memories hold the network, one layer behind the
+other. From a program this module makes the list of operations that the sequencer runs, and predicts
+its cycles.
+
+**Engines.** Several engines are a tile (:mod:`refmodel.tile`): each layer is dealt out to them, and
+every engine holds its parts of all layers, one behind the other, so each has places of its own.
+Output parameters, and which engines have a share in an output, are the tile's. One engine holds
+the layers themselves.
 
 **Memory.** A tensor of shape (H, W, C) lies in a region: row by row, channels fastest, with the
 border that the layers and pools which read it need, the widest on each side; a reader that needs
@@ -40,10 +46,11 @@ import numpy as np
 
 from refmodel import golden
 from refmodel.compile import MAX_OUTPUT_SIDE, engine_config_for, merge_steps, ou_count
-from refmodel.config import MOST_TAPS, SOURCES, EngineConfig
-from refmodel.cycles import Prediction, predict
+from refmodel.config import ACTIVE_BITS, MOST_TAPS, SOURCES, EngineConfig
+from refmodel.cycles import EVENTS, Prediction, predict
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program, Step
+from refmodel.tile import TilePrediction, check_engines, deal, predict_tile, tile_config_for
 
 Shape = tuple[int, int, int]
 Sides = tuple[int, int, int, int]
@@ -208,12 +215,13 @@ class Operand:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a resident layer begins: in the engine's memories, crossbars, and its input.
+    """Where a resident layer, or a part of one, begins: in an engine's memories and its input.
 
     Attributes
     ----------
     descriptor, segment, header, step, output
-        First gather descriptor, segment, group header, step of reuse words, output parameter.
+        First gather descriptor, segment, group header, step of reuse words; first output
+        parameter, the same for all engines.
     crossbar
         First crossbar; a layer begins with one.
     base
@@ -248,8 +256,11 @@ class Operation:
         Where outputs are written.
     fill
         The border that is written beside them, or None.
-    layer, place
-        Of a ``layer``: its number in the program, and where it is resident.
+    layer
+        Of a ``layer``: its number in the program.
+    parts, places
+        Of a ``layer``: to each engine what it runs of it, and where that is resident; None where it
+        has nothing to do. One engine runs the layer itself. Engine 0 always has a part.
     operands
         Of a ``pool``: one or two; of a ``layer``: its residual, or none.
     kernel, tap_row_step, tap_column_step
@@ -270,7 +281,8 @@ class Operation:
     output: Walk
     fill: Fill | None = None
     layer: int | None = None
-    place: Place | None = None
+    parts: tuple[LayerProgram | None, ...] = ()
+    places: tuple[Place | None, ...] = ()
     operands: tuple[Operand, ...] = ()
     kernel: tuple[int, int] = (1, 1)
     tap_row_step: int = 0
@@ -280,6 +292,11 @@ class Operation:
     zero_out: int = 0
     clip: tuple[int, int] = (0, 255)
     send: bool = False
+
+    @property
+    def place(self) -> Place | None:
+        """Of a ``layer``: engine 0's place; input and output parameters are the same for all."""
+        return self.places[0] if self.places else None
 
     @property
     def outputs(self) -> int:
@@ -304,14 +321,17 @@ class NetworkImage:
         Tensor name to region; of those that are in memory.
     activation_bytes
         Bytes of the activation memory that the regions need.
+    engines
+        Engines that the layers are dealt out to.
     """
 
     operations: tuple[Operation, ...]
     regions: Mapping[str, Region]
     activation_bytes: int
+    engines: int
 
 
-def network_image(program: Program, config: EngineConfig) -> NetworkImage:
+def network_image(program: Program, config: EngineConfig, engines: int = 1) -> NetworkImage:
     """Lay out a program for the accelerator.
 
     Parameters
@@ -319,15 +339,18 @@ def network_image(program: Program, config: EngineConfig) -> NetworkImage:
     program
         The network.
     config
-        Sizes of the engine, for the places of layers in crossbars and in the memory of reuse words;
-        depths of memories are not looked at (see :func:`accelerator_config_for`).
+        Sizes of each engine, for the places of layers in crossbars and in the memory of reuse
+        words, and for what sets its speed; depths of memories are not looked at (see
+        :func:`accelerator_config_for`).
+    engines
+        N, 1 to 64. With several, :func:`refmodel.tile.deal` deals out each layer.
 
     Raises
     ------
     InputError
         A step that the accelerator cannot run; the message names it.
     """
-    return _Planner(program, config).image()
+    return _Planner(program, config, engines).image()
 
 
 def _affine(addresses: np.ndarray) -> tuple[Walk, int, int] | None:
@@ -359,9 +382,11 @@ def _affine(addresses: np.ndarray) -> tuple[Walk, int, int] | None:
 class _Planner:
     """Chooses regions and operations."""
 
-    def __init__(self, program: Program, config: EngineConfig):
+    def __init__(self, program: Program, config: EngineConfig, engines: int):
+        check_engines(engines)
         self.program = program
         self.config = config
+        self.engines = engines
         self.shapes: dict[str, Shape] = {
             name: tuple(info["shape"]) for name, info in program.tensors.items()
         }
@@ -468,13 +493,13 @@ class _Planner:
 
     def image(self) -> NetworkImage:
         size = self._allocate()
-        places = iter(self._places())
+        residents = iter(self._residents())
         operations = [self._image()]
         for step in self.steps:
             if step.output in self.views:
                 continue
             if step.op == "layer":
-                operations.append(self._layer(step, next(places)))
+                operations.append(self._layer(step, *next(residents)))
             else:
                 operations += self._pools(step)
         if self._apart():
@@ -496,7 +521,10 @@ class _Planner:
                     f"{operation.shape[:2]}, in the tensor {operation.name!r}"
                 )
         return NetworkImage(
-            operations=tuple(operations), regions=dict(self.regions), activation_bytes=size
+            operations=tuple(operations),
+            regions=dict(self.regions),
+            activation_bytes=size,
+            engines=self.engines,
         )
 
     def _written(self, name: str, at: Shape = (0, 0, 0)) -> Walk:
@@ -517,31 +545,47 @@ class _Planner:
             fill=self._filled(name),
         )
 
-    def _places(self) -> list[Place]:
-        """Where each layer step's layer is resident, one behind the other."""
-        place = Place()
+    def _residents(
+        self,
+    ) -> list[tuple[tuple[LayerProgram | None, ...], tuple[Place | None, ...]]]:
+        """Each layer step's parts and where they are resident, in each engine one by one."""
+        ends = [Counter[str]() for _ in range(self.engines)]
+        output = 0
         result = []
-        lanes = self.config.merge_lanes
         for step in self.steps:
             if step.op != "layer":
                 continue
             layer = self.program.layers[step.params["index"]]
             region = self.regions[self._source(step.inputs[0])]
             top, left, *_ = layer.pads
-            needs = resident_needs(layer, lanes)
-            # A layer without reuse words begins where there are some, not behind the last.
-            step = place.step if needs["step"] else 0
-            base = region.address(-top, -left)
-            result.append(replace(place, step=step, base=base, pitch=region.pitch))
-            ous = ou_count(layer, self.config)
-            place = replace(
-                place,
-                crossbar=place.crossbar + -(-ous // self.config.ous_per_crossbar),
-                **{name: getattr(place, name) + need for name, need in needs.items()},
-            )
+            parts: tuple[LayerProgram | None, ...] = (layer,)
+            if self.engines > 1:
+                parts = tuple(deal(layer, self.engines, self.config))
+            places = []
+            for part, end in zip(parts, ends, strict=True):
+                place = None
+                if part is not None:
+                    needs = resident_needs(part, self.config)
+                    # One without reuse words begins where there are some, not behind the last.
+                    step = end["step"] if needs["step"] else 0
+                    place = Place(
+                        **{**end, "step": step},
+                        output=output,
+                        base=region.address(-top, -left),
+                        pitch=region.pitch,
+                    )
+                    end.update(needs)
+                places.append(place)
+            output += layer.out_shape[2]
+            result.append((parts, tuple(places)))
         return result
 
-    def _layer(self, step: Step, place: Place) -> Operation:
+    def _layer(
+        self,
+        step: Step,
+        parts: tuple[LayerProgram | None, ...],
+        places: tuple[Place | None, ...],
+    ) -> Operation:
         index = step.params["index"]
         layer = self.program.layers[index]
         zeros = [self.zeros[name] for name in step.inputs]
@@ -560,7 +604,8 @@ class _Planner:
             output=self._written(step.output),
             fill=self._filled(step.output),
             layer=index,
-            place=place,
+            parts=parts,
+            places=places,
             operands=operands,
         )
 
@@ -742,6 +787,12 @@ WINDOW_REGISTERS = (
 POOL_REGISTERS = ("maximum", "shift", "zero_out", "clip_lo", "clip_hi")
 """Registers that a pool sets."""
 
+OWN_REGISTERS = (
+    *("last_descriptor", "last_segment", "last_header", "last_step"),
+    *("first_descriptor", "first_segment", "first_header", "first_step", "first_crossbar"),
+)
+"""Layer registers that each of several engines has for itself: how much it has, and where."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registers:
@@ -750,21 +801,29 @@ class Registers:
     Attributes
     ----------
     engine
-        Layer registers of the engine, by name; empty where it does not run.
+        Layer registers that go to every engine, by name; empty where none runs. One engine alone
+        has all of its registers here.
     table
-        Address offsets of the kernel positions.
+        Address offsets of the kernel positions, for every engine.
     post
         Registers of post-processing, by name.
+    own
+        With several engines: number of each that takes part, to its :data:`OWN_REGISTERS`.
+    active
+        With several engines: which of them take part, a bit each, :data:`ACTIVE_BITS` to a word.
     """
 
     engine: Mapping[str, int]
     table: tuple[int, ...]
     post: Mapping[str, int]
+    own: Mapping[int, Mapping[str, int]]
+    active: tuple[int, ...]
 
     @property
     def words(self) -> int:
-        """Words of all three."""
-        return len(self.engine) + len(self.table) + len(self.post)
+        """Words of all of them."""
+        own = sum(len(each) for each in self.own.values())
+        return len(self.engine) + len(self.table) + len(self.post) + own + len(self.active)
 
 
 def registers(
@@ -804,11 +863,30 @@ def registers(
         values = (int(operation.maximum), operation.shift, operation.zero_out, *operation.clip)
         post |= dict(zip(POOL_REGISTERS, values, strict=True))
     if operation.layer is None:
-        return Registers(engine={}, table=(), post=post)
+        return Registers(engine={}, table=(), post=post, own={}, active=())
     layer, place = layers[operation.layer], operation.place
     assert place is not None
-    engine = engine_registers(layer, config.merge_lanes, place) | place_registers(layer, place)
-    return Registers(engine=engine, table=kernel_table(layer, place.pitch), post=post)
+    table = kernel_table(layer, place.pitch)
+    common = engine_registers(layer, config.merge_lanes, place) | place_registers(layer, place)
+    own: dict[int, dict[str, int]] = {}
+    active: list[int] = []
+    if len(operation.parts) > 1:
+        for n, (part, place) in enumerate(zip(operation.parts, operation.places, strict=True)):
+            if part is not None and place is not None:
+                each = engine_registers(part, config.merge_lanes, place)
+                each |= place_registers(part, place)
+                own[n] = {name: each[name] for name in OWN_REGISTERS}
+        common = {name: common[name] for name in common if name not in OWN_REGISTERS}
+        mask = sum(1 << n for n in own)
+        for first in range(0, len(operation.parts), ACTIVE_BITS):
+            active.append(mask >> first & (1 << ACTIVE_BITS) - 1)
+    return Registers(
+        engine=common,
+        table=table,
+        post=post,
+        own=own,
+        active=tuple(active),
+    )
 
 
 def engine_registers(layer: LayerProgram, lanes: int, place: Place | None = None) -> dict[str, int]:
@@ -824,7 +902,7 @@ def engine_registers(layer: LayerProgram, lanes: int, place: Place | None = None
     channels = layer.in_shape[2]
     if place is None:
         place = Place(pitch=layer.padded_shape[1] * channels)
-    needs = resident_needs(layer, lanes)
+    needs = _index_needs(layer, lanes)
     return {
         "last_column": layer.out_shape[1] - 1,
         "last_row": layer.out_shape[0] - 1,
@@ -870,11 +948,14 @@ def kernel_table(layer: LayerProgram, pitch: int) -> tuple[int, ...]:
     )
 
 
-def accelerator_config_for(program: Program, base: EngineConfig | None = None) -> EngineConfig:
-    """Size the engine of an accelerator on which all layers of a program are resident.
+def accelerator_config_for(
+    program: Program, base: EngineConfig | None = None, engines: int = 1
+) -> EngineConfig:
+    """Size the engines of an accelerator on which all layers of a program are resident.
 
-    Sizes are those of :func:`refmodel.compile.engine_config_for`, but memories and crossbars hold
-    the layers together, and the activation memory the tensors that are alive.
+    Sizes are those of :func:`refmodel.compile.engine_config_for`, and with several engines of
+    :func:`refmodel.tile.tile_config_for`, but memories and crossbars hold the layers, or the parts
+    of the engine that needs most, together, and the activation memory the tensors that are alive.
 
     Raises
     ------
@@ -882,8 +963,12 @@ def accelerator_config_for(program: Program, base: EngineConfig | None = None) -
         A layer, or all of them together, need more than any engine has; or a step is not one that
         the accelerator can run.
     """
-    fitted = engine_config_for(program.layers, base)
-    image = network_image(program, fitted)
+    check_engines(engines)
+    if engines == 1:
+        fitted = engine_config_for(program.layers, base)
+    else:
+        fitted = tile_config_for(program.layers, engines, base)
+    image = network_image(program, fitted, engines)
     sizes = {
         name: need if name == "crossbars" else 1 << (need - 1).bit_length()
         for name, need in network_needs(image, program.layers, fitted).items()
@@ -898,20 +983,26 @@ def accelerator_config_for(program: Program, base: EngineConfig | None = None) -
 def network_needs(
     image: NetworkImage, layers: Sequence[LayerProgram], config: EngineConfig
 ) -> dict[str, int]:
-    """What all layers and tensors of a network need together, by the field of EngineConfig."""
-    totals: Counter[str] = Counter()
+    """What all layers and tensors of a network need together, by the field of EngineConfig.
+
+    Of several engines, what the one needs that needs most.
+    """
+    engines = [Counter[str]() for _ in range(image.engines)]
+    outputs = 0
     for operation in image.operations:
-        if operation.layer is not None:
-            layer = layers[operation.layer]
-            totals.update(resident_needs(layer, config.merge_lanes))
-            ous = ou_count(layer, config)
-            totals.update(crossbar=-(-ous // config.ous_per_crossbar))
+        if operation.layer is None:
+            continue
+        outputs += layers[operation.layer].out_shape[2]
+        for part, engine in zip(operation.parts, engines, strict=True):
+            if part is not None:
+                engine.update(resident_needs(part, config))
+    totals = {name: max(engine[name] for engine in engines) for name in RESIDENT}
     needs = {
         "max_gathers": totals["descriptor"],
         "max_segments": totals["segment"],
         "max_groups": totals["header"],
         "max_words": totals["step"] * config.merge_lanes,
-        "max_params": totals["output"],
+        "max_params": outputs,
         "crossbars": totals["crossbar"],
         "activation_bytes": image.activation_bytes,
     }
@@ -921,7 +1012,7 @@ def network_needs(
 def check_resident(
     image: NetworkImage, layers: Sequence[LayerProgram], config: EngineConfig
 ) -> None:
-    """Check that an engine can hold all layers and tensors of a network.
+    """Check that each engine can hold all layers, or its parts of them, and tensors of a network.
 
     Raises
     ------
@@ -965,13 +1056,27 @@ class NetworkPrediction:
         Per operation its name, kind, ``words`` loaded before it, ``cycles`` from its start to its
         end, and ``filled``, bytes of border that it writes.
     layers
-        To each ``layer`` operation, in order, the prediction of the engine alone.
+        To each ``layer`` operation, in order, the prediction of the engine alone, or of the tile.
     """
 
     cycles: int
     image: int
     operations: tuple[Mapping[str, Any], ...]
-    layers: tuple[Prediction, ...]
+    layers: tuple[Prediction | TilePrediction, ...]
+
+    @property
+    def events(self) -> dict[str, int]:
+        """What the counters have in the end, of all layers and engines together."""
+        total: dict[str, int] = dict.fromkeys((*EVENTS, "stall_gather", "stall_slots"), 0)
+        for layer in self.layers:
+            engines: Sequence[Prediction | None] = [layer] if isinstance(layer, Prediction) else ()
+            if isinstance(layer, TilePrediction):
+                engines = layer.engines
+                total["outputs"] += layer.positions * layer.outputs
+            for engine in engines:
+                for name in total if engine is not None else ():
+                    total[name] += getattr(engine, name)
+        return total
 
 
 def predict_network(
@@ -990,7 +1095,10 @@ def predict_network(
     for operation in image.operations:
         words = registers(operation, layers, config).words
         if operation.layer is not None:
-            prediction = predict(layers[operation.layer], config)
+            if image.engines == 1:
+                prediction = predict(layers[operation.layer], config)
+            else:
+                prediction = predict_tile(operation.parts, config)
             predictions.append(prediction)
             cycles = prediction.cycles
         elif operation.kind == "pool":
@@ -1017,14 +1125,28 @@ def predict_network(
     )
 
 
-def resident_needs(layer: LayerProgram, lanes: int) -> dict[str, int]:
-    """Words that a layer takes of the engine's memories, by the field of :class:`Place`."""
+RESIDENT = ("descriptor", "segment", "header", "step", "crossbar")
+"""Fields of :class:`Place` that count what an engine holds."""
+
+
+def resident_needs(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
+    """What a layer, or a part of one, takes of an engine's memories and crossbars.
+
+    Returns
+    -------
+    To each of :data:`RESIDENT` words, or crossbars: a layer begins with one of its own.
+    """
+    crossbars = -(-ou_count(layer, config) // config.ous_per_crossbar)
+    return {**_index_needs(layer, config.merge_lanes), "crossbar": crossbars}
+
+
+def _index_needs(layer: LayerProgram, lanes: int) -> dict[str, int]:
+    """Words that a layer takes of the index memories."""
     return {
         "descriptor": len(layer.gather_base),
         "segment": len(layer.segment_position),
         "header": len(layer.group_kept),
         "step": 0 if layer.identity else int(merge_steps(layer, lanes).sum()),
-        "output": layer.out_shape[2],
     }
 
 

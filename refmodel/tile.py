@@ -454,7 +454,16 @@ def _joined(
     return result
 
 
-def _check_engines(engines: int) -> None:
+def check_engines(engines: int) -> None:
+    """Refuse a number of engines that is none.
+
+    Raises
+    ------
+    TypeError
+        It is no integer.
+    ValueError
+        It is not 1 to 64.
+    """
     if not isinstance(engines, int) or isinstance(engines, bool):
         raise TypeError(f"engines must be an integer, not {engines!r}")
     if not 1 <= engines <= MOST_ENGINES:
@@ -478,7 +487,7 @@ def deal(layer: LayerProgram, engines: int, config: EngineConfig) -> list[LayerP
     A part to each engine, None where it has nothing to do. Engine 0 always has a part. The same
     arguments give the same parts.
     """
-    _check_engines(engines)
+    check_engines(engines)
     groups = _Groups(layer, config)
     state = _Deal(groups, engines)
     state.whole_groups()
@@ -521,7 +530,7 @@ def accumulators(parts: Sequence[LayerPart | None], codes: np.ndarray) -> np.nda
 
 
 def check_fits_tile(
-    layer: LayerProgram, parts: Sequence[LayerPart | None], config: EngineConfig
+    layer: LayerProgram, parts: Sequence[LayerProgram | None], config: EngineConfig
 ) -> None:
     """Check that a tile can run a layer that is dealt out like this.
 
@@ -595,7 +604,7 @@ def passes(layer: LayerProgram, config: EngineConfig, engines: int) -> list[Laye
     InputError
         A layer that does not fit even a few outputs at a time; names the limit.
     """
-    _check_engines(engines)
+    check_engines(engines)
     groups, outputs, lanes = _Groups(layer), layer.out_shape[2], config.merge_lanes
     count, size = 1, outputs
     while True:
@@ -696,7 +705,7 @@ class TilePrediction:
         return int(1.02 * self.bound) + self.start
 
 
-def predict_tile(parts: Sequence[LayerPart | None], config: EngineConfig) -> TilePrediction:
+def predict_tile(parts: Sequence[LayerProgram | None], config: EngineConfig) -> TilePrediction:
     """Predict the cycles and events of one image of a layer that is dealt out to a tile.
 
     Each engine goes by :mod:`refmodel.cycles`, and the engines meet in the accumulators alone: a
@@ -743,7 +752,7 @@ def predict_tile(parts: Sequence[LayerPart | None], config: EngineConfig) -> Til
 class _TileWalk:
     """Engines side by side while positions go by, and the reads that all of them wait for."""
 
-    def __init__(self, parts: Sequence[LayerPart], config: EngineConfig):
+    def __init__(self, parts: Sequence[LayerProgram], config: EngineConfig):
         self.walks = [
             cycles._Walk(part, config, requests_of_gathers(part, config)) for part in parts
         ]

@@ -10,7 +10,8 @@
 // initial contents and are filled at random.
 //
 // PRAP_TOP is the engine's module, with emulated crossbars and trace ports. With PRAP_DONE it is an
-// accelerator, which has an output more.
+// accelerator, which has an output more. With PRAP_RESULTS it is one of several engines: their trace
+// ports are many, and accumulators and outputs alone are recorded.
 
 module prap_bulk #(
     parameter int LOAD = 1,
@@ -98,6 +99,17 @@ module prap_bulk #(
         end
     end
 
+`ifdef PRAP_RESULTS
+    assign request_valid = 0;
+    assign request = 0;
+    assign codes_valid = 0;
+    assign codes = 0;
+    assign psum_valid = 0;
+    assign psum = 0;
+`endif
+
+    // With PRAP_RESULTS the engines' trace ports, as many as there are engines, are left open.
+    /* verilator lint_off PINMISSING */
     `PRAP_TOP dut (
         .clk(clk),
         .rst(1'b0),
@@ -118,12 +130,14 @@ module prap_bulk #(
         .o__valid(out_valid),
         .o__ready(1'b1),
         .o__payload(out),
+`ifndef PRAP_RESULTS
         .trace_request__valid(request_valid),
         .trace_request__payload(request),
         .trace_codes__valid(codes_valid),
         .trace_codes__payload(codes),
         .trace_psum__valid(psum_valid),
         .trace_psum__payload(psum),
+`endif
         .trace_acc__valid(acc_valid),
         .trace_acc__payload(acc),
         .counters__cycles(counter_cycles),
@@ -137,5 +151,6 @@ module prap_bulk #(
         .counters__stall_slots(counter_stall_slots),
         .counters__stall_port(counter_stall_port)
     );
+    /* verilator lint_on PINMISSING */
 
 endmodule

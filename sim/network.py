@@ -3,7 +3,8 @@
 The bulk tier (:mod:`sim.bulk`) drives an engine layer after layer and computes what lies between
 with the golden model. Here the accelerator runs the network by itself: program, list and cells are
 loaded once; then an image goes in, there is one start, and the codes of the last tensor come out.
-Compared are these, the accumulators of every layer, the cycles and the counters.
+Compared are these, the accumulators of every layer, the cycles and the counters; with several
+engines, the sums of their accumulators and of their counters.
 """
 
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from prap_hw.layouts import COUNTERS, Layouts
+from prap_hw.layouts import COUNTERS, Layouts, TileLayouts
 from prap_hw.load import command_words, network_load
 from prap_hw.verilog import ACCELERATOR, accelerator_verilog
 from refmodel import golden
@@ -25,7 +26,7 @@ from refmodel.accelerator import (
     predict_network,
 )
 from refmodel.config import EngineConfig
-from refmodel.cycles import EVENTS
+from refmodel.errors import InputError
 from refmodel.program import Program
 from sim import bulk, cosim, verilator
 from sim.bulk import RESULTS
@@ -45,6 +46,8 @@ class NetworkResult:
         Of each image, from start accepted to the last output accepted.
     predicted
         What one image should cost.
+    alone
+        Predicted cycles of one image on one engine; None where no one engine holds the network.
     expected, compared
         Kind to the values that there should be, and that were compared; ``accumulators`` and
         ``outputs``.
@@ -62,6 +65,7 @@ class NetworkResult:
     outputs: tuple[np.ndarray | None, ...]
     cycles: tuple[int, ...]
     predicted: NetworkPrediction
+    alone: int | None
     expected: Mapping[str, int]
     compared: Mapping[str, int]
     differences: Mapping[str, int]
@@ -76,6 +80,7 @@ def simulate_network(
     codes: np.ndarray,
     base: EngineConfig | None = None,
     *,
+    engines: int = 1,
     cache: Path | str = verilator.CACHE,
     progress: Progress | None = None,
 ) -> NetworkResult:
@@ -89,6 +94,8 @@ def simulate_network(
         Input codes, uint8 [N, H, W, C].
     base
         The engine; it is sized to the network, and gets trace ports whether it has them or not.
+    engines
+        N, 1 to 64, to which each layer is dealt out.
     cache
         Where builds are kept.
     progress
@@ -103,8 +110,8 @@ def simulate_network(
     """
     golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
     tell = progress if progress is not None else cosim._silent
-    config = replace(accelerator_config_for(program, base), trace=True)
-    image = network_image(program, config)
+    config = replace(accelerator_config_for(program, base, engines), trace=True)
+    image = network_image(program, config, engines)
     predicted = predict_network(image, program.layers, config)
     loaded = network_load(program, image, config)
     commands = len(command_words(program, image, config))
@@ -112,12 +119,17 @@ def simulate_network(
     began = time.monotonic()
     tell("build the library", 0, 1)
     layouts = Layouts(config)
+    widths = {"OUT": layouts.sent.size}
+    if engines > 1:
+        tile = TileLayouts(config, engines)
+        widths |= {"LOAD": tile.load.size, "CELLS": tile.cells.size}
     library = verilator.build_library(
-        accelerator_verilog(config, commands),
+        accelerator_verilog(config, commands, engines),
         ACCELERATOR[False],
-        widths=cosim.payload_widths(config) | {"OUT": layouts.sent.size},
+        widths=cosim.payload_widths(config) | widths,
         counters=COUNTERS,
         done=True,
+        results=engines > 1,
         cache=cache,
     )
     tell("build the library", 1, 1)
@@ -148,6 +160,7 @@ def simulate_network(
         outputs=tuple(outputs),
         cycles=tuple(cycles),
         predicted=predicted,
+        alone=predicted.cycles if engines == 1 else _alone(program, base),
         expected=check.expected,
         compared=check.compared,
         differences=check.differences,
@@ -156,6 +169,15 @@ def simulate_network(
         seconds=time.monotonic() - built,
         build_seconds=built - began,
     )
+
+
+def _alone(program: Program, base: EngineConfig | None) -> int | None:
+    """Predicted cycles of an image on one engine, if there is one that holds the network."""
+    try:
+        config = accelerator_config_for(program, base)
+    except InputError:
+        return None
+    return predict_network(network_image(program, config), program.layers, config).cycles
 
 
 class _Check:
@@ -226,10 +248,8 @@ class _Check:
                 int(np.count_nonzero(wrong)) + abs(len(want) - len(got)),
                 f"image {image}, {kind} {int(np.argmax(wrong)) if wrong.any() else both}",
             )
-        counted = {name: run.counters[name] for name in ("cycles", *EVENTS)}
-        sums = {
-            name: sum(getattr(layer, name) for layer in predicted.layers) for name in EVENTS
-        } | {"cycles": predicted.cycles}
+        counted = run.counters
+        sums = {"cycles": predicted.cycles, "stall_port": 0, **predicted.events}
         found = f"image {image}: {run.cycles} cycles, predicted {predicted.cycles}"
         self._note("cycles", int(run.cycles != predicted.cycles or run.hung), found)
         self._note("counters", int(counted != sums), f"image {image}: {counted} not {sums}")

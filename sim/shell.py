@@ -15,7 +15,7 @@ from prap_hw.verilog import (
     shell_verilog,
 )
 from refmodel.config import EngineConfig
-from sim import verilator
+from sim import memories, verilator
 
 
 def build(config: EngineConfig, commands: int = 0, *, cache: Path | str = verilator.CACHE) -> Path:
@@ -33,6 +33,36 @@ def build(config: EngineConfig, commands: int = 0, *, cache: Path | str = verila
     else:
         text, top = shell_verilog(config), SHELL[False]
     return verilator.build(text, top, widths={}, bench="bench_shell.sv", cache=cache)
+
+
+def build_with_faults(
+    config: EngineConfig, *, open_port: bool = False, cache: Path | str = verilator.CACHE
+) -> tuple[Path, list[memories.Memory]]:
+    """Build a simulation of an engine in its shell in which something can break.
+
+    Parameters
+    ----------
+    config
+        Sizes, without trace.
+    open_port
+        Whether there is a crossbar port, which never answers.
+
+    Returns
+    -------
+    What :func:`run` takes; the memories of the program, which a bench can write.
+    """
+    text = shell_verilog(config, open_port=open_port)
+    found = memories.program_memories(text)
+    model = verilator.build(
+        text,
+        SHELL[open_port],
+        widths={},
+        open_port=open_port,
+        bench="bench_shell.sv",
+        directives=memories.public(found),
+        cache=cache,
+    )
+    return model, found
 
 
 def run(

@@ -195,6 +195,7 @@ def build(
     open_port: bool = False,
     waves: bool = False,
     bench: str = "bench.sv",
+    directives: str = "",
     cache: Path | str = CACHE,
 ) -> Path:
     """Build a simulation of a module within ``sim/bench.sv``, or find the finished build.
@@ -215,6 +216,8 @@ def build(
         zlib and lz4 that a machine need not have; :mod:`sim.waves` makes FST of it.
     bench
         File in ``sim/`` with the module ``prap_bench`` around it.
+    directives
+        A ``verilator_config`` file of its own, as :func:`sim.memories.public` gives.
     cache
         Where builds are kept.
 
@@ -238,7 +241,7 @@ def build(
     sources = [WAIVERS, HERE / "public.vlt", HERE / bench]
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
-        verilog,
+        [verilog, directives],
         [FLAGS, make, waves],
         defines,
         dict(widths),
@@ -252,6 +255,10 @@ def build(
     with _draft(cache, digest, BENCH) as (place, work):
         if work is not None:
             (work / f"{top}.v").write_text(verilog, encoding="utf-8")
+            if directives:
+                own = work / "directives.vlt"
+                own.write_text(directives, encoding="utf-8")
+                sources.insert(1, own)
             (work / "bin").mkdir()
             environment = dict(verilator.environment)
             # The runner looks for a program of this name on the path.
@@ -274,6 +281,7 @@ def build_library(
     widths: Mapping[str, int],
     counters: Sequence[str],
     done: bool = False,
+    results: bool = False,
     cache: Path | str = CACHE,
 ) -> Path:
     """Build an engine within ``sim/bulk.sv`` as a library, or find the finished build.
@@ -291,6 +299,9 @@ def build_library(
     done
         Whether the module has an output ``done``, as an accelerator has; it is left open, since
         ``busy`` tells the same.
+    results
+        Whether the module is of several engines, of which accumulators and outputs alone are
+        recorded.
     cache
         Where builds are kept.
 
@@ -313,6 +324,7 @@ def build_library(
         "PRAP_PSUM": str(widths["PSUM"]),
         "PRAP_PSUMS": str(widths["PSUMS"]),
         **({"PRAP_DONE": "1"} if done else {}),
+        **({"PRAP_RESULTS": "1"} if results else {}),
     }
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
@@ -356,10 +368,11 @@ def _run_library_build(
             raise RuntimeError(f"the library could not be built: {words[0]} failed\n{tail}")
 
     parameters = [f"-G{name}={width}" for name, width in widths.items()]
+    switches = [f"+define+{name}" for name in ("PRAP_DONE", "PRAP_RESULTS") if name in defines]
     run(
         verilator.program, "--cc", *LIBRARY_FLAGS, "--prefix", "Vbulk", "--top-module", "prap_bulk",
-        f"+define+PRAP_TOP={top}", *(["+define+PRAP_DONE"] if "PRAP_DONE" in defines else []),
-        *parameters, "--Mdir", "model", WAIVERS, f"{top}.v", HERE / "bulk.sv",
+        f"+define+PRAP_TOP={top}", *switches, *parameters, "--Mdir", "model",
+        WAIVERS, f"{top}.v", HERE / "bulk.sv",
     )  # fmt: skip
     root = verilator.environment.get("VERILATOR_ROOT") or _root(verilator, environment)
     include = Path(root) / "include"
@@ -453,7 +466,7 @@ def _run_build(
     try:
         with _environment(environment):
             get_runner("verilator").build(
-                sources=[*sources[:2], work / f"{top}.v", *sources[2:]],
+                sources=[*sources[:-1], work / f"{top}.v", sources[-1]],
                 hdl_toplevel=BENCH,
                 build_dir=work / "model",
                 build_args=FLAGS,

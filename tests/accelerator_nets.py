@@ -125,11 +125,34 @@ def chain_net() -> Net:
     return nodes, constants, (2, 4, 5)
 
 
+def waist_net() -> Net:
+    """Layers of one output, which one engine has alone, between layers of several."""
+    nodes = [
+        node("Conv", "x w0", "c0"),
+        node("Relu", "c0", "r0"),
+        node("Conv", "r0 w1", "c1", pads=[1, 1, 1, 1]),
+        node("Relu", "c1", "r1"),
+        node("Conv", "r1 w2", "c2", strides=[2, 2]),
+        node("Relu", "c2", "r2"),
+        node("Conv", "r2 w3", "c3"),
+        node("Conv", "c3 w4", "y"),
+    ]
+    constants = {
+        "w0": floats(41, 1, 2, 1, 1),
+        "w1": floats(42, 4, 1, 3, 3) / 3,
+        "w2": floats(43, 1, 4, 1, 1),
+        "w3": floats(44, 4, 1, 1, 1),
+        "w4": floats(45, 1, 4, 1, 1),
+    }
+    return nodes, constants, (2, 4, 6)
+
+
 NETS = {
     "residual": residual_net,
     "pools": pools_net,
     "branches": branches_net,
     "chain": chain_net,
+    "waist": waist_net,
 }
 
 

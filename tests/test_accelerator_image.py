@@ -39,6 +39,7 @@ EXPECTED = {
     ("branches", "separate"): ["image", "layer", "layer", "pool", "pool", "pool", "pool", "pool",
                                "pool", "pool", "pool", "pool", "pool"],
     ("chain", "separate"): ["image", "layer", "layer", "layer"],
+    ("waist", "separate"): ["image", *["layer"] * 5],
 }  # fmt: skip
 """Kinds of operations; the stride-2 shortcut is none, a concatenation is one to each input."""
 

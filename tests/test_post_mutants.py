@@ -12,6 +12,7 @@ import pytest
 
 from tests import (
     test_accelerator,
+    test_accelerator_engines,
     test_operand_reader,
     test_pool_unit,
     test_requantise_residual,
@@ -48,6 +49,15 @@ def chain(folder: Path) -> None:
     check("chain", folder)
 
 
+def engines(folder: Path) -> None:
+    check = test_accelerator_engines.test_codes_counters_and_cycles_are_as_predicted
+    check("waist, 2 engines", folder)
+
+
+def engines_held(folder: Path) -> None:
+    test_accelerator_engines.test_outputs_that_nobody_takes_for_long_are_all_there(folder)
+
+
 @dataclass(frozen=True)
 class Case:
     """A line of a module, what it becomes, and the check that must fail."""
@@ -80,10 +90,30 @@ CASES = [
     Case("requantise", "(total >> shifts[1]) + whole", "total >> shifts[1]", requantise),
     Case("requantise", "channel + registers.first_output", "channel", requantise),
     Case("sequencer", "(ended & ~last & ~waiting)", "(ended & ~last)", chain),
-    Case("engine", "ou_engine.o_request.payload.crossbar + registers.first_crossbar",
-         "ou_engine.o_request.payload.crossbar", chain),
+    Case("ou_engine", "(self.first_crossbar if config.network else 0)", "0", chain),
     Case("engine", "self.clear if config", "self.start if config", chain),
     Case("accelerator", "core.clear.eq(accepted)", "core.clear.eq(0)", chain),
+    Case("tile", "channel + self.registers.first_output if config.network else channel", "channel",
+         engines),
+    Case("tile", "target.every | (target.engine == n)", "(target.engine == n)", engines),
+    Case("tile", "target.every | (target.engine == n)", "target.every | (n == 0)", engines),
+    Case("tile", "self.active.eq(load.data)", "self.active.eq(self.active | load.data)", engines),
+    Case("tile", "core.clear.eq(self.clear)", "core.clear.eq(self.clear & reduction.active[n])",
+         engines),
+    Case("tile", "core.start.eq(self.start & reduction.active[n])", "core.start.eq(self.start)",
+         engines),
+    Case("tile", "core.i_store.payload.eq(self.i_store.payload)",
+         "core.i_store.payload.eq(self.i_store.payload if n == 0 else 0)", engines),
+    Case("tile", "added(m, events, COUNTER_BITS, name)", "added(m, events[:1], COUNTER_BITS, name)",
+         engines),
+    Case("sequencer", ".eq(command[name])", ".eq(command[name] if name != 'every' else 0)",
+         engines),
+    Case("sequencer", ".eq(command[name])", ".eq(command[name] if name != 'engine' else 0)",
+         engines),
+    Case("load", "first + output, share", "output, share", engines),
+    Case("load", "data=data, engine=engine", "data=data, engine=0", engines),
+    Case("accelerator", "Requantise(config, sums_held(engines))", "Requantise(config)",
+         engines_held),
     Case("pattern_controller", "row_base.eq(registers.base if based else 0)", "row_base.eq(0)",
          chain),
 ]  # fmt: skip

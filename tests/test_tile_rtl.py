@@ -230,7 +230,7 @@ def test_whole_positions_of_few_outputs_wait_in_the_buffer():
 
 
 def test_a_requantiser_that_counts_to_an_engines_two_halves_is_caught(monkeypatch):
-    edit = ("Requantise(config, reduction.depth)", "Requantise(config)")
+    edit = ("Requantise(config, sums_held(engines))", "Requantise(config)")
     mutant = Mutant("tile", "two positions wait at most", (edit,), "", VALUES)
     monkeypatch.setattr(tiles, "EmulatedTile", load(mutant).EmulatedTile)
     with pytest.raises(AssertionError, match=r"^hung after 8 of 12 outputs"):
@@ -245,7 +245,7 @@ def test_a_buffer_that_runs_over_is_caught(monkeypatch):
 
 
 MUTANTS = [
-    Mutant("tile", "shares ignored", (("Mux(share.data[n], ", "Mux(1, "),), "", VALUES),
+    Mutant("tile", "shares ignored", (("Mux(shares.word[n], ", "Mux(1, "),), "", VALUES),
     Mutant(
         "tile",
         "halves of idle engines alternate as well",
@@ -271,11 +271,13 @@ MUTANTS = [
     Mutant(
         "tile",
         "a sum too late",
-        (("begun.eq(valid & first)", "begun.eq(arrived & arrived_first)"),),
+        (("begun.eq(valid & first)", "begun.eq(read & (channel == 0))"),),
         "",
         VALUES,
     ),
-    Mutant("tile", "buffer too shallow", (("self.depth = 4 +", "self.depth = 2 +"),), "", VALUES),
+    Mutant(
+        "tile", "buffer too shallow", (("return 4 + (engines", "return 2 + (engines"),), "", VALUES
+    ),
     Mutant(
         "tile",
         "a dead cycle between positions",

@@ -155,7 +155,7 @@ class ErrorCode(IntEnum):
             16: "A program word or a row of cells has an odd number of ones: a bit was flipped on its way.",
             17: "A word of a memory of the core has the wrong parity: a bit was flipped in it.",
             18: "An address, a slot or a count that the program leads to is outside what it is for.",
-            19: "The crossbar port stood still for too long: a request not taken, or an answer that did not come.",
+            19: "The crossbar port stood still for too long: a request or a row of cells not taken, or an answer that did not come.",
         }[self.value]
 
 
