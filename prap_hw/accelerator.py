@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
-from prap_hw.faults import FirstFault
+from prap_hw.faults import FirstFault, ProtectedMemory
 from prap_hw.layouts import (
     CORE_COUNTERS,
     Layouts,
     Source,
+    Space,
     TileLayouts,
     valid_only,
 )
@@ -88,8 +89,8 @@ class Accelerator(wiring.Component):
     start : ``In(1)``; busy : ``Out(1)``; done : ``Out(1)``
         Begin; running; pulse at the end.
     fault : ``Out(FAULT)``
-        The first fault since reset of the engine or of requantisation. From the cycle in which it
-        is shown nothing is loaded, started, written or offered, and ``busy`` stays as it is.
+        The first fault since reset. From the cycle in which it is shown nothing is loaded, written
+        or offered, no operation begins or ends, and ``busy`` stays as it is.
     o : ``Out(stream.Signature(sent))``
         Codes of the last tensor, row by row, channels fastest; ``last`` marks the last one.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.layouts.COUNTERS`
@@ -139,11 +140,27 @@ class Accelerator(wiring.Component):
         m.submodules.reader = reader = OperandReader(config)
         m.submodules.pool = pool = PoolUnit(config)
         m.submodules.write_back = write_back = WriteBack(config)
-        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
+        m.submodules.faults = faults = FirstFault(
+            (
+                *sequencer.FAULTS,
+                *core.FAULTS,
+                *requantise.FAULTS,
+                *reader.FAULTS,
+                *write_back.FAULTS,
+            )
+        )
         post = sequencer.registers
         going = Signal()
         m.d.comb += [
-            faults.found.eq(Cat(core.faults, requantise.faults)),
+            faults.found.eq(
+                Cat(
+                    sequencer.faults,
+                    core.faults,
+                    requantise.faults,
+                    reader.faults,
+                    write_back.faults,
+                )
+            ),
             self.fault.eq(faults.fault),
             core.halted.eq(faults.halted),
             going.eq(~faults.halted),
@@ -190,7 +207,8 @@ class Accelerator(wiring.Component):
             sequencer.start.eq(self.start & going),
             self.busy.eq(sequencer.busy),
             self.done.eq(sequencer.done),
-            sequencer.running.eq(write_back.busy),
+            # With a fault, the operation that runs does not end, nor does another begin.
+            sequencer.running.eq(write_back.busy | faults.halted),
             write_back.registers.eq(post),
             write_back.start.eq(sequencer.run),
             reader.registers.eq(post),
@@ -258,7 +276,7 @@ class Accelerator(wiring.Component):
                 ]
         for copy in (core.i_store, reader.i_store):
             m.d.comb += [
-                copy.valid.eq(write_back.store.valid),
+                copy.valid.eq(write_back.store.valid & going),
                 copy.payload.eq(write_back.store.payload),
             ]
         m.d.comb += [
@@ -282,7 +300,15 @@ class Accelerator(wiring.Component):
                 for within, without in zip(core.trace_psum, self.trace_psum, strict=True):
                     wiring.connect(m, within, wiring.flipped(without))
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
+        self._parts = core, requantise, sequencer
         return m
+
+    @property
+    def memories(self) -> dict[Space, list[ProtectedMemory]]:
+        """Contents of the memories of the program, by space, once it has been elaborated."""
+        core, requantise, sequencer = self._parts
+        own = {Space.OUTPUT: [requantise.params], Space.COMMAND: [sequencer.words]}
+        return {**core.memories, **own}
 
 
 class EmulatedAccelerator(wiring.Component):
@@ -324,6 +350,7 @@ class EmulatedAccelerator(wiring.Component):
         m = Module()
         config, engines = self.config, self.engines
         m.submodules.accelerator = inner = Accelerator(config, self.commands, engines)
+        self.accelerator = inner
         if engines == 1:
             m.submodules.crossbar = crossbar = EmulatedCrossbar(config)
             wiring.connect(m, inner.crossbar, crossbar.port)

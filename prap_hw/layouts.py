@@ -278,8 +278,10 @@ class Layouts:
         self.store = data.StructLayout({"addr": self.address_bits, "data": 8})
         self.sent = data.StructLayout({"code": 8, "last": 1})
         self.read = data.StructLayout({"code": 8, "operand": 1, "first": 1, "last": 1})
+        # Steps may be negative, and so may the base of an operand that begins with a later channel.
+        walk = ("base", "row_step", "column_step", "channel_step")
         operand = {
-            **dict.fromkeys(("base", "row_step", "column_step", "channel_step"), self.address_bits),
+            **dict.fromkeys(walk, self.address_bits + 1),
             **dict.fromkeys(("first_channel", "last_channel"), self.address_bits),
             "zero": 8,
             "multiplier": factor,

@@ -7,7 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from prap_hw.layouts import Layouts, valid_only
+from prap_hw.faults import Fault
+from prap_hw.layouts import Layouts, Space, valid_only
 from refmodel.config import OPERANDS, EngineConfig
 
 
@@ -22,7 +23,13 @@ class OperandReader(wiring.Component):
 
     The first code is valid two cycles after ``start``; throughput is one a cycle. ``o.payload`` is
     held until accepted. The memory's read enable depends combinationally on ``o.ready``; no output
-    depends on an input within the cycle. Reset ends the walk; the memory keeps its bytes.
+    depends on an input within the cycle but ``faults``. Reset ends the walk; the memory keeps its
+    bytes.
+
+    A code whose address is not in the memory is in ``faults`` in the cycle of its read, and is not
+    valid. Bases and steps have a sign, so that no step from one address in the memory to another
+    can be mistaken for a step beyond it, or the other way round. Those of channels that have the
+    zero point instead are not checked, and may wrap around.
 
     Members
     -------
@@ -34,12 +41,17 @@ class OperandReader(wiring.Component):
         Bytes to store. A byte that is stored in the cycle in which it is read is read as it was.
     o : ``Out(stream.Signature(read))``
         Codes, which operand each is of, and whether it is the first or last of its item.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        A code that is not in the memory.
     """
+
+    FAULTS = ((Fault.RANGE, Space.POST),)
 
     registers: data.View
     start: Signal
     i_store: Any
     o: stream.Interface
+    faults: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config
@@ -50,12 +62,14 @@ class OperandReader(wiring.Component):
                 "start": In(1),
                 "i_store": In(valid_only(layouts.store)),
                 "o": Out(stream.Signature(layouts.read)),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        registers, bits = self.registers, self.layouts.address_bits
+        # Addresses are modulo twice the memory's, negative ones in the upper half.
+        registers, bits = self.registers, self.layouts.address_bits + 1
 
         m.submodules.bytes = memory = Memory(shape=8, depth=self.config.activation_bytes, init=[])
         store = memory.write_port()
@@ -166,21 +180,25 @@ class OperandReader(wiring.Component):
 
         # The memory's own output register is the stream's payload.
         absent = Signal()
+        here = Array(present)[operand]
+        beyond = Signal()
         zeros = Array(registers[f"zero_{number}"] for number in range(OPERANDS))
         m.d.comb += [
             read.en.eq(read_now),
             read.addr.eq(address),
+            beyond.eq(here & (address >= self.config.activation_bytes)),
+            self.faults.eq(read_now & beyond),
             self.o.payload.code.eq(Mux(absent, zeros[self.o.payload.operand], read.data)),
         ]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(read_now):
             m.d.sync += [
-                self.o.valid.eq(1),
+                self.o.valid.eq(~beyond),
                 self.o.payload.operand.eq(operand),
                 self.o.payload.first.eq((operand == 0) & (tap_row == 0) & (tap_column == 0)),
                 self.o.payload.last.eq(item_ends),
-                absent.eq(~Array(present)[operand]),
+                absent.eq(~here),
             ]
         with m.If(self.start):
             m.d.sync += [

@@ -1,9 +1,10 @@
 """Sequencer: runs a network's operations from a list in memory."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from prap_hw.faults import Fault
 from prap_hw.index_reader import IndexReader
 from prap_hw.layouts import Layouts, Source, Space, TileLayouts
 from refmodel.config import EngineConfig
@@ -24,6 +25,9 @@ class Sequencer(wiring.Component):
     ``done`` is high. Another image may be sent instead of a start; so may program words, after
     which the image must be sent again. ``run``, ``o_load`` and ``loadable`` depend on no input
     within the cycle but ``running``. Reset goes back to the beginning and clears the registers.
+
+    A word of the wrong parity is not taken, and is in ``faults`` once it is due. So is the last
+    word that the list may have, where it is taken and is not a last run.
 
     Parameters
     ----------
@@ -51,7 +55,11 @@ class Sequencer(wiring.Component):
         Registers of post-processing.
     run : ``Out(1)``; running : ``In(1)``
         Pulse: start the operation; high from the cycle after that until the cycle after its end.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        A word of the wrong parity; a list without an end.
     """
+
+    FAULTS = ((Fault.PARITY, Space.COMMAND), (Fault.RANGE, Space.COMMAND))
 
     i_load: stream.Interface
     offered: Signal
@@ -63,6 +71,7 @@ class Sequencer(wiring.Component):
     registers: data.View
     run: Signal
     running: Signal
+    faults: Signal
 
     class State(enum.Enum, shape=2):
         """What it is at."""
@@ -94,6 +103,7 @@ class Sequencer(wiring.Component):
                 "registers": Out(layouts.post),
                 "run": Out(1),
                 "running": In(1),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -102,6 +112,7 @@ class Sequencer(wiring.Component):
         layouts, registers, state = self.layouts, self.registers, self.State
 
         m.submodules.commands = commands = IndexReader(self.command, self.commands)
+        self.words = commands.words
         command = commands.o.payload
         loaded = self.i_load.payload
         m.d.comb += [
@@ -136,6 +147,12 @@ class Sequencer(wiring.Component):
             commands.o.ready.eq((at == state.PLAY) | (ended & ~last & ~waiting)),
             taken.eq(commands.o.valid & commands.o.ready),
             self.run.eq(taken & command.run),
+            self.faults.eq(
+                Cat(
+                    commands.wrong & commands.o.ready,
+                    taken & commands.o_last & ~(command.run & command.last),
+                )
+            ),
             self.o_load.valid.eq(taken & ~command.run),
         ]
         for name, _ in self.o_load.payload.shape():

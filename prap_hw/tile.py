@@ -8,11 +8,11 @@ from typing import Any
 from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data, fifo, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.engine import EngineCore, RunControl
+from prap_hw.faults import FAULT, Fault, FirstFault, ProtectedMemory
 from prap_hw.layouts import (
     CORE_COUNTERS,
     COUNTER_BITS,
@@ -74,6 +74,11 @@ class Reduction(wiring.Component):
     ``position_done``; no other output depends on an input within the cycle. Reset empties it; the
     shares stay.
 
+    A share of the wrong parity, and one of an engine that takes no part, is in ``faults`` in the
+    cycle after its read, and what it leads to in no sum that can be taken in that cycle. A share
+    that is not in the memory has its output's parameters beyond theirs, which
+    :class:`~prap_hw.requantise.Requantise` finds.
+
     Members
     -------
     i_load : ``In(stream.Signature(load, always_ready=True))``
@@ -94,7 +99,11 @@ class Reduction(wiring.Component):
         Pulse: the first sum of the next position can be taken.
     read_en : ``In(1)``; read_acc : ``Out(signed(acc_width))``
         Take the next sum; it is there in the next cycle.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        A share of the wrong parity; a share of an engine that takes no part.
     """
+
+    FAULTS = ((Fault.PARITY, Space.SHARE), (Fault.RANGE, Space.SHARE))
 
     i_load: stream.Interface
     registers: data.View
@@ -108,11 +117,13 @@ class Reduction(wiring.Component):
     o_position_done: Signal
     read_en: Signal
     read_acc: Signal
+    faults: Signal
 
     def __init__(self, config: EngineConfig, engines: int):
         self.config = config
         self.engines = engines
         self.layouts = layouts = Layouts(config)
+        self.shares = ProtectedMemory(engines, config.params)
         acc = signed(config.acc_width)
         super().__init__(
             {
@@ -128,6 +139,7 @@ class Reduction(wiring.Component):
                 "o_position_done": Out(1),
                 "read_en": In(1),
                 "read_acc": Out(acc),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -138,13 +150,11 @@ class Reduction(wiring.Component):
         load = self.i_load.payload
 
         # Which engines take part, in the layer and in each output.
-        m.submodules.shares = shares = Memory(shape=engines, depth=max(2, config.params), init=[])
-        share_write = shares.write_port()
-        share = shares.read_port(domain="sync")
+        shares = self.shares.ports(m, "shares", load.data)
+        share = shares.read
         m.d.comb += [
-            share_write.en.eq(self.i_load.valid & (load.space == Space.SHARE)),
-            share_write.addr.eq(load.addr),
-            share_write.data.eq(load.data),
+            shares.write.en.eq(self.i_load.valid & (load.space == Space.SHARE)),
+            shares.write.addr.eq(load.addr),
         ]
         with m.If(self.i_load.valid & (load.space == Space.ENGINES)):
             m.d.sync += self.active.eq(load.data)
@@ -194,9 +204,12 @@ class Reduction(wiring.Component):
         valid = Signal()
         first = Signal()
         m.d.sync += [valid.eq(read), first.eq(channel == 0)]
+        m.d.comb += self.faults.eq(
+            Cat(valid & shares.wrong, valid & (shares.word & ~self.active).any())
+        )
         total, levels = added(
             m,
-            [Mux(share.data[n], self.engine_read_acc[n], Const(0, acc)) for n in range(engines)],
+            [Mux(shares.word[n], self.engine_read_acc[n], Const(0, acc)) for n in range(engines)],
             acc,
             "sum",
         )
@@ -250,8 +263,8 @@ class TileCore(wiring.Component):
     i_acts : ``In(stream)``; with ``config.network`` instead i_store : ``In(valid_only(store))``
         Activation bytes, stored by every engine.
     start, busy, clear, halted, faults, registers
-        As an :class:`~prap_hw.engine.EngineCore` has them: faults are those of any engine, and
-        registers those of engine 0.
+        As an :class:`~prap_hw.engine.EngineCore` has them: faults are those of any engine, of the
+        reduction, and a start in which engine 0 has no part; registers those of engine 0.
     position_done, read_en, read_acc
         As the :class:`Reduction` has them.
     engine_counters : ``Out(...)``, one to an engine; with ``config.network`` instead counters
@@ -263,7 +276,7 @@ class TileCore(wiring.Component):
         The analog boundary.
     """
 
-    FAULTS = EngineCore.FAULTS
+    FAULTS = (*EngineCore.FAULTS, *Reduction.FAULTS, (Fault.RANGE, Space.ENGINES))
 
     i_load: stream.Interface
     i_cells: stream.Interface
@@ -340,7 +353,13 @@ class TileCore(wiring.Component):
 
         # A fault of any engine stops all of them.
         m.d.comb += [
-            self.faults.eq(reduce(or_, (core.faults for core in cores))),
+            self.faults.eq(
+                Cat(
+                    reduce(or_, (core.faults for core in cores)),
+                    reduction.faults,
+                    self.start & ~reduction.active[0],
+                )
+            ),
             *(core.halted.eq(self.halted) for core in cores),
         ]
 
@@ -407,7 +426,20 @@ class TileCore(wiring.Component):
         if config.trace:
             for core, shown in zip(cores, self.trace_psum, strict=True):
                 wiring.connect(m, core.trace_psum, wiring.flipped(shown))
+        self._cores, self._reduction = cores, reduction
         return m
+
+    @property
+    def memories(self) -> dict[Space, list[ProtectedMemory]]:
+        """Contents of the memories of the program, once it has been elaborated.
+
+        By space, engine after engine.
+        """
+        joined: dict[Space, list[ProtectedMemory]] = {Space.SHARE: [self._reduction.shares]}
+        for core in self._cores:
+            for space, memories in core.memories.items():
+                joined.setdefault(space, []).extend(memories)
+        return joined
 
 
 def tile_members(config: EngineConfig, engines: int) -> dict:
@@ -429,6 +461,7 @@ def tile_members(config: EngineConfig, engines: int) -> dict:
         "i_acts": In(stream.Signature(tile.acts)),
         "start": In(1),
         "busy": Out(1),
+        "fault": Out(FAULT),
         "o": Out(stream.Signature(tile.output)),
         "counters": Out(
             wiring.Signature({"cycles": Out(COUNTER_BITS), "outputs": Out(COUNTER_BITS)})
@@ -465,6 +498,9 @@ class Tile(wiring.Component):
         Activation bytes, stored by every engine.
     start : ``In(1)``; busy : ``Out(1)``
         Begin; running.
+    fault : ``Out(FAULT)``
+        The first fault since reset of any engine, of the reduction or of requantisation. It stops
+        the tile as it stops an engine.
     o : ``Out(stream.Signature(output))``
         Output codes, position after position, channels in order.
     counters, engine_counters : ``Out(...)``, the latter one to an engine
@@ -481,6 +517,7 @@ class Tile(wiring.Component):
     i_acts: stream.Interface
     start: Signal
     busy: Signal
+    fault: data.View
     o: stream.Interface
     counters: Any
     engine_counters: list[Any]
@@ -504,9 +541,14 @@ class Tile(wiring.Component):
         # A position of one output is one sum in the buffer.
         m.submodules.requantise = requantise = Requantise(config, sums_held(engines))
         m.submodules.run = run = RunControl(config)
+        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
+        self._core, self._requantise = core, requantise
         m.d.comb += [
+            faults.found.eq(Cat(core.faults, requantise.faults)),
+            self.fault.eq(faults.fault),
+            core.halted.eq(faults.halted),
             run.registers.eq(core.registers),
-            run.start.eq(self.start),
+            run.start.eq(self.start & ~faults.halted),
             self.busy.eq(run.busy),
             core.busy.eq(run.busy),
             core.start.eq(run.started),
@@ -538,7 +580,11 @@ class Tile(wiring.Component):
             sent.eq(self.o.valid & self.o.ready),
             run.position_sent.eq(sent & self.o.payload.last),
         ]
-        wiring.connect(m, requantise.o, wiring.flipped(self.o))
+        m.d.comb += [
+            self.o.valid.eq(requantise.o.valid & ~faults.halted),
+            self.o.payload.eq(requantise.o.payload),
+            requantise.o.ready.eq(self.o.ready & ~faults.halted),
+        ]
 
         for n in range(engines):
             wiring.connect(m, core.engine_counters[n], wiring.flipped(self.engine_counters[n]))
@@ -554,6 +600,11 @@ class Tile(wiring.Component):
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
         return m
 
+    @property
+    def memories(self) -> dict[Space, list[ProtectedMemory]]:
+        """Contents of the memories of the program, by space, once it has been elaborated."""
+        return {**self._core.memories, Space.OUTPUT: [self._requantise.params]}
+
 
 class EmulatedTile(wiring.Component):
     """A :class:`Tile` with an :class:`~prap_hw.crossbar.EmulatedCrossbar` at each of its ports.
@@ -566,6 +617,7 @@ class EmulatedTile(wiring.Component):
     i_acts: stream.Interface
     start: Signal
     busy: Signal
+    fault: data.View
     o: stream.Interface
     counters: Any
     engine_counters: list[Any]
@@ -580,7 +632,7 @@ class EmulatedTile(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.tile = tile = Tile(self.config, self.engines)
+        m.submodules.tile = self.tile = tile = Tile(self.config, self.engines)
         for n in range(self.engines):
             m.submodules[f"crossbar_{n}"] = crossbar = EmulatedCrossbar(self.config)
             wiring.connect(m, tile.crossbar[n], crossbar.port)

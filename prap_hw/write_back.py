@@ -6,7 +6,8 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from prap_hw.layouts import Layouts, valid_only
+from prap_hw.faults import Fault
+from prap_hw.layouts import Layouts, Space, valid_only
 from refmodel.config import EngineConfig
 
 
@@ -24,6 +25,9 @@ class WriteBack(wiring.Component):
     goes to ``o`` as well, and is accepted when that is. ``i.ready``, ``o`` and ``store`` depend
     combinationally on ``i`` and ``o.ready``. Reset ends an operation.
 
+    A byte whose address is not in the memory is in ``faults``, and is not written. Steps that are
+    never taken may be anything.
+
     Members
     -------
     registers : ``In(post)``
@@ -36,7 +40,11 @@ class WriteBack(wiring.Component):
         The same, with ``send``; ``last`` marks the operation's last.
     store : ``Out(valid_only(store))``
         What to write where.
+    faults : ``Out``, a bit to each of ``FAULTS``
+        A byte whose address is not in the memory.
     """
+
+    FAULTS = ((Fault.RANGE, Space.POST),)
 
     registers: data.View
     start: Signal
@@ -44,8 +52,10 @@ class WriteBack(wiring.Component):
     i: stream.Interface
     o: stream.Interface
     store: Any
+    faults: Signal
 
     def __init__(self, config: EngineConfig):
+        self.config = config
         self.layouts = layouts = Layouts(config)
         super().__init__(
             {
@@ -55,6 +65,7 @@ class WriteBack(wiring.Component):
                 "i": In(stream.Signature(8)),
                 "o": Out(stream.Signature(layouts.sent)),
                 "store": Out(valid_only(layouts.store)),
+                "faults": Out(len(self.FAULTS)),
             }
         )
 
@@ -66,7 +77,8 @@ class WriteBack(wiring.Component):
         row = Signal.like(registers.last_row)
         column = Signal.like(registers.last_column)
         channel = Signal.like(registers.last_channel)
-        address = Signal(self.layouts.address_bits)
+        # Fits: a step from a byte of the memory; beyond that, nothing is written.
+        address = Signal(self.layouts.address_bits + 1)
         column_address = Signal.like(address)
         row_address = Signal.like(address)
         next_column = Signal.like(address)
@@ -114,7 +126,7 @@ class WriteBack(wiring.Component):
         run_ends = Signal()
         fill_ends = Signal()
         fill_address = Signal.like(address)
-        left = Signal.like(address)
+        left = Signal.like(registers.fill_first)
         more = Signal.like(registers.fill_more)
         m.d.comb += [
             fill.eq(filling & ~taken),
@@ -132,9 +144,14 @@ class WriteBack(wiring.Component):
         with m.If(fill_ends):
             m.d.sync += filling.eq(0)
 
+        written = Signal.like(address)
+        beyond = Signal()
         m.d.comb += [
-            self.store.valid.eq(taken | fill),
-            self.store.payload.addr.eq(Mux(taken, address, fill_address)),
+            written.eq(Mux(taken, address, fill_address)),
+            beyond.eq(written >= self.config.activation_bytes),
+            self.faults.eq((taken | fill) & beyond),
+            self.store.valid.eq((taken | fill) & ~beyond),
+            self.store.payload.addr.eq(written),
             self.store.payload.data.eq(Mux(taken, self.i.payload, registers.fill_code)),
         ]
         with m.If((~open_ | (taken & last)) & (~filling | fill_ends)):

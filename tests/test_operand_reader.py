@@ -1,6 +1,7 @@
 """Operand reader: three loops, windows of one or two operands, a byte a cycle."""
 
 import random
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -30,6 +31,24 @@ class Store(Agent):
             ctx.set(self.port.payload.data, self.contents[cycle])
 
 
+def addresses(op: Operation, number: int) -> list[int]:
+    """Addresses of the codes that are read of an operand, by plain loops."""
+    operand = op.operands[number]
+    walk = operand.walk
+    channels = range(operand.first_channel, operand.last_channel + 1)
+    taps = product(range(op.kernel[0]), range(op.kernel[1]))
+    places = product(range(op.shape[0]), range(op.shape[1]), channels, list(taps))
+    return [
+        walk.base
+        + row * walk.row_step
+        + column * walk.column_step
+        + channel * walk.channel_step
+        + down * op.tap_row_step
+        + across * op.tap_column_step
+        for row, column, channel, (down, across) in places
+    ]
+
+
 def walked(op: Operation, contents: list[int]) -> list[tuple[int, int, int, int]]:
     """(code, operand, first, last) of every read, by plain loops."""
     result = []
@@ -43,7 +62,7 @@ def walked(op: Operation, contents: list[int]) -> list[tuple[int, int, int, int]
             there = operand.first_channel <= channel <= operand.last_channel
             for down, across in product(range(op.kernel[0]), range(op.kernel[1])):
                 tap = at + down * op.tap_row_step + across * op.tap_column_step
-                item.append((contents[tap % SIZE] if there else operand.zero, number))
+                item.append((contents[tap] if there else operand.zero, number))
         last = len(item) - 1
         result += [(*code, int(i == 0), int(i == last)) for i, code in enumerate(item)]
     return result
@@ -78,7 +97,7 @@ def drawn(seed: int) -> tuple[Operation, list[int]]:
     def operand() -> Operand:
         first = draw.randint(0, shape[2] - 1)
         walk = Walk(
-            base=draw.randint(-20, SIZE - 1),
+            base=0,
             row_step=draw.randint(-30, 60),
             column_step=draw.randint(-9, 20),
             channel_step=draw.choice([1, 1, draw.randint(-3, 9)]),
@@ -97,6 +116,16 @@ def drawn(seed: int) -> tuple[Operation, list[int]]:
         tap_row_step=draw.randint(0, 40),
         tap_column_step=draw.randint(0, 9),
     )
+    # Where all of them are in the memory; the first one often is at one of its ends.
+    placed = []
+    for number, each in enumerate(op.operands):
+        low = min(addresses(op, number)) - each.walk.base
+        high = max(addresses(op, number)) - each.walk.base
+        if high - low >= SIZE:
+            return drawn(seed + 100)
+        base = draw.choice([-low, SIZE - 1 - high, draw.randint(-low, SIZE - 1 - high)])
+        placed.append(replace(each, walk=replace(each.walk, base=base)))
+    op = replace(op, operands=tuple(placed))
     return op, [draw.randrange(256) for _ in range(SIZE)]
 
 

@@ -245,7 +245,7 @@ def test_a_buffer_that_runs_over_is_caught(monkeypatch):
 
 
 MUTANTS = [
-    Mutant("tile", "shares ignored", (("Mux(share.data[n], ", "Mux(1, "),), "", VALUES),
+    Mutant("tile", "shares ignored", (("Mux(shares.word[n], ", "Mux(1, "),), "", VALUES),
     Mutant(
         "tile",
         "halves of idle engines alternate as well",
