@@ -17,15 +17,19 @@ PROGRAM = {
     r"controller\.words_\d+\.words": Space.WORD,
     r"controller\.table": Space.TABLE,
     r"requantise\.params": Space.OUTPUT,
+    r"sequencer\.commands\.words": Space.COMMAND,
+    r"reduction\.shares": Space.SHARE,
 }
 """Memories that hold words of a program: the end of the place, and the space that is loaded there.
 Reuse words have one to a lane."""
 
 DATA = (
-    r"crossbar\.row_\d+",
+    r"crossbar(_\d+)?\.row_\d+",
     r"accumulators\.half_\d_bank_\d+",
     r"gather\.(bytes|row_\d+|tasks)",
     r"pending\.storage",
+    r"reader\.bytes",
+    r"reduction\.sums\.storage",
     r"shell\.buffer\.beats\.storage",
     r"store\.(lane_\d+|accumulate\$\d+)",
 )
@@ -78,6 +82,12 @@ class Memory:
     def lane(self) -> int:
         """Of a memory of reuse words its lane; otherwise 0."""
         found = re.search(r"words_(\d+)\.words$", self.place)
+        return int(found[1]) if found else 0
+
+    @property
+    def engine(self) -> int:
+        """Number of the engine that it is in, of several; otherwise 0."""
+        found = re.search(r"(?:^|\.)engine_(\d+)\.", self.place)
         return int(found[1]) if found else 0
 
     def of(self, dut: Any) -> Any:

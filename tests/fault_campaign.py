@@ -1,7 +1,8 @@
 """``python -m tests.fault_campaign``: flip bits in an engine's memories, and count what is found.
 
 Two small layers, one with reuse words and one with full offsets and an identity map, run on an
-engine that has nothing to spare, as emitted Verilog in Verilator. Every bit of every word of the
+engine that has nothing to spare, and a small network on an accelerator with one engine and on one
+with two, as emitted Verilog in Verilator. Every bit of every word of the
 program that a run reads is flipped once where it lies, its parity bit too; the run must end in the
 fault of that memory, and no wrong output may leave. Then the engine is reset and loaded again, and
 the next run must be right. Words that no run of these layers reads cannot be found wrong, and are
@@ -25,22 +26,26 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from amaranth.lib import data
 
 from prap_hw.faults import Fault
-from prap_hw.layouts import Layouts, Space
-from prap_hw.load import layer_image, padded_input
-from prap_hw.verilog import TOP, engine_verilog
+from prap_hw.layouts import Layouts, Space, TileLayouts
+from prap_hw.load import command_words, layer_image, network_load, padded_input
+from prap_hw.verilog import ACCELERATOR, TOP, accelerator_verilog, engine_verilog
 from refmodel import golden
+from refmodel.accelerator import accelerator_config_for, network_image, predict_network
 from refmodel.config import EngineConfig
 from refmodel.cycles import predict
 from refmodel.program import LayerProgram
-from sim import cosim, shell, verilator
+from sim import shell, verilator
 from sim.memories import Memory, guard, program_memories, public
+from tests import accelerator_nets
 from tests.builders import random_codes, random_layer_program
 
 CONFIG = EngineConfig(
@@ -96,54 +101,125 @@ class Flip(NamedTuple):
     bit: int
 
 
-def words_read(layer: LayerProgram, config: EngineConfig) -> dict[Space, list[int]]:
-    """Addresses of the words that a run reads, as the host gives them, by space."""
-    layouts = Layouts(config)
-    found: dict[Space, list[int]] = {}
-    for word in layer_image(layer, config).words:
-        item = layouts.load.from_bits(word)
-        found.setdefault(item.space, []).append(item.addr)
-    del found[Space.REGISTER]  # no memory
-    positions = set(layer.segment_position.tolist())
-    found[Space.TABLE] = [address for address in found[Space.TABLE] if address in positions]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """What a core is loaded with, an input, and the right outputs.
+
+    Attributes
+    ----------
+    name
+        For the tables.
+    words, rows, acts
+        Payloads of the loading streams; of the last one its bytes.
+    outputs
+        Codes of the golden model, in order.
+    read
+        Engines and addresses of the words that a run reads where the host has put them, by space.
+    cycles
+        That a run is predicted to take.
+    """
+
+    name: str
+    words: list[int]
+    rows: list[int]
+    acts: list[int]
+    outputs: list[int]
+    read: dict[Space, list[tuple[int, int]]]
+    cycles: int
+
+
+def loaded(words: Sequence[int], load: data.StructLayout) -> dict[Space, list[tuple[int, int]]]:
+    """Engines and addresses of words for memories, by space."""
+    found: dict[Space, list[tuple[int, int]]] = {}
+    for word in words:
+        item = load.from_bits(word)
+        engine = item.engine if "engine" in load.members else 0
+        found.setdefault(item.space, []).append((engine, item.addr))
+    found.pop(Space.REGISTER, None)  # no memory
     return found
 
 
-def all_flips(
-    layer: LayerProgram, config: EngineConfig, memories: Sequence[Memory]
-) -> dict[Space, list[Flip]]:
-    """Every bit of every word that a run reads, by kind of word."""
+def stream_layouts(config: EngineConfig, engines: int) -> tuple[data.StructLayout, int]:
+    """The layout of a program word, and the bits of a row of cells."""
+    if engines == 1:
+        layouts = Layouts(config)
+        return layouts.load, layouts.cells.size
+    tile = TileLayouts(config, engines)
+    return tile.load, tile.cells.size
+
+
+def layer_job(name: str, layer: LayerProgram, config: EngineConfig) -> Job:
+    """A layer on an engine, with an input drawn by its name."""
+    sent = layer_image(layer, config)
+    read = loaded(sent.words, Layouts(config).load)
+    positions = set(layer.segment_position.tolist())
+    read[Space.TABLE] = [place for place in read[Space.TABLE] if place[1] in positions]
+    codes = random_codes(np.random.default_rng(len(name)), layer)
+    return Job(
+        name=name,
+        words=sent.words,
+        rows=sent.beats,
+        acts=padded_input(layer, codes[0]).tolist(),
+        outputs=golden.run_layer(layer, codes)[0].ravel().tolist(),
+        read=read,
+        cycles=predict(layer, config).cycles,
+    )
+
+
+def network_job(name: str, folder: Path, engines: int) -> tuple[Job, EngineConfig, int]:
+    """A network of tests.accelerator_nets; the accelerator that it needs, and words of its list.
+
+    The list writes the table of kernel positions in a run, so that the host puts none there.
+    """
+    compiled = accelerator_nets.program(name, folder)
+    base = EngineConfig(crossbar_size=32, dac_bits=4, merge_lanes=4, port_timeout=200)
+    config = replace(accelerator_config_for(compiled, base, engines), trace=False)
+    image = network_image(compiled, config, engines)
+    sent = network_load(compiled, image, config)
+    codes = accelerator_nets.codes(compiled, 1)
+    job = Job(
+        name="network" if engines == 1 else f"network, {engines} engines",
+        words=sent.words,
+        rows=sent.beats,
+        acts=codes[0].ravel().tolist(),
+        outputs=golden.run_program(compiled, codes)[compiled.output][0].ravel().tolist(),
+        read=loaded(sent.words, stream_layouts(config, engines)[0]),
+        cycles=predict_network(image, compiled.layers, config).cycles,
+    )
+    return job, config, len(command_words(compiled, image, config))
+
+
+def all_flips(job: Job, lanes: int, memories: Sequence[Memory]) -> dict[Space, list[Flip]]:
+    """Every bit of every word that a run reads, by kind of word; ``lanes`` of reuse words."""
     flips: dict[Space, list[Flip]] = {}
-    for space, addresses in words_read(layer, config).items():
+    for space, places in job.read.items():
         for number, memory in enumerate(memories):
             if memory.space is not space:
                 continue
-            lanes = config.merge_lanes if space is Space.WORD else 1
-            words = [a // lanes for a in addresses if a % lanes == memory.lane]
+            step = lanes if space is Space.WORD else 1
+            own = [address for engine, address in places if engine == memory.engine]
+            words = [address // step for address in own if address % step == memory.lane]
             flips.setdefault(space, []).extend(
                 Flip(number, word, bit) for word in words for bit in range(memory.width)
             )
     return flips
 
 
-def damages(
-    layer: LayerProgram, config: EngineConfig, count: int, seed: int
-) -> list[tuple[int, int]]:
+def damages(job: Job, config: EngineConfig, count: int, seed: int) -> list[tuple[int, int]]:
     """Words changed on their way: half in one bit, half with other data; (number, payload)."""
     draw = random.Random(seed)
     layouts = Layouts(config)
-    words = layer_image(layer, config).words
-    at, data = layouts.load["data"].offset, layouts.load["data"].width
+    at, width = layouts.load["data"].offset, layouts.load["data"].width
     found = []
     for trial in range(count):
-        number = draw.randrange(len(words))
-        # Bits that are in use somewhere: the low ones of the data are in every memory.
-        used = 1 + (words[number] >> at & ((1 << data) - 1)).bit_length()
+        number = draw.randrange(len(job.words))
+        word = job.words[number]
+        # Bits that are in use, and one more.
+        used = 1 + (word >> at & ((1 << width) - 1)).bit_length()
         if trial % 2:
-            changed = words[number] ^ 1 << draw.randrange(at + used)
+            changed = word ^ 1 << draw.randrange(at + used)
         else:
-            keep = words[number] & ((1 << at) - 1)
-            changed = keep | draw.getrandbits(used) << at
+            changed = word & ((1 << at) - 1) | draw.getrandbits(used) << at
         found.append((number, changed))
     return found
 
@@ -181,60 +257,63 @@ def classify_damage(trial: dict[str, Any], outputs: int) -> str:
 
 
 class Campaign:
-    """The engine as a simulation, and its layers with inputs and outputs.
+    """A core as a simulation, and what it runs.
 
     Parameters
     ----------
-    verilog
-        The engine of :data:`CONFIG`, or a mutant of it.
+    verilog, top
+        An engine or accelerator without trace, or a mutant of it, and the name of its module.
+    config, engines
+        Sizes of its engines, and their number.
+    jobs
+        What it runs.
     """
 
-    def __init__(self, verilog: str):
-        self.config = CONFIG
+    def __init__(
+        self, verilog: str, top: str, config: EngineConfig, jobs: Sequence[Job], engines: int = 1
+    ):
+        self.config = config
+        self.jobs = jobs
         self.memories = program_memories(verilog)
         verilog, self.flags = guard(verilog)
-        widths = cosim.payload_widths(CONFIG)
+        load, cells = stream_layouts(config, engines)
+        layouts = Layouts(config)
+        output = layouts.sent if config.network else layouts.output
         self.model = verilator.build(
             verilog,
-            TOP[False],
-            widths={name: widths[name] for name in ("LOAD", "CELLS", "OUT")},
+            top,
+            widths={
+                "LOAD": load.size,
+                "CELLS": cells,
+                "OUT": output.size,
+            },
             bench="bench_faults.sv",
             directives=public([*self.memories, *self.flags]),
             cache=ROOT / "build" / "cache",
         )
-        self.layers = layers()
-        rng = np.random.default_rng(4)
-        self.images = {name: random_codes(rng, layer) for name, layer in self.layers.items()}
-
-    def outputs(self, name: str) -> list[int]:
-        """The golden model's codes."""
-        return golden.run_layer(self.layers[name], self.images[name])[0].ravel().tolist()
 
     def trials(
         self,
-        name: str,
+        job: Job,
         folder: Path,
         flips: Sequence[Flip] = (),
         damages: Sequence[tuple[int, int]] = (),
     ) -> list[dict[str, Any]]:
-        """Run a layer once to each flip or damage.
+        """Run a job once to each flip or damage.
 
         Raises
         ------
         RuntimeError
             The simulation failed, or a run without a fault was not right.
         """
-        layer = self.layers[name]
-        sent = layer_image(layer, self.config)
-        outputs = self.outputs(name)
         contents = {
-            "words": sent.words,
-            "rows": sent.beats,
-            "acts": padded_input(layer, self.images[name][0]).tolist(),
-            "expected": outputs,
+            "words": job.words,
+            "rows": job.rows,
+            "acts": job.acts,
+            "expected": job.outputs,
         }
         counts = {f"count_{key}": len(values) for key, values in contents.items()}
-        job = {
+        settings = {
             "contents": {key: [f"{v:x}" for v in values] for key, values in contents.items()},
             "counts": {**counts, "patience": PATIENCE},
             "memories": [asdict(memory) for memory in self.memories],
@@ -243,39 +322,38 @@ class Campaign:
             "damages": [(number, f"{value:x}") for number, value in damages],
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "job.json").write_text(json.dumps(job))
+        (folder / "job.json").write_text(json.dumps(settings))
         results = folder / "results.jsonl"
         results.unlink(missing_ok=True)
         wrong = shell.run(self.model, folder, "sim.bench_faults")["campaign"]
         if wrong is not None:
             raise RuntimeError(f"the campaign's bench failed: {wrong}")
         first, *found = [json.loads(line) for line in results.read_text().splitlines()]
-        run = first["run"]
-        if run["kind"] or run["wrong"] or run["hung"] or run["outputs"] != len(outputs):
-            raise RuntimeError(f"expected a run without a fault to be right, found {run}")
+        if not _right(first["run"], len(job.outputs)):
+            raise RuntimeError(f"expected a run without a fault to be right, found {first['run']}")
         assert len(found) == len(flips) + len(damages)
         return found
 
     def flip(
         self, sample: int | None, seed: int, folder: Path = FOLDER
     ) -> dict[tuple[str, Space], Counter[str]]:
-        """Flip every bit, or as many as ``sample`` of each kind of word; counts by layer and kind.
+        """Flip every bit, or as many as ``sample`` of each kind of word; counts by job and kind.
 
         Counts are those of :func:`classify_flip`, and ``bits``, ``leaked`` (a wrong output, or one
         after the fault) and ``not again`` (the run after the next load was not right).
         """
         counts: dict[tuple[str, Space], Counter[str]] = {}
-        for name, layer in self.layers.items():
-            outputs = len(self.outputs(name))
+        for job in self.jobs:
+            name, outputs = job.name, len(job.outputs)
             work: list[tuple[Space, Flip]] = []
-            for space, flips in all_flips(layer, self.config, self.memories).items():
+            for space, flips in all_flips(job, self.config.merge_lanes, self.memories).items():
                 if sample is not None and sample < len(flips):
                     flips = random.Random(f"{seed}/{name}/{space.name}").sample(flips, sample)
                 work += [(space, flip) for flip in flips]
                 counts[name, space] = Counter(bits=len(flips))
             for begin in range(0, len(work), BATCH):
                 batch = work[begin : begin + BATCH]
-                found = self.trials(name, folder, flips=[flip for _, flip in batch])
+                found = self.trials(job, folder, flips=[flip for _, flip in batch])
                 for (space, _), trial in zip(batch, found, strict=True):
                     count = counts[name, space]
                     count[classify_flip(trial, space, outputs)] += 1
@@ -285,23 +363,39 @@ class Campaign:
         return counts
 
     def damage(self, number: int, seed: int, folder: Path = FOLDER) -> dict[str, Counter[str]]:
-        """Change ``number`` words of each layer on their way; counts by layer.
+        """Change ``number`` words of each job on their way; counts by job.
 
         Counts are those of :func:`classify_damage`, and ``outside`` (a memory was read beyond its
         end), ``late`` (an output after the fault) and ``not again``.
         """
         counts = {}
-        for name, layer in self.layers.items():
-            changed = damages(layer, self.config, number, seed)
-            outputs = len(self.outputs(name))
-            count = counts[name] = Counter(words=number)
-            for trial in self.trials(name, folder, damages=changed):
+        for job in self.jobs:
+            changed = damages(job, self.config, number, seed)
+            outputs = len(job.outputs)
+            count = counts[job.name] = Counter(words=number)
+            for trial in self.trials(job, folder, damages=changed):
                 count[classify_damage(trial, outputs)] += 1
                 count["outside"] += bool(trial["run"]["outside"])
                 count["late"] += bool(trial["run"]["late"])
                 count["not again"] += not _right(trial["after"], outputs)
-            tell(f"{name}: {number} words changed")
+            tell(f"{job.name}: {number} words changed")
         return counts
+
+
+def engine_campaign(*, control: bool = False) -> Campaign:
+    """The two layers on the engine of :data:`CONFIG`."""
+    verilog = engine_verilog(CONFIG)
+    jobs = [layer_job(name, layer, CONFIG) for name, layer in layers().items()]
+    return Campaign(unchecked(verilog) if control else verilog, TOP[False], CONFIG, jobs)
+
+
+def network_campaign(folder: Path = FOLDER, *, engines: int = 1, control: bool = False) -> Campaign:
+    """A chain of three layers on the accelerator that it needs; ``folder`` is for its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    job, config, commands = network_job("chain", folder, engines)
+    verilog = accelerator_verilog(config, commands, engines)
+    text = unchecked(verilog) if control else verilog
+    return Campaign(text, ACCELERATOR[False], config, [job], engines)
 
 
 def tell(text: str) -> None:
@@ -348,28 +442,31 @@ def main() -> int:
     """Run the campaign, and print its tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.fault_campaign", description=__doc__)
     parser.add_argument("--sample", type=int, help="bits of each kind of word; all by default")
-    parser.add_argument("--damages", type=int, default=0, help="words of each layer to change")
+    parser.add_argument("--damages", type=int, default=0, help="words of each run to change")
     parser.add_argument("--control", action="store_true", help="without the checks of parity")
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn")
     arguments = parser.parse_args()
-    verilog = engine_verilog(CONFIG)
-    campaign = Campaign(unchecked(verilog) if arguments.control else verilog)
     if arguments.sample is not None or arguments.damages:
         print(f"seed {arguments.seed}")
-    for name, layer in campaign.layers.items():
-        print(f"{name}: {predict(layer, CONFIG).cycles} cycles a run")
-    counts = campaign.flip(arguments.sample, arguments.seed)
-    print(f"\n| layer | words | {' | '.join(FLIP_COLUMNS)} |")
+    counts: dict[tuple[str, Space], Counter[str]] = {}
+    damaged: dict[str, Counter[str]] = {}
+    for make in (engine_campaign, network_campaign, partial(network_campaign, engines=2)):
+        campaign = make(control=arguments.control)
+        for job in campaign.jobs:
+            print(f"{job.name}: {job.cycles} cycles a run")
+        counts |= campaign.flip(arguments.sample, arguments.seed)
+        if arguments.damages:
+            damaged |= campaign.damage(arguments.damages, arguments.seed)
+    print(f"\n| run | words | {' | '.join(FLIP_COLUMNS)} |")
     print("|---|---|" + "---|" * len(FLIP_COLUMNS))
     for (name, space), count in counts.items():
         row = " | ".join(str(count[column]) for column in FLIP_COLUMNS)
         print(f"| {name} | {space.name} | {row} |")
     total: Counter[str] = sum(counts.values(), Counter())
-    print(f"| both | all | {' | '.join(str(total[column]) for column in FLIP_COLUMNS)} |")
+    print(f"| all | all | {' | '.join(str(total[column]) for column in FLIP_COLUMNS)} |")
     bad = missed(counts)
-    if arguments.damages:
-        damaged = campaign.damage(arguments.damages, arguments.seed)
-        print(f"\n| layer | {' | '.join(DAMAGE_COLUMNS)} |")
+    if damaged:
+        print(f"\n| run | {' | '.join(DAMAGE_COLUMNS)} |")
         print("|---|" + "---|" * len(DAMAGE_COLUMNS))
         for name, count in damaged.items():
             print(f"| {name} | {' | '.join(str(count[column]) for column in DAMAGE_COLUMNS)} |")
