@@ -19,6 +19,9 @@ NAME = "prap_crossbar"
 MACRO = "prap_engine_macro"
 """The engine with that module at its port."""
 
+NETWORK = "prap_network_crossbar"
+"""The module to be filled for an accelerator, whose crossbars hold all layers."""
+
 FIELDS = {
     "crossbar": "crossbar of the OU",
     "row_block": "its block of wordlines, from wordline row_block * R on",
@@ -89,8 +92,8 @@ def _fields(layout: data.StructLayout) -> tuple[str, ...]:
     )
 
 
-def black_box(config: EngineConfig) -> str:
-    """Verilog of the empty module, with what each port carries."""
+def black_box(config: EngineConfig, *, name: str = NAME) -> str:
+    """Verilog of the empty module, with what each port carries; of a name."""
     size = config.crossbar_size
     lines = [
         "// The crossbars, their drivers and converters: an analog macro to be filled in.",
@@ -102,7 +105,7 @@ def black_box(config: EngineConfig) -> str:
         "/* verilator lint_off UNUSEDSIGNAL */",
         "/* verilator lint_off UNDRIVEN */",
         "(* blackbox *)",
-        f"module {NAME} (",
+        f"module {name} (",
     ]
     box = ports(config)
     for port in box:
@@ -132,26 +135,41 @@ def macro(
     *,
     module: str = TOP[True],
     name: str = MACRO,
+    box: str = NAME,
     clock: str = "clk",
     reset: str = "rst",
 ) -> str:
-    """Verilog of the engine and the black box, connected.
+    """Verilog of the engine and the black box, connected; of several engines each has a box.
 
     Parameters
     ----------
+    config
+        Sizes of each engine.
     engine
-        Verilog of the engine with its port open, of the same sizes, or of a shell around it.
+        Verilog of what has the open ports, of the same sizes: an engine, a tile, an accelerator, or
+        a shell around one. A port's name begins with ``crossbar__``, and one of an array of ports
+        with ``crossbar__N__``, from 0 on.
     module, name
         Its module, and the one to write.
+    box
+        The black box.
     clock, reset
-        Ports of ``module`` that clock and reset the crossbar.
+        Ports of ``module`` that clock and reset the crossbars.
     """
     found = module_ports(engine, module)
     outer = [port for port in found if not port[2].startswith("crossbar__")]
     wires = [port for port in ports(config) if port.name.startswith("port__")]
+    numbers = sorted(
+        {int(match[1]) for _, _, port in found if (match := re.match(r"crossbar__(\d+)__", port))}
+    )
+    # What stands before the names of a port of each box, and of its wires; its instance.
+    boxes = [(f"crossbar__{n}__", f"crossbar_{n}__", f"crossbar_{n}") for n in numbers]
+    boxes = boxes or [("crossbar__", "", "crossbar")]
     head = ",\n".join(f"    {_declared(*port)}" for port in outer)
     inner = "".join(
-        f"    wire {_range(port.bits)}{port.name.removeprefix('port__')};\n" for port in wires
+        f"    wire {_range(port.bits)}{prefix}{port.name.removeprefix('port__')};\n"
+        for _, prefix, _ in boxes
+        for port in wires
     )
 
     def instance(module: str, name: str, names: list[tuple[str, str]]) -> str:
@@ -159,15 +177,19 @@ def macro(
         return f"    {module} {name} (\n{connected}\n    );\n"
 
     engine_names = [(name, name) for _, _, name in outer]
-    box_names = [("clk", clock), ("rst", reset)]
-    for port in wires:
-        wire = port.name.removeprefix("port__")
-        engine_names.append((f"crossbar__{wire}", wire))
-        box_names.append((port.name, wire))
+    instances = ""
+    for port_prefix, prefix, instance_name in boxes:
+        box_names = [("clk", clock), ("rst", reset)]
+        for port in wires:
+            wire = port.name.removeprefix("port__")
+            engine_names.append((f"{port_prefix}{wire}", f"{prefix}{wire}"))
+            box_names.append((port.name, f"{prefix}{wire}"))
+        instances += instance(box, instance_name, box_names)
+    at = "port" if len(boxes) == 1 else "ports"
     return (
-        f"// {module} with the crossbar macro at its port.\n"
+        f"// {module} with the crossbar macro at its {at}.\n"
         f"module {name} (\n{head}\n);\n{inner}"
-        f"{instance(module, 'engine', engine_names)}{instance(NAME, 'crossbar', box_names)}"
+        f"{instance(module, 'engine', engine_names)}{instances}"
         "endmodule\n"
     )
 

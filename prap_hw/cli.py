@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from prap_hw import console
+from refmodel.config import MOST_ENGINES
 from refmodel.errors import InputError
 
 DIFFERENT, BAD_INPUT, OUR_FAULT, INTERRUPTED = 1, 2, 3, 130
@@ -624,7 +625,7 @@ def evaluate(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
     "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
-    "prap cosim build/net --images test.npz --tier network\n\n"
+    "prap cosim build/net --images test.npz --tier network --engines 4\n\n"
     "prap cosim build/net --images test.npz --waves conv2:1000:1400\n\n"
     "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
 )
@@ -678,6 +679,15 @@ def cosim(
         int,
         typer.Option("--seed", help="Number of the chip, for --device.", min=0, max=1 << 62),
     ] = 0,
+    engines: Annotated[
+        int,
+        typer.Option(
+            "--engines",
+            help="Tier network: engines that the accelerator deals each layer out to.",
+            min=1,
+            max=MOST_ENGINES,
+        ),
+    ] = 1,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -711,6 +721,7 @@ def cosim(
             waves=waves,
             device=device,
             seed=seed,
+            engines=engines,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),
@@ -756,32 +767,37 @@ def verilog(
         bool, typer.Option("--trace", help="With the trace ports that the benches read.")
     ] = False,
     engine_only: Annotated[
-        bool, typer.Option("--engine-only", help="The engine's Verilog alone, without the shell.")
+        bool, typer.Option("--engine-only", help="The engine's Verilog alone.")
     ] = False,
+    engines: Annotated[
+        int | None,
+        typer.Option("--engines", metavar="N", help="Engines of tile and accelerator (1)."),
+    ] = None,
     fit: Annotated[
         Path | None,
         typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Write the engine in Verilog, alone and in its AXI shell, and what an integrator needs.
+    """Write engine, tile, accelerator and their AXI shell in Verilog, and what belongs to them.
 
-    README.md in the folder says what each file is.
+    The accelerator is sized to hold what --for names, else to hold 8 layers of the size of which
+    the engine holds one. README.md in the folder says what each file is.
     """
     from prap_hw import workflow
 
+    if engine_only and engines is not None:
+        raise InputError("expected --engines without --engine-only, found both")
+    chosen = _engine(
+        preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
+    )
     with console.progress() as report:
-        write = workflow.write_verilog if engine_only else workflow.deliver
-        written = write(
-            out,
-            _engine(
-                preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
-            ),
-            program=fit,
-            open_port=open_port,
-            trace=trace,
-            report=report,
-        )
+        common = {"program": fit, "open_port": open_port, "trace": trace, "report": report}
+        if engine_only:
+            written = workflow.write_verilog(out, chosen, **common)
+        else:
+            many = 1 if engines is None else engines
+            written = workflow.deliver(out, chosen, engines=many, **common)
     for path in written:
         print(path)
 

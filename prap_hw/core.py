@@ -16,9 +16,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.faults import FAULT
-from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, Source, Space
+from prap_hw.layouts import COUNTER_BITS, COUNTERS, Layouts, Source, Space, TileLayouts
 from prap_hw.requantise import MAX_SHIFT
-from refmodel.config import EngineConfig
+from refmodel.config import ACTIVE_BITS, EngineConfig
 
 
 def core_signature(
@@ -162,6 +162,8 @@ class CoreLimits:
         by itself unless it has ``run``. None where there is no list.
     listed
         Limits of the program words within the list, by ``space``; other values are errors.
+    word
+        Ranges of fields that a program word has beside ``space``, ``addr`` and ``data``.
     """
 
     memories: Mapping[int, MemoryLimits]
@@ -169,6 +171,7 @@ class CoreLimits:
     activation_bytes: int
     command: data.StructLayout | None = None
     listed: Mapping[int, MemoryLimits] = field(default_factory=dict)
+    word: tuple[FieldRange, ...] = ()
 
 
 def configuration_words(
@@ -298,7 +301,7 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
     )
 
 
-def accelerator_limits(config: EngineConfig, commands: int) -> CoreLimits:
+def accelerator_limits(config: EngineConfig, commands: int, engines: int = 1) -> CoreLimits:
     """What may be loaded into an accelerator: beside an engine's memories, its sequencer's list.
 
     A word of the list loads a layer register, a kernel position or a register of post-processing,
@@ -307,12 +310,17 @@ def accelerator_limits(config: EngineConfig, commands: int) -> CoreLimits:
     written. Steps may be negative, and so may the base of an operand that has its first channel
     later: of these the low bits are kept, and any are allowed.
 
+    With several engines a word, a row of cells and a word of the list name one of them; there are
+    words that say which have a share in an output, and the list says which take part in a layer.
+
     Parameters
     ----------
     config
-        Sizes; ``network`` must be True.
+        Sizes of each engine; ``network`` must be True.
     commands
         Words that the list may have.
+    engines
+        N, 1 to 64.
     """
     layouts = Layouts(config)
     engine = engine_limits(config)
@@ -326,9 +334,26 @@ def accelerator_limits(config: EngineConfig, commands: int) -> CoreLimits:
     listed = {space.value: engine.memories[space.value] for space in (Space.REGISTER, Space.TABLE)}
     listed[Space.POST.value] = _registers(layouts.post, post)
     command = MemoryLimits(depth=commands, width=layouts.command.size)
+    memories = {**engine.memories, Space.COMMAND.value: command}
+    limits = replace(engine, memories=memories, command=layouts.command, listed=listed)
+    if engines == 1:
+        return limits
+    tile = TileLayouts(config, engines)
+    number = {"engine": engines - 1}
+    memories[Space.COMMAND.value] = MemoryLimits(
+        depth=commands, width=tile.command.size, fields=_ranges(tile.command, **number)
+    )
+    memories[Space.SHARE.value] = MemoryLimits(depth=config.params, width=engines)
+    # A word of the list has room for some of the engines.
+    parts = [min(ACTIVE_BITS, engines - first) for first in range(0, engines, ACTIVE_BITS)]
+    listed[Space.ENGINES.value] = MemoryLimits(
+        depth=len(parts),
+        width=ACTIVE_BITS,
+        at={part: MemoryLimits(depth=1, width=width) for part, width in enumerate(parts)},
+    )
     return replace(
-        engine,
-        memories={**engine.memories, Space.COMMAND.value: command},
-        command=layouts.command,
-        listed=listed,
+        limits,
+        cells=(*limits.cells, *_ranges(tile.cells, **number)),
+        command=tile.command,
+        word=_ranges(tile.load, **number),
     )

@@ -313,24 +313,29 @@ def engine_shell(config: EngineConfig, *, open_port: bool = False) -> HostShell:
     )
 
 
-def accelerator_shell(config: EngineConfig, commands: int, *, open_port: bool = False) -> HostShell:
+def accelerator_shell(
+    config: EngineConfig, commands: int, engines: int = 1, *, open_port: bool = False
+) -> HostShell:
     """A shell around an accelerator, which runs a whole network at a start.
 
     Parameters
     ----------
     config
-        Sizes; ``network`` must be True.
+        Sizes of each engine; ``network`` must be True.
     commands
         Words that the sequencer's list may have.
+    engines
+        N, 1 to 64.
     open_port
-        Whether the crossbar port is passed on instead of being connected to emulated crossbars.
+        Whether the crossbar port is passed on instead of being connected to emulated crossbars; of
+        several engines there is an array of ports.
     """
     core = Accelerator if open_port else EmulatedAccelerator
     return HostShell(
-        core(config, commands),
+        core(config, commands, engines),
         kind=Core.ACCELERATOR,
-        limits=accelerator_limits(config, commands),
-        configuration=configuration_words(config, commands=commands),
+        limits=accelerator_limits(config, commands, engines),
+        configuration=configuration_words(config, engines=engines, commands=commands),
     )
 
 

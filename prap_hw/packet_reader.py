@@ -338,7 +338,7 @@ class PacketReader(wiring.Component):
             fail("PADDING")
         with m.Elif(unknown):
             fail("SPACE")
-        with m.Elif(beyond):
+        with m.Elif(beyond | _outside(whole, self.limits.word)):
             fail("ADDRESS")
         with m.Elif(wrong):
             fail("VALUE")

@@ -5,7 +5,7 @@ from math import prod
 
 from prap_hw.core import configuration_hash, configuration_words
 from prap_hw.driver.packets import BEAT, Image, Kind, packet
-from prap_hw.layouts import Layouts
+from prap_hw.layouts import Layouts, TileLayouts
 from prap_hw.load import command_words, layer_image, network_load
 from refmodel.accelerator import NetworkImage
 from refmodel.config import EngineConfig
@@ -70,9 +70,9 @@ def accelerator_image(
     Parameters
     ----------
     image
-        How the program lies on the accelerator.
+        How the program lies on the accelerator; it has the number of engines.
     config
-        Sizes of the accelerator's engine.
+        Sizes of each engine.
     commands
         Words that the accelerator's list may have; None: as many as this network's has.
 
@@ -81,7 +81,8 @@ def accelerator_image(
     InputError
         The network does not fit; the message names the limit.
     """
-    layouts = Layouts(config)
+    # One engine's words and rows have no number of an engine.
+    layouts = Layouts(config) if image.engines == 1 else TileLayouts(config, image.engines)
     sent = network_load(program, image, config)
     found = len(command_words(program, image, config))
     if commands is None:
@@ -90,7 +91,7 @@ def accelerator_image(
         raise InputError(
             f"expected a list of at most {commands} words, found {found}, in the network's program"
         )
-    configuration = configuration_words(config, commands=commands)
+    configuration = configuration_words(config, engines=image.engines, commands=commands)
     return Image(
         program=items(Kind.PROGRAM, sent.words, layouts.load.size),
         cells=items(Kind.CELLS, sent.beats, layouts.cells.size),

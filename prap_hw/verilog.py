@@ -104,14 +104,14 @@ def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
 
 
 def accelerator_shell_verilog(
-    config: EngineConfig, commands: int, *, open_port: bool = False
+    config: EngineConfig, commands: int, engines: int = 1, *, open_port: bool = False
 ) -> str:
     """Verilog of an accelerator in the host shell, otherwise as :func:`accelerator_verilog`.
 
     With ``open_port`` the top module (``prap_accelerator_shell_open``) has the crossbar port beside
     those of the shell.
     """
-    shell = accelerator_shell(config, commands, open_port=open_port)
+    shell = accelerator_shell(config, commands, engines, open_port=open_port)
     return _text(ShellTop(shell), ACCELERATOR_SHELL[open_port])
 
 

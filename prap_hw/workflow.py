@@ -29,7 +29,7 @@ from refmodel import api, cycles, golden
 from refmodel import compile as compiler
 from refmodel.augment import augment as augmented
 from refmodel.budget import Budget, choose
-from refmodel.config import PRESETS, EngineConfig
+from refmodel.config import MOST_ENGINES, PRESETS, EngineConfig
 from refmodel.devices import Cells, Chip, Device
 from refmodel.devices import accuracy as chip_accuracy
 from refmodel.errors import InputError
@@ -522,13 +522,16 @@ def deliver(
     config: EngineOptions | EngineConfig | None = None,
     *,
     program: Paths | None = None,
+    engines: int = 1,
     open_port: bool = False,
     trace: bool = False,
     report: Report = silent,
 ) -> list[Path]:
-    """Write what an integrator needs: what :func:`write_verilog` writes, and the shell around it.
+    """Write what an integrator needs: engine, tile and accelerator, and the shell around them.
 
-    Parameters are those of :func:`write_verilog`. ``README.md`` in the folder tells of the files.
+    Parameters are those of :func:`write_verilog`, and ``engines``, those of the tile and of the
+    accelerator. With a program the accelerator is sized to hold it as a whole; else as
+    :func:`prap_hw.delivery.sizes` has it. ``README.md`` in the folder tells of the files.
 
     Returns
     -------
@@ -537,19 +540,19 @@ def deliver(
     """
     from prap_hw import delivery
 
-    written = write_verilog(
-        out, config, program=program, open_port=open_port, trace=trace, report=report
-    )
-    fitted = rtl_engine(config)
-    if program is not None:
-        fitted = engine_for(load_program(program), config, rtl_engine)
+    if not 1 <= engines <= MOST_ENGINES:
+        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
+    loaded = None if program is None else load_program(program)
+    fitted = rtl_engine(config) if loaded is None else engine_for(loaded, config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
-    report("write the shell", 0, 1)
-    for name, text in delivery.shell_files(fitted, open_port=open_port).items():
+    report("write Verilog", 0, 1)
+    given = delivery.sizes(fitted, program=loaded, engines=engines)
+    written = []
+    for name, text in delivery.delivered_files(given, open_port=open_port).items():
         written.append(Path(out) / name)
         with files.new_file(written[-1]) as draft:
             draft.write_text(text, encoding="utf-8")
-    report("write the shell", 1, 1)
+    report("write Verilog", 1, 1)
     return written
 
 
@@ -651,6 +654,7 @@ OPTION_TIERS = {
     "fresh": "protocol or bulk",
     "waves": "protocol or bulk",
     "device": "protocol",
+    "engines": "network",
 }
 """Options of :func:`cosim` that not every tier has, and those that have them."""
 
@@ -666,6 +670,7 @@ def cosim(
     waves: str | None = None,
     device: Paths | Device | None = None,
     seed: int = 0,
+    engines: int = 1,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -693,6 +698,8 @@ def cosim(
         of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
     seed
         Number of the chip that is drawn of ``device``.
+    engines
+        Tier ``network``: engines of the accelerator, 1 to 64, to which each layer is dealt out.
     config
         The engine; it is sized to the network.
     build
@@ -725,6 +732,10 @@ def cosim(
         raise InputError(
             "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
         )
+    if tier != "network" and engines != 1:
+        raise InputError(f"expected tier {OPTION_TIERS['engines']} for engines, found {tier}")
+    if not 1 <= engines <= MOST_ENGINES:
+        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
     kind = device if isinstance(device, Device | None) else Device.load(device)
     if waves is not None:  # refused before anything is read or run
         from sim.waves import DIFFERENCE, Window
@@ -740,7 +751,7 @@ def cosim(
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
     if tier == "network":
-        return simulate_network(program, codes, fitted, report=report)
+        return simulate_network(program, codes, fitted, engines=engines, report=report)
     predictions = predict(program, fitted, report=report)
     return simulate(
         program,
@@ -845,6 +856,7 @@ def simulate_network(
     codes: NDArray[np.uint8],
     config: EngineConfig,
     *,
+    engines: int = 1,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Run input codes through the accelerator, the whole network with one start to an image.
@@ -854,18 +866,22 @@ def simulate_network(
     codes
         uint8 [N, H, W, C].
     config
-        The engine; it is sized to hold all layers.
+        The engine; it is sized to hold all layers, or its parts of them.
+    engines
+        N, 1 to 64.
 
     Returns
     -------
     dict
         As :func:`cosim`, but ``layers`` is empty; instead ``operations`` has those of the
-        accelerator with predicted cycles, and ``network`` the cycles of each image.
+        accelerator with predicted cycles, and ``network`` the cycles of each image. With several
+        engines ``cycles_one_engine`` of both is what one engine should take, and ``speed_up`` how
+        many times as many cycles that is; without, where no single engine holds the network.
     """
     tools.require()
     from sim import network
 
-    result = network.simulate_network(program, codes, config, progress=report)
+    result = network.simulate_network(program, codes, config, engines=engines, progress=report)
     compared = {
         kind: {
             "values": result.compared[kind],
@@ -875,15 +891,26 @@ def simulate_network(
         for kind in result.compared
     }
     total = sum(result.cycles)
+    operations = [dict(each) for each in result.predicted.operations]
+    whole: dict[str, Any] = {
+        "engines": engines,
+        "cycles_predicted": result.predicted.cycles,
+        "cycles_simulated": list(result.cycles),
+        "activation_bytes": result.activation_bytes,
+    }
+    if result.alone is not None:
+        whole |= {
+            "cycles_one_engine": result.alone.cycles,
+            "speed_up": result.alone.cycles / result.predicted.cycles,
+        }
+        for each, alone in zip(operations, result.alone.operations, strict=True):
+            each["cycles_one_engine"] = alone["cycles"]
+            each["speed_up"] = alone["cycles"] / each["cycles"]
     return {
         "images": len(codes),
         "layers": [],
-        "operations": [dict(each) for each in result.predicted.operations],
-        "network": {
-            "cycles_predicted": result.predicted.cycles,
-            "cycles_simulated": list(result.cycles),
-            "activation_bytes": result.activation_bytes,
-        },
+        "operations": operations,
+        "network": whole,
         "compared": compared,
         "differences": [result.first] if result.first else [],
         "answers": [None if each is None else int(each.argmax()) for each in result.outputs],

@@ -18,18 +18,26 @@ from refmodel.config import EngineConfig
 from sim import memories, verilator
 
 
-def build(config: EngineConfig, commands: int = 0, *, cache: Path | str = verilator.CACHE) -> Path:
+def build(
+    config: EngineConfig,
+    commands: int = 0,
+    engines: int = 1,
+    *,
+    cache: Path | str = verilator.CACHE,
+) -> Path:
     """Build a simulation of a core in its shell within ``sim/bench_shell.sv``.
 
     Parameters
     ----------
     config
-        Sizes of the engine, without trace.
+        Sizes of each engine, without trace.
     commands
         Words of an accelerator's list; 0 for an engine by itself.
+    engines
+        Engines of the accelerator.
     """
     if commands:
-        text, top = accelerator_shell_verilog(config, commands), ACCELERATOR_SHELL[False]
+        text, top = accelerator_shell_verilog(config, commands, engines), ACCELERATOR_SHELL[False]
     else:
         text, top = shell_verilog(config), SHELL[False]
     return verilator.build(text, top, widths={}, bench="bench_shell.sv", cache=cache)

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
-from refmodel import golden
+from prap_hw import workflow
+from refmodel import digits, golden
 from refmodel.compile import compile_network
 from refmodel.graph import FloatNetwork
+from refmodel.images import Preprocess
 from refmodel.onnx_import import load_onnx
 from refmodel.program import Program
 from refmodel.quantize import quantize
@@ -175,3 +177,15 @@ def codes(compiled: Program, count: int, seed: int = 0) -> np.ndarray:
     shape = compiled.tensors[compiled.input]["shape"]
     images = rng.normal(0, 1, (count, shape[2], *shape[:2]))
     return golden.quantise_input(compiled, images)
+
+
+def demo_network(count: int) -> tuple[Program, np.ndarray]:
+    """The packaged network as `prap demo` compiles it, and the codes of its first images."""
+    images = digits.digits_images()
+    preprocess = Preprocess(scale=digits.PIXEL_SCALE, layout="nhw")
+    net = load_onnx(digits.network_path("prap"))
+    compiled = workflow.compile_floats(
+        net, images.calibration_x, preprocess, scheme="prap", settings=digits.SETTINGS
+    )
+    inputs = preprocess.apply(images.x[:count], net.input_shape)
+    return compiled, golden.quantise_input(compiled, inputs)

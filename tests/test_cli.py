@@ -113,6 +113,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["verilog", "-o", "x", "--cell-bits", "3"], "cell_bits must be one of (1, 2, 4), not 3"),
         (["verilog", "-o", "x", "--ou-rows", "33"], "ou_rows must be 4 to 32, not 33"),
         (["verilog", "-o", "x", "--latency", "41"], "crossbar_latency must be 1 to 40, not 41"),
+        (["verilog", "-o", "x", "--engines", "65"], "expected 1 to 64 engines, found 65"),
+        (["verilog", "-o", "x", "--engine-only", "--engines", "2"], "--engine-only, found both"),
         (["golden", "not/there"], "index.json"),
         (["evaluate", "not/there", "--images", "x"], "expected a folder"),
         (["evaluate", "x", "--images", "x", "--device", "no"], "ideal, wan-2022, found none at no"),
@@ -443,7 +445,8 @@ def test_verilog_is_the_same_text_under_any_hash_seed(tmp_path: Path) -> None:
     texts = []
     for seed in "01":
         out = tmp_path / seed
-        command = [sys.executable, "-m", "prap_hw.cli", "verilog", "-o", str(out)]
+        command = [sys.executable, "-m", "prap_hw.cli", "verilog", "--preset", "small"]
+        command += ["-o", str(out)]
         env = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(command, capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stderr

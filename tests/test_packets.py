@@ -10,7 +10,7 @@ from amaranth import Cat
 from prap_hw.core import accelerator_limits, engine_limits
 from prap_hw.driver.packets import BEAT, Kind, packet
 from prap_hw.driver.registers import ErrorCode
-from prap_hw.layouts import Layouts, Space
+from prap_hw.layouts import Layouts, Space, TileLayouts
 from prap_hw.load import command_words, layer_image, network_load
 from prap_hw.packet_reader import PacketReader
 from prap_hw.packet_writer import PacketWriter
@@ -335,13 +335,13 @@ REGISTERS = {name: number for number, (name, _) in enumerate(NETWORK_LAYOUTS.reg
 POST = {name: number for number, (name, _) in enumerate(NETWORK_LAYOUTS.post)}
 
 
-def network_reader(config=NETWORK, commands=COMMANDS) -> PacketReader:
-    layouts = Layouts(config)
+def network_reader(config=NETWORK, commands=COMMANDS, engines=1) -> PacketReader:
+    layouts = Layouts(config) if engines == 1 else TileLayouts(config, engines)
     return PacketReader(
         load=layouts.load,
         cells=layouts.cells,
         acts=layouts.acts,
-        limits=accelerator_limits(config, commands),
+        limits=accelerator_limits(config, commands, engines),
     )
 
 
@@ -425,18 +425,60 @@ def test_words_of_the_list_that_are_within_their_limits_are_taken():
     assert flags == 0b0001
 
 
-@pytest.mark.parametrize("name", accelerator_nets.NETS)
-def test_a_network_on_an_accelerator_that_it_just_fits_is_taken_whole(name, tmp_path):
+def test_a_word_for_an_engine_that_is_not_there_is_an_error():
+    layouts = TileLayouts(NETWORK, 3)
+    tile, space = layouts.load.size, S.COMMAND.value
+
+    def for_engine(number: int, engine: int) -> int:
+        return number | engine << layouts.load["engine"].offset
+
+    good = for_engine(GOOD_WORD, 2)
+    inner = layouts.command["engine"].offset
+    listed_good = W(space, 0, GOOD_LISTED[0] | 2 << inner)
+    cases = [
+        (for_engine(GOOD_WORD, 3), "ADDRESS"),
+        (W(space, 0, GOOD_LISTED[0] | 3 << inner), "VALUE"),
+        # Three engines: three bits, one word.
+        (W(space, 0, C(S.ENGINES.value, 0, 8)), "VALUE"),
+        (W(space, 0, C(S.ENGINES.value, 1, 1)), "ADDRESS"),
+        (W(S.SHARE.value, 0, 8), "VALUE"),
+        (W(S.SHARE.value, 20, 1), "ADDRESS"),
+        (W(S.ENGINES.value, 0, 1), "SPACE"),
+    ]
+    right = [good, listed_good, W(S.SHARE.value, 19, 7), W(space, 1, C(S.ENGINES.value, 0, 7))]
+    for bad, name in cases:
+        sent = beats(items(Kind.PROGRAM, [*right, bad], tile))
+        got, errors, _ = feed(sent, dut=network_reader(engines=3))
+        assert errors == [(name, len(right))]
+        assert got == [right, [], []]
+    at = layouts.cells["engine"].offset
+    rows = beats(items(Kind.CELLS, [2 << at, 3 << at], layouts.cells.size))
+    loaded = beats(items(Kind.PROGRAM, [good], tile))
+    got, errors, _ = feed(loaded + rows, dut=network_reader(engines=3))
+    assert errors == [("ADDRESS", 1)]
+    assert got == [[good], [2 << at], []]
+
+
+def test_engines_beyond_those_of_one_word_take_part_by_another():
+    limits = accelerator_limits(NETWORK, COMMANDS, 40).listed[S.ENGINES.value]
+    assert limits.at is not None
+    assert {number: one.width for number, one in limits.at.items()} == {0: 32, 1: 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "engines"), [*((name, 1) for name in accelerator_nets.NETS), ("residual", 3)]
+)
+def test_a_network_on_an_accelerator_that_it_just_fits_is_taken_whole(name, engines, tmp_path):
     compiled = accelerator_nets.program(name, tmp_path)
-    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32))
-    plan = network_image(compiled, config)
+    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32), engines)
+    plan = network_image(compiled, config, engines)
     config = replace(config, **network_needs(plan, compiled.layers, config))
     commands = len(command_words(compiled, plan, config))
     image = accelerator_image(compiled, plan, config)
     sent = network_load(compiled, plan, config)
     cells_packet = beats(image.cells)
     payloads = beats(image.program) + cells_packet
-    dut = network_reader(config, commands)
+    dut = network_reader(config, commands, engines)
     got, errors, flags = feed(payloads, dut=dut, cycles=3 * len(payloads) + 50)
     assert not errors
     assert got == [sent.words, sent.beats, []]

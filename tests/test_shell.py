@@ -8,21 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prap_hw import workflow
 from prap_hw.core import configuration_words
 from prap_hw.driver import Image
 from prap_hw.driver.registers import Core
 from prap_hw.load import command_words, padded_input
 from prap_hw.packets import accelerator_image, engine_image
-from refmodel import digits, golden
+from refmodel import golden
 from refmodel.accelerator import accelerator_config_for, network_image, predict_network
 from refmodel.config import DEFAULT, EngineConfig
 from refmodel.cycles import EVENTS, predict
-from refmodel.images import Preprocess
-from refmodel.onnx_import import load_onnx
 from refmodel.program import Program
 from sim import shell
-from tests.accelerator_nets import codes, program
+from tests.accelerator_nets import codes, demo_network, program
 from tests.hand import TINY_ENGINE, hand_codes, hand_layer
 
 CONFIG = replace(TINY_ENGINE, trace=False)
@@ -63,6 +60,7 @@ def ask(
     events: dict[str, int],
     settle: int = 0,
     commands: int = 0,
+    engines: int = 1,
     resets: int = 40,
     tests: Sequence[str] | None = None,
 ) -> Found:
@@ -71,7 +69,7 @@ def ask(
     (folder / "program.bin").write_bytes(image.program)
     (folder / "cells.bin").write_bytes(image.cells)
     job = {
-        "config": configuration_words(config, commands=commands),
+        "config": configuration_words(config, engines=engines, commands=commands),
         "core": Core.ACCELERATOR if commands else Core.ENGINE,
         "image": {
             "input_bytes": image.input_bytes,
@@ -90,7 +88,7 @@ def ask(
         "resets": resets,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    return shell.run(shell.build(config, commands), folder, "sim.bench_shell", tests)
+    return shell.run(shell.build(config, commands, engines), folder, "sim.bench_shell", tests)
 
 
 def ask_network(
@@ -99,12 +97,13 @@ def ask_network(
     base: EngineConfig,
     images: np.ndarray,
     *,
+    engines: int = 1,
     resets: int = 40,
     tests: Sequence[str] | None = None,
 ) -> Found:
     """Give the bench a network on an accelerator that it just fits."""
-    config = replace(accelerator_config_for(compiled, base), trace=False)
-    image = network_image(compiled, config)
+    config = replace(accelerator_config_for(compiled, base, engines), trace=False)
+    image = network_image(compiled, config, engines)
     predicted = predict_network(image, compiled.layers, config)
     return ask(
         folder,
@@ -113,9 +112,10 @@ def ask_network(
         [codes.tobytes() for codes in images],
         list(golden.run_program(compiled, images)[compiled.output]),
         cycles=predicted.cycles,
-        events={name: sum(getattr(one, name) for one in predicted.layers) for name in EVENTS},
+        events=predicted.events,
         settle=predicted.image,
         commands=len(command_words(compiled, image, config)),
+        engines=engines,
         resets=resets,
         tests=tests,
     )
@@ -179,22 +179,19 @@ def test_every_test_of_the_bench_is_asked_for(engine):
 @pytest.mark.parametrize("name", ["residual", "pools", "branches"])
 def test_networks_of_every_operation_run_after_resets_at_any_time(tmp_path, name):
     compiled = program(name, tmp_path)
-    found = ask_network(
-        tmp_path / name, compiled, SMALL_NETWORK, codes(compiled, 2), tests=("it_runs", *RESETS)
-    )
-    assert found == dict.fromkeys(("it_runs", *RESETS))
+    images, tests = codes(compiled, 2), ("it_runs", *RESETS)
+    found = ask_network(tmp_path / name, compiled, SMALL_NETWORK, images, resets=10, tests=tests)
+    assert found == dict.fromkeys(tests)
 
 
-def demo(count: int) -> tuple[Program, np.ndarray]:
-    """The network of `prap demo` and codes of images of the test set."""
-    images = digits.digits_images()
-    preprocess = Preprocess(scale=digits.PIXEL_SCALE, layout="nhw")
-    network = load_onnx(digits.network_path("prap"))
-    compiled = workflow.compile_floats(
-        network, images.calibration_x, preprocess, scheme="prap", settings=digits.SETTINGS
-    )
-    inputs = preprocess.apply(images.x[:count], network.input_shape)
-    return compiled, golden.quantise_input(compiled, inputs)
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_network_runs_on_two_engines(tmp_path):
+    compiled = program("residual", tmp_path)
+    images = codes(compiled, 2)
+    tests = ("it_runs", "it_runs_with_pauses", "registers_tell_the_configuration")
+    found = ask_network(tmp_path / "two", compiled, SMALL_NETWORK, images, engines=2, tests=tests)
+    assert found == dict.fromkeys(tests)
 
 
 @pytest.mark.cosim
@@ -203,7 +200,9 @@ def test_the_demo_network_runs_with_pauses_on_every_channel(tmp_path):
     # An engine that is done in a quarter of the cycles of the default: the network is the same.
     base = replace(DEFAULT, dac_bits=4, merge_lanes=4)
     tests = ("it_runs_with_pauses_after_one_load",)
-    assert ask_network(tmp_path / "demo", *_with(base, 1), tests=tests) == dict.fromkeys(tests)
+    compiled, codes = demo_network(1)
+    found = ask_network(tmp_path / "demo", compiled, base, codes, tests=tests)
+    assert found == dict.fromkeys(tests)
 
 
 @pytest.mark.cosim
@@ -211,9 +210,6 @@ def test_the_demo_network_runs_with_pauses_on_every_channel(tmp_path):
 @pytest.mark.long
 def test_the_demo_network_runs_in_the_predicted_cycles(tmp_path):
     tests = ("it_runs", "it_runs_with_pauses", "starts_out_of_turn")
-    assert ask_network(tmp_path / "demo", *_with(DEFAULT, 2), tests=tests) == dict.fromkeys(tests)
-
-
-def _with(base: EngineConfig, count: int) -> tuple[Program, EngineConfig, np.ndarray]:
-    compiled, images = demo(count)
-    return compiled, base, images
+    compiled, codes = demo_network(2)
+    found = ask_network(tmp_path / "demo", compiled, DEFAULT, codes, tests=tests)
+    assert found == dict.fromkeys(tests)

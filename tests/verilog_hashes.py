@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from prap_hw.verilog import SHELL, TOP, engine_verilog, shell_verilog
+from prap_hw.delivery import parts, sizes
 from refmodel.config import PRESETS
 
 PLACE = Path(__file__).with_name("verilog_hashes.json")
@@ -18,8 +18,10 @@ PLACE = Path(__file__).with_name("verilog_hashes.json")
 def hashes(preset: str) -> dict[str, str]:
     """SHA-256 of each file of Verilog that `prap verilog --preset` writes, by name."""
     config = replace(PRESETS[preset], trace=False)
-    texts = {TOP[False]: engine_verilog(config), SHELL[False]: shell_verilog(config)}
-    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    return {
+        part.module: hashlib.sha256(part.verilog.encode()).hexdigest()
+        for part in parts(sizes(config))
+    }
 
 
 if __name__ == "__main__":

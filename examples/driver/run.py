@@ -58,6 +58,7 @@ def arguments() -> argparse.Namespace:
     add("--preset", default="default", help="sizes of the engine (default)")
     add("--adcs", type=int, help="converters")
     add("--merge-lanes", type=int, help="reuse words merged in a cycle")
+    add("--engines", type=int, default=1, help="engines (1)")
     chosen = parser.parse_args()
     if (chosen.folder is None) != (chosen.images is None):
         parser.error("expected a folder and --images, or neither")
@@ -95,8 +96,10 @@ def main() -> int:
         "merge_lanes": chosen.merge_lanes,
         "ou_rows": program.layers[0].ou_rows,
     }
-    config = replace(accelerator_config_for(program, workflow.rtl_engine(options)), trace=False)
-    plan = network_image(program, config)
+    config = replace(
+        accelerator_config_for(program, workflow.rtl_engine(options), chosen.engines), trace=False
+    )
+    plan = network_image(program, config, chosen.engines)
     image = accelerator_image(program, plan, config)
     predicted = predict_network(plan, program.layers, config).cycles
     print(f"{len(program.layers)} layers; {predicted} cycles predicted for an image")
@@ -115,7 +118,7 @@ def main() -> int:
         about = {"image": job, "pauses": chosen.pauses, "cycles": predicted}
         (folder / "job.json").write_text(json.dumps(about))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        model = shell.build(config, len(command_words(program, plan, config)))
+        model = shell.build(config, len(command_words(program, plan, config)), chosen.engines)
         found = shell.run(model, folder, "run")
         result = folder / "result.txt"
         print(result.read_text() if result.exists() else found)
