@@ -17,7 +17,7 @@ TRAIN_STAMP := $(VENV)/.prap-train-installed
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo bench test test-long lint docs fuzz cosim-random schemes synth registers verilog-hashes clean
+.PHONY: help check setup train demo bench test test-long lint docs fuzz cosim-random faults schemes synth registers verilog-hashes clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
+	@echo 'make faults   setup, then every bit of a program in an engine'"'"'s memories flipped once: how many are found'
 	@echo 'make schemes   setup, then all schemes on the same layers: cycles, conversions, index bits (NETWORK=FILE.onnx)'
 	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/registers/prap_pim.rdl'
 	@echo 'make synth   setup, then Yosys: faults and cells of the presets for two FPGA families'
@@ -101,6 +102,10 @@ fuzz: setup
 cosim-random: setup
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.campaign \
 	  --engines $(ENGINES) --layers $(LAYERS) --seed $(SEED) --workers $(WORKERS) $(CAMPAIGN_ARGS)
+
+faults: setup
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fault_campaign \
+	  --damages 400 --seed $(SEED) $(FAULTS_ARGS)
 
 schemes: setup
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/schemes.py \

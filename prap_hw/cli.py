@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from prap_hw import console
+from refmodel.config import MOST_ENGINES
 from refmodel.errors import InputError
 
 DIFFERENT, BAD_INPUT, OUR_FAULT, INTERRUPTED = 1, 2, 3, 130
@@ -624,7 +625,7 @@ def evaluate(
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
     "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
-    "prap cosim build/net --images test.npz --tier network\n\n"
+    "prap cosim build/net --images test.npz --tier network --engines 4\n\n"
     "prap cosim build/net --images test.npz --waves conv2:1000:1400\n\n"
     "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
 )
@@ -678,6 +679,15 @@ def cosim(
         int,
         typer.Option("--seed", help="Number of the chip, for --device.", min=0, max=1 << 62),
     ] = 0,
+    engines: Annotated[
+        int,
+        typer.Option(
+            "--engines",
+            help="Tier network: engines that the accelerator deals each layer out to.",
+            min=1,
+            max=MOST_ENGINES,
+        ),
+    ] = 1,
     preset: Presets = "default",
     adcs: Adcs = None,
     merge_lanes: Lanes = None,
@@ -711,6 +721,7 @@ def cosim(
             waves=waves,
             device=device,
             seed=seed,
+            engines=engines,
             config=_engine(
                 preset, adcs, merge_lanes, latency, ou_rows, ou_cols, cell_bits, dac_bits, adc_bits
             ),

@@ -298,11 +298,20 @@ def compared_table(compared: Mapping[str, Mapping[str, int]]) -> Table:
 
 
 def operation_table(operations: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of an accelerator's operations: words loaded before each, border, cycles."""
-    keys = ("words", "filled", "cycles")
+    """Make the table of an accelerator's operations: words loaded before each, border, cycles.
+
+    With several engines also the cycles of one engine, where known, and how many times as many.
+    """
+    keys = ["words", "filled", "cycles"]
+    headings = ["tensor", "operation", "words", "border\nbytes", "cycles\npredicted"]
+    several = "cycles_one_engine" in operations[0]
+    if several:
+        keys.append("cycles_one_engine")
+        headings += ["on one\nengine", "speed-up"]
     rows = [[each["name"], each["kind"], *(each[key] for key in keys)] for each in operations]
     rows.append(["all", "", *(sum(each[key] for each in operations) for key in keys)])
-    headings = ["tensor", "operation", "words", "border\nbytes", "cycles\npredicted"]
+    if several:
+        rows = [[*row, f"{row[-1] / row[-2]:.2f}"] for row in rows]
     return table("Operations (cycles for one image)", headings, rows)
 
 
@@ -310,10 +319,18 @@ def network_line(network: Mapping[str, Any]) -> str:
     """Say how many cycles an image took on the accelerator, from start to the last output."""
     simulated = sorted(set(network["cycles_simulated"]))
     found = f"{simulated[0]:,}" if len(simulated) == 1 else f"{simulated[0]:,} to {simulated[-1]:,}"
-    return (
+    line = (
         f"an image: {network['cycles_predicted']:,} cycles predicted, {found} simulated; "
         f"activation memory: {network['activation_bytes']:,} bytes"
     )
+    if network["engines"] > 1:
+        line += f"; {network['engines']} engines"
+    if "speed_up" in network:
+        line += (
+            f", {network['speed_up']:.2f} times as fast as one, which takes "
+            f"{network['cycles_one_engine']:,} cycles as predicted"
+        )
+    return line
 
 
 def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:

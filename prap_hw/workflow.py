@@ -654,6 +654,7 @@ OPTION_TIERS = {
     "fresh": "protocol or bulk",
     "waves": "protocol or bulk",
     "device": "protocol",
+    "engines": "network",
 }
 """Options of :func:`cosim` that not every tier has, and those that have them."""
 
@@ -669,6 +670,7 @@ def cosim(
     waves: str | None = None,
     device: Paths | Device | None = None,
     seed: int = 0,
+    engines: int = 1,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -696,6 +698,8 @@ def cosim(
         of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
     seed
         Number of the chip that is drawn of ``device``.
+    engines
+        Tier ``network``: engines of the accelerator, 1 to 64, to which each layer is dealt out.
     config
         The engine; it is sized to the network.
     build
@@ -728,6 +732,10 @@ def cosim(
         raise InputError(
             "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
         )
+    if tier != "network" and engines != 1:
+        raise InputError(f"expected tier {OPTION_TIERS['engines']} for engines, found {tier}")
+    if not 1 <= engines <= MOST_ENGINES:
+        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
     kind = device if isinstance(device, Device | None) else Device.load(device)
     if waves is not None:  # refused before anything is read or run
         from sim.waves import DIFFERENCE, Window
@@ -743,7 +751,7 @@ def cosim(
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
     if tier == "network":
-        return simulate_network(program, codes, fitted, report=report)
+        return simulate_network(program, codes, fitted, engines=engines, report=report)
     predictions = predict(program, fitted, report=report)
     return simulate(
         program,
@@ -848,6 +856,7 @@ def simulate_network(
     codes: NDArray[np.uint8],
     config: EngineConfig,
     *,
+    engines: int = 1,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Run input codes through the accelerator, the whole network with one start to an image.
@@ -857,18 +866,22 @@ def simulate_network(
     codes
         uint8 [N, H, W, C].
     config
-        The engine; it is sized to hold all layers.
+        The engine; it is sized to hold all layers, or its parts of them.
+    engines
+        N, 1 to 64.
 
     Returns
     -------
     dict
         As :func:`cosim`, but ``layers`` is empty; instead ``operations`` has those of the
-        accelerator with predicted cycles, and ``network`` the cycles of each image.
+        accelerator with predicted cycles, and ``network`` the cycles of each image. With several
+        engines ``cycles_one_engine`` of both is what one engine should take, and ``speed_up`` how
+        many times as many cycles that is; without, where no single engine holds the network.
     """
     tools.require()
     from sim import network
 
-    result = network.simulate_network(program, codes, config, progress=report)
+    result = network.simulate_network(program, codes, config, engines=engines, progress=report)
     compared = {
         kind: {
             "values": result.compared[kind],
@@ -878,15 +891,26 @@ def simulate_network(
         for kind in result.compared
     }
     total = sum(result.cycles)
+    operations = [dict(each) for each in result.predicted.operations]
+    whole: dict[str, Any] = {
+        "engines": engines,
+        "cycles_predicted": result.predicted.cycles,
+        "cycles_simulated": list(result.cycles),
+        "activation_bytes": result.activation_bytes,
+    }
+    if result.alone is not None:
+        whole |= {
+            "cycles_one_engine": result.alone.cycles,
+            "speed_up": result.alone.cycles / result.predicted.cycles,
+        }
+        for each, alone in zip(operations, result.alone.operations, strict=True):
+            each["cycles_one_engine"] = alone["cycles"]
+            each["speed_up"] = alone["cycles"] / each["cycles"]
     return {
         "images": len(codes),
         "layers": [],
-        "operations": [dict(each) for each in result.predicted.operations],
-        "network": {
-            "cycles_predicted": result.predicted.cycles,
-            "cycles_simulated": list(result.cycles),
-            "activation_bytes": result.activation_bytes,
-        },
+        "operations": operations,
+        "network": whole,
         "compared": compared,
         "differences": [result.first] if result.first else [],
         "answers": [None if each is None else int(each.argmax()) for each in result.outputs],

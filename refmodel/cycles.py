@@ -8,8 +8,10 @@ follows by multiplication.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
@@ -111,7 +113,7 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
     outputs = layer.out_shape[2]
     words = len(layer.gather_base) + len(layer.segment_position) * (1 + layer.full_offsets)
     words += len(count) + (0 if layer.identity else int(steps.sum()))
-    walk = _Walk(layer, config, requests)
+    walk = EngineWalk(layer, config)
     cycles = walk.run()
     start = int(group_requests[0]) + int(least_steps[-1]) + outputs + config.crossbar_latency + 100
     return Prediction(
@@ -143,10 +145,74 @@ def requests_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray
     return np.diff(np.cumsum(chunks)[ends - 1], prepend=0) * config.digits
 
 
-class _Walk:
-    """The stages' state while positions go by. Times are cycles since start was accepted."""
+class Walk(Protocol):
+    """Stages of one or several engines while positions go by."""
 
-    def __init__(self, layer: LayerProgram, config: EngineConfig, requests: np.ndarray):
+    @property
+    def now(self) -> int:
+        """A cycle that moves on with the positions."""
+        ...
+
+    @property
+    def stalls(self) -> tuple[int, ...]:
+        """What has been counted so far."""
+        ...
+
+    def position(self) -> None:
+        """Let one output position go by."""
+        ...
+
+    def state(self) -> tuple:
+        """All that the rest depends on, with times as seen from :attr:`now`."""
+        ...
+
+    def advance(self, cycles: int, stalls: Sequence[int]) -> None:
+        """Move all times on, and what has been counted."""
+        ...
+
+
+def walk_positions(walk: Walk, positions: int) -> None:
+    """Let positions go by; where a state occurs again, whole periods at once."""
+    seen: dict[tuple, tuple[int, int, tuple[int, ...]]] = {}
+    position = 0
+    while position < positions:
+        walk.position()
+        position += 1
+        now, state, stalls = walk.now, walk.state(), walk.stalls
+        if state in seen:
+            before, then, old = seen[state]
+            periods = (positions - position) // (position - before)
+            counted = [periods * (new - was) for new, was in zip(stalls, old, strict=True)]
+            walk.advance(periods * (now - then), counted)
+            position += periods * (position - before)
+            seen.clear()
+        else:
+            seen[state] = position, now, stalls
+
+
+class EngineWalk:
+    """One engine's stages while positions go by. Times are cycles since start was accepted.
+
+    Parameters
+    ----------
+    layer
+        What it runs.
+    config
+        Its sizes.
+
+    Attributes
+    ----------
+    merge_end
+        Cycle of the present position's last merge step.
+    output_ends
+        Cycles in which the last accumulators of the two positions before were read. What reads the
+        accumulators of several engines sets them behind each position.
+    stall_gather, stall_slots
+        Cycles without a request: for want of a gathered vector, or of free slots.
+    """
+
+    def __init__(self, layer: LayerProgram, config: EngineConfig):
+        requests = requests_of_gathers(layer, config)
         self.config = config
         self.positions, self.outputs = layer.positions, layer.out_shape[2]
         vectors = zip(
@@ -177,27 +243,22 @@ class _Walk:
 
     def run(self) -> int:
         """Walk the positions; returns the cycle in which the last output is accepted."""
-        seen: dict[tuple, tuple[int, int, int, int]] = {}
-        position, total = 0, self.positions
-        while position < total:
-            self._position()
-            position += 1
-            now = self.issue_end
-            state = self._state(now)
-            if state in seen:
-                before, then, gather, slots = seen[state]
-                periods = (total - position) // (position - before)
-                self._advance(periods * (now - then))
-                self.stall_gather += periods * (self.stall_gather - gather)
-                self.stall_slots += periods * (self.stall_slots - slots)
-                position += periods * (position - before)
-                seen.clear()
-            else:
-                seen[state] = (position, now, self.stall_gather, self.stall_slots)
+        walk_positions(self, self.positions)
         return self.output_ends[-1] + OUTPUT_LATENCY
 
-    def _state(self, now: int) -> tuple:
-        """All times seen from ``now``, and the ring."""
+    @property
+    def now(self) -> int:
+        """The cycle of the last request."""
+        return self.issue_end
+
+    @property
+    def stalls(self) -> tuple[int, ...]:
+        """Cycles without a request so far: for want of a vector, and of slots."""
+        return self.stall_gather, self.stall_slots
+
+    def state(self) -> tuple:
+        """All times seen from the last request, and the ring."""
+        now = self.now
         while self.releases and self.releases[0][0] <= now + 1:
             self.freed += self.releases.popleft()[1]
         return (
@@ -209,8 +270,10 @@ class _Walk:
             *((time - now, slots) for time, slots in self.releases),
         )
 
-    def _advance(self, cycles: int) -> None:
-        """Let whole periods go by."""
+    def advance(self, cycles: int, stalls: Sequence[int]) -> None:
+        """Let whole periods go by, of so many cycles and stalls together."""
+        self.stall_gather += stalls[0]
+        self.stall_slots += stalls[1]
         self.read_end += cycles
         self.vectors = deque((time + cycles for time in self.vectors), self.vectors.maxlen)
         self.issue_end += cycles
@@ -218,7 +281,7 @@ class _Walk:
         self.output_ends = [time + cycles for time in self.output_ends]
         self.releases = deque((time + cycles, slots) for time, slots in self.releases)
 
-    def _position(self) -> None:
+    def position(self) -> None:
         """Gather, convert, merge and send one output position."""
         latency = self.config.crossbar_latency + CONVERT_LATENCY
         for index, (vectors, kept, steps) in enumerate(self.groups):

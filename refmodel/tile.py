@@ -31,7 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from refmodel import cycles, golden
+from refmodel import golden
 from refmodel.compile import (
     accumulator_bits,
     check_fits,
@@ -39,7 +39,15 @@ from refmodel.compile import (
     merge_steps,
 )
 from refmodel.config import MOST_ENGINES, SHIFT_NONE, EngineConfig
-from refmodel.cycles import Prediction, predict, requests_of_gathers
+from refmodel.cycles import (
+    MERGE_LATENCY,
+    OUTPUT_LATENCY,
+    EngineWalk,
+    Prediction,
+    predict,
+    requests_of_gathers,
+    walk_positions,
+)
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram
 
@@ -723,7 +731,7 @@ def predict_tile(parts: Sequence[LayerProgram | None], config: EngineConfig) -> 
     if not busy:
         raise ValueError("parts must have one that is not None")
     walk = _TileWalk(busy, config)
-    total = walk.run() + reduce_latency(len(parts)) + cycles.OUTPUT_LATENCY
+    total = walk.run() + reduce_latency(len(parts)) + OUTPUT_LATENCY
     found, walks = [], iter(walk.walks)
     for part in parts:
         if part is None:
@@ -753,47 +761,41 @@ class _TileWalk:
     """Engines side by side while positions go by, and the reads that all of them wait for."""
 
     def __init__(self, parts: Sequence[LayerProgram], config: EngineConfig):
-        self.walks = [
-            cycles._Walk(part, config, requests_of_gathers(part, config)) for part in parts
-        ]
+        self.walks = [EngineWalk(part, config) for part in parts]
         self.positions, self.outputs = parts[0].positions, parts[0].out_shape[2]
         self.read_ends = [-1, -1]
 
     def run(self) -> int:
         """Walk the positions; returns the cycle in which the last accumulator is read."""
-        seen: dict[tuple, tuple[int, int, list[tuple[int, int]]]] = {}
-        position = 0
-        while position < self.positions:
-            self._position()
-            position += 1
-            now = self.walks[0].issue_end
-            stalls = [(walk.stall_gather, walk.stall_slots) for walk in self.walks]
-            state = self._state(now)
-            if state in seen:
-                before, then, old = seen[state]
-                periods = (self.positions - position) // (position - before)
-                passed = periods * (now - then)
-                self.read_ends = [time + passed for time in self.read_ends]
-                for walk, new, was in zip(self.walks, stalls, old, strict=True):
-                    walk._advance(passed)
-                    walk.stall_gather += periods * (new[0] - was[0])
-                    walk.stall_slots += periods * (new[1] - was[1])
-                position += periods * (position - before)
-                seen.clear()
-            else:
-                seen[state] = position, now, stalls
+        walk_positions(self, self.positions)
         return self.read_ends[-1]
 
-    def _state(self, now: int) -> tuple:
-        """Every engine's state, each seen from its own last request, and how far these are off."""
-        states = [(walk.issue_end - now, *walk._state(walk.issue_end)) for walk in self.walks]
-        return (*states, *(time - now for time in self.read_ends))
+    @property
+    def now(self) -> int:
+        """The cycle of the first engine's last request."""
+        return self.walks[0].now
 
-    def _position(self) -> None:
+    @property
+    def stalls(self) -> tuple[int, ...]:
+        """Stalls of all engines, one behind the other."""
+        return tuple(count for walk in self.walks for count in walk.stalls)
+
+    def state(self) -> tuple:
+        """Every engine's state, each seen from its own last request, and how far these are off."""
+        states = [(walk.now - self.now, *walk.state()) for walk in self.walks]
+        return (*states, *(time - self.now for time in self.read_ends))
+
+    def advance(self, cycles: int, stalls: Sequence[int]) -> None:
+        """Let whole periods go by in every engine."""
+        self.read_ends = [time + cycles for time in self.read_ends]
+        for n, walk in enumerate(self.walks):
+            walk.advance(cycles, stalls[2 * n : 2 * n + 2])
+
+    def position(self) -> None:
         """One output position in every engine, and its reads."""
         for walk in self.walks:
-            walk._position()
-        begin = max(walk.merge_end for walk in self.walks) + cycles.MERGE_LATENCY
+            walk.position()
+        begin = max(walk.merge_end for walk in self.walks) + MERGE_LATENCY
         begin = max(begin, self.read_ends[1] + 1)
         self.read_ends = [self.read_ends[1], begin + self.outputs - 1]
         for walk in self.walks:

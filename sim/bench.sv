@@ -81,12 +81,14 @@ module prap_bench #(
     logic [REQUEST-1:0]  request_word;
     logic                response_taken;
     logic [RESPONSE-1:0] response_word;
+    logic [5:0]          fault;  // left open: what does not come behind one is missed
 
     `PRAP_TOP dut (
         .clk(clk),
         .rst(rst),
         .start(start),
         .busy(busy),
+        .fault(fault),
         .i_load__valid(i_load__valid),
         .i_load__ready(i_load__ready),
         .i_load__payload(i_load__payload),

@@ -67,6 +67,7 @@ module prap_bulk #(
 
     logic             begin_run = 0;
     logic             running;
+    logic [5:0]       fault;  // left open: what does not come behind one is missed
     logic             load_held = 0;
     logic             load_taken;
     logic [LOAD-1:0]  load_word;
@@ -100,6 +101,8 @@ module prap_bulk #(
     end
 
 `ifdef PRAP_RESULTS
+    // The engines' trace ports, as many as there are engines, are left open.
+    /* verilator lint_off PINMISSING */
     assign request_valid = 0;
     assign request = 0;
     assign codes_valid = 0;
@@ -108,13 +111,12 @@ module prap_bulk #(
     assign psum = 0;
 `endif
 
-    // With PRAP_RESULTS the engines' trace ports, as many as there are engines, are left open.
-    /* verilator lint_off PINMISSING */
     `PRAP_TOP dut (
         .clk(clk),
         .rst(1'b0),
         .start(begin_run),
         .busy(running),
+        .fault(fault),
 `ifdef PRAP_DONE
         .done(done),
 `endif

@@ -115,3 +115,35 @@ def public(found: list[Memory]) -> str:
     """Verilator's directives that let a bench read and write these memories."""
     lines = [f'public_flat_rw -module "{m.module}" -var "{m.name}"' for m in found]
     return "\n".join(["`verilator_config", *lines, ""])
+
+
+def guard(verilog: str) -> tuple[str, list[Memory]]:
+    """Add a flag to each memory that an address can leave, which keeps whether a read has left it.
+
+    Only of reads by the clock: what is read within a cycle depends on an address that need not be
+    one in every cycle.
+
+    Returns
+    -------
+    The text, and the flags, as memories of a bit; a bench clears them.
+    """
+    modules = list(_MODULE.finditer(verilog))
+    parts = [verilog[: modules[0].start()]]
+    flags: list[Memory] = []
+    ends = [*(found.start() for found in modules[1:]), len(verilog)]
+    for found, end in zip(modules, ends, strict=True):
+        text = verilog[found.start() : end]
+        for width, name, last in _MEMORY.findall(text):
+            depth = int(last) + 1
+            if depth & (depth - 1) == 0:
+                continue
+            flag = f"prap_outside_{len(flags)}"
+            read = rf"^(\s*\S+ <= \\?{re.escape(name)} ?\[)(.+)(\];)$"
+            guarded = rf"\1\2\3\n      if ((\2) >= {depth}) {flag} <= 1'h1;"
+            text, count = re.subn(read, guarded, text, flags=re.MULTILINE)
+            if count:
+                declared = rf"(^\s*reg (?:\[{width}:0\] )?\\?{re.escape(name)} +\[{last}:0\];)"
+                text = re.sub(declared, rf"\1\n  reg {flag} = 1'h0;", text, flags=re.MULTILINE)
+                flags.append(Memory(module=found[1], name=flag, width=1, depth=1))
+        parts.append(text)
+    return "".join(parts), flags

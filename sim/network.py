@@ -47,7 +47,8 @@ class NetworkResult:
     predicted
         What one image should cost.
     alone
-        Predicted cycles of one image on one engine; None where no one engine holds the network.
+        With several engines, what one image should cost on one; None where no single engine holds
+        the network, and with one engine.
     expected, compared
         Kind to the values that there should be, and that were compared; ``accumulators`` and
         ``outputs``.
@@ -65,7 +66,7 @@ class NetworkResult:
     outputs: tuple[np.ndarray | None, ...]
     cycles: tuple[int, ...]
     predicted: NetworkPrediction
-    alone: int | None
+    alone: NetworkPrediction | None
     expected: Mapping[str, int]
     compared: Mapping[str, int]
     differences: Mapping[str, int]
@@ -160,7 +161,7 @@ def simulate_network(
         outputs=tuple(outputs),
         cycles=tuple(cycles),
         predicted=predicted,
-        alone=predicted.cycles if engines == 1 else _alone(program, base),
+        alone=_alone(program, base) if engines > 1 else None,
         expected=check.expected,
         compared=check.compared,
         differences=check.differences,
@@ -171,13 +172,13 @@ def simulate_network(
     )
 
 
-def _alone(program: Program, base: EngineConfig | None) -> int | None:
-    """Predicted cycles of an image on one engine, if there is one that holds the network."""
+def _alone(program: Program, base: EngineConfig | None) -> NetworkPrediction | None:
+    """Predict an image on one engine, if there is one that holds the network."""
     try:
         config = accelerator_config_for(program, base)
     except InputError:
         return None
-    return predict_network(network_image(program, config), program.layers, config).cycles
+    return predict_network(network_image(program, config), program.layers, config)
 
 
 class _Check:

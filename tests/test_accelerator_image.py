@@ -23,11 +23,12 @@ from refmodel.accelerator import (
     registers,
     run_image,
 )
-from refmodel.compile import engine_config_for
+from refmodel.compile import accumulator_bits, engine_config_for
 from refmodel.config import EngineConfig
 from refmodel.cycles import predict
 from refmodel.errors import InputError
 from refmodel.program import Program, Step
+from refmodel.tile import deal, predict_tile
 from tests.accelerator_nets import NETS, codes, program
 
 EXPECTED = {
@@ -228,6 +229,60 @@ def test_layers_are_resident_one_behind_the_other(tmp_path):
     assert config.params >= end["output"]
 
 
+@pytest.mark.parametrize("engines", [2, 3, 4])
+def test_parts_are_resident_one_behind_the_other_in_each_engine(engines, tmp_path):
+    compiled = program("waist", tmp_path, scheme="dictionary")
+    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32), engines)
+    image = network_image(compiled, config, engines)
+    operations = [op for op in image.operations if op.layer is not None]
+    assert image.engines == engines
+    ends = []
+    for n in range(engines):
+        end = dict.fromkeys(("descriptor", "segment", "header", "step", "crossbar"), 0)
+        output = 0
+        for op, layer in zip(operations, compiled.layers, strict=True):
+            part, place = op.parts[n], op.places[n]
+            if part is not None and place is not None:
+                # Parameters and input are where they are for all; a part without reuse words has
+                # none to begin at.
+                assert op.place is not None
+                assert (place.base, place.pitch) == (op.place.base, op.place.pitch)
+                assert place.output == output
+                begin = end | ({"step": 0} if layer.identity else {})
+                assert {name: getattr(place, name) for name in end} == begin
+                end["descriptor"] += len(part.gather_base)
+                end["segment"] += len(part.segment_position)
+                end["header"] += len(part.group_kept)
+                # One lane: a step to each output and term.
+                end["step"] += 0 if layer.identity else int(part.group_outputs.sum()) * layer.terms
+                end["crossbar"] += -(-int(part.gather_patterns.sum()) // config.ous_per_crossbar)
+            assert (part is None) == (place is None)
+            output += layer.out_shape[2]
+        ends.append(end)
+    needs = network_needs(image, compiled.layers, config)
+    assert needs["max_params"] == 1 + 4 + 1 + 4 + 1
+    assert needs["max_gathers"] == max(end["descriptor"] for end in ends)
+    assert needs["crossbars"] == config.crossbars == max(end["crossbar"] for end in ends)
+
+
+def test_parts_of_several_engines_are_what_the_tile_deals_out(tmp_path):
+    compiled = program("residual", tmp_path, residual="fused")
+    config = accelerator_config_for(compiled, engines=4)
+    image = network_image(compiled, config, 4)
+    for operation in image.operations:
+        if operation.layer is None:
+            assert operation.parts == operation.places == ()
+            continue
+        layer = compiled.layers[operation.layer]
+        weights = [part.effective_weights() for part in operation.parts if part is not None]
+        assert (np.sum(weights, axis=0) == layer.effective_weights()).all()
+    # One engine has the layers themselves, in the places that it always had.
+    one = network_image(compiled, accelerator_config_for(compiled), 1)
+    parts = [op.parts for op in one.operations if op.layer is not None]
+    assert all(part is layer for (part,), layer in zip(parts, compiled.layers, strict=True))
+    assert all(len(op.places) == 1 for op in one.operations if op.layer is not None)
+
+
 def test_an_engine_that_cannot_be_is_refused(tmp_path):
     compiled = program("chain", tmp_path)
     wide = {"shape": [4096, 4096, 1], "scale": 1.0, "zero": compiled.layers[0].zero_in}
@@ -258,6 +313,37 @@ def test_a_network_that_an_engine_does_not_hold_is_refused_with_the_limit(tmp_pa
         small = dataclasses.replace(config, **{name: need - 1})
         with pytest.raises(InputError, match=f"^expected {name} of at most {need - 1} for all lay"):
             network_load(compiled, image, small)
+
+
+def test_several_engines_need_what_the_one_needs_that_needs_most(tmp_path):
+    compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
+    needs = []
+    for engines in (1, 2):
+        config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32), engines)
+        image = network_image(compiled, config, engines)
+        network_load(compiled, image, config)
+        needs.append(network_needs(image, compiled.layers, config))
+        for name, need in needs[-1].items():
+            small = dataclasses.replace(config, **{name: need - 1})
+            message = rf"^expected {name} of at most {need - 1} for all lay"
+            with pytest.raises(InputError, match=message):
+                network_load(compiled, image, small)
+    one, two = needs
+    # Parameters and tensors are the accelerator's; of the rest an engine has some half.
+    shared = ("max_params", "activation_bytes")
+    assert [two[name] for name in shared] == [one[name] for name in shared]
+    assert all(one[name] / 2 <= two[name] < one[name] for name in one if name not in shared)
+
+
+def test_accumulators_of_all_engines_together_must_fit(tmp_path):
+    compiled = program("residual", tmp_path, residual="fused")
+    config = accelerator_config_for(compiled, EngineConfig(crossbar_size=32), 4)
+    need = max(accumulator_bits(layer, config) for layer in compiled.layers)
+    small = dataclasses.replace(config, acc_width=need - 1)
+    with pytest.raises(
+        InputError, match=f"expected acc_width of at most {need - 1}, found {need}$"
+    ):
+        network_load(compiled, network_image(compiled, small, 4), small)
 
 
 # What is refused
@@ -330,6 +416,66 @@ def test_cycles_are_those_of_the_operations_and_of_the_words_before_them(case):
         else:
             assert found.image == cycles
     assert found.cycles == total
+
+
+def test_what_several_engines_load_by_hand(tmp_path):
+    """Of the waist's second layer two engines have a part each, of its first one alone."""
+    compiled = program("waist", tmp_path, scheme="dense")
+    config = accelerator_config_for(compiled, engines=2)
+    image = network_image(compiled, config, 2)
+    alone = network_image(compiled, accelerator_config_for(compiled), 1)
+    first, second = (registers(image.operations[n], compiled.layers, config) for n in (1, 2))
+    one = registers(alone.operations[2], compiled.layers, accelerator_config_for(compiled))
+    # 15 layer registers and 11 of an accelerator, of which 9 say what an engine has and where.
+    assert (len(one.engine), one.own, one.active) == (26, {}, ())
+    assert (len(first.engine), len(second.engine)) == (17, 17)
+    assert {n: len(own) for n, own in first.own.items()} == {0: 9}
+    assert {n: len(own) for n, own in second.own.items()} == {0: 9, 1: 9}
+    assert (first.active, second.active) == ((0b01,), (0b11,))
+    assert second.table == one.table
+    assert second.words == one.words + 9 + 1
+    # The second engine's first part begins at 0, where the first engine has another layer's.
+    assert second.own[0]["first_crossbar"] == second.own[0]["first_header"] == 1
+    assert second.own[1]["first_crossbar"] == second.own[1]["first_header"] == 0
+
+
+def test_which_of_many_engines_take_part_is_said_in_words_of_32(tmp_path):
+    compiled = program("chain", tmp_path, scheme="dense")
+    config = accelerator_config_for(compiled, engines=40)
+    image = network_image(compiled, config, 40)
+    found = registers(image.operations[1], compiled.layers, config)
+    assert sum(word << 32 * n for n, word in enumerate(found.active)) == (1 << len(found.own)) - 1
+    assert len(found.active) == 2
+
+
+@pytest.mark.parametrize("engines", [2, 4])
+def test_layers_take_what_the_tile_takes_by_itself(engines, tmp_path):
+    compiled = program("residual", tmp_path, residual="fused")
+    config = accelerator_config_for(compiled, engines=engines)
+    image = network_image(compiled, config, engines)
+    found = predict_network(image, compiled.layers, config)
+    layers = [each for each in found.operations if each["kind"] == "layer"]
+    tiles = [predict_tile(deal(layer, engines, config), config) for layer in compiled.layers]
+    assert [each["cycles"] for each in layers] == [tile.cycles for tile in tiles]
+    # Requests and gathers of all engines: those of one engine, where no group was split; and
+    # outputs once, not once an engine.
+    single = network_image(compiled, accelerator_config_for(compiled), 1)
+    one = predict_network(single, compiled.layers, accelerator_config_for(compiled))
+    assert found.events["outputs"] == one.events["outputs"]
+    assert found.events["ous"] >= one.events["ous"]
+    parts = [part for op in image.operations for part in op.parts if part is not None]
+    events = [predict(part, config) for part in parts]
+    assert found.events["requests"] == sum(event.requests for event in events)
+    assert found.events["merged"] == sum(event.merged for event in events)
+
+
+@pytest.mark.parametrize(("engines", "kind"), [(0, ValueError), (65, ValueError), (2.0, TypeError)])
+def test_a_number_of_engines_that_is_none_is_refused(engines, kind, tmp_path):
+    compiled = program("chain", tmp_path)
+    with pytest.raises(kind, match=r"^engines must be "):
+        accelerator_config_for(compiled, engines=engines)
+    with pytest.raises(kind, match=r"^engines must be "):
+        network_image(compiled, accelerator_config_for(compiled), engines)
 
 
 def test_the_time_of_an_operation_by_hand(tmp_path):

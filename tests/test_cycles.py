@@ -235,26 +235,26 @@ def test_no_wait_can_be_forgotten(monkeypatch, name):
         forgetful = dataclasses.replace(config, slots=256)
         assert predict(layer, forgetful).cycles == 85 < want
         return
-    position, ends = cycles._Walk._position, []
+    position, ends = cycles.EngineWalk.position, []
 
     def free_halves(self):
         self.output_ends = [-1, self.output_ends[1]]
         position(self)
         ends.append(self.merge_end)
 
-    monkeypatch.setattr(cycles._Walk, "_position", free_halves)
+    monkeypatch.setattr(cycles.EngineWalk, "position", free_halves)
     # The outputs, one a cycle, take as long: only the merges are earlier, the last one at 44 to 47.
     assert predict(layer, config).cycles == want
     assert ends[-1] == 47 < 59
 
 
-_state = cycles._Walk._state
+_state = cycles.EngineWalk.state
 _numbers = itertools.count()
 
 
-def never(self, now):
+def never(self):
     """A state that never returns, so that there is no period."""
-    return (*_state(self, now), next(_numbers))
+    return (*_state(self), next(_numbers))
 
 
 def many_positions(seed: int) -> tuple[LayerProgram, EngineConfig]:
@@ -280,19 +280,19 @@ def many_positions(seed: int) -> tuple[LayerProgram, EngineConfig]:
 def test_detected_periods_change_nothing(monkeypatch, seed):
     layer, config = many_positions(seed)
     short = predict(layer, config)
-    monkeypatch.setattr(cycles._Walk, "_state", never)
+    monkeypatch.setattr(cycles.EngineWalk, "state", never)
     assert predict(layer, config) == short
 
 
 def test_a_period_is_found_early(monkeypatch):
     walked = []
-    position = cycles._Walk._position
+    position = cycles.EngineWalk.position
 
     def counted(self):
         walked.append(1)
         position(self)
 
-    monkeypatch.setattr(cycles._Walk, "_position", counted)
+    monkeypatch.setattr(cycles.EngineWalk, "position", counted)
     for seed in range(40):
         walked.clear()
         layer, config = many_positions(seed)
@@ -307,5 +307,5 @@ def test_a_state_that_leaves_something_out_is_found_out(monkeypatch, left_out, f
     """Mutants of the property above; the merge falls behind until the ring is full."""
     layer, config, want = merge_bound(40)
     assert predict(layer, config).cycles == want, left_out
-    monkeypatch.setattr(cycles._Walk, "_state", lambda self, now: _state(self, now)[:fields])
+    monkeypatch.setattr(cycles.EngineWalk, "state", lambda self: _state(self)[:fields])
     assert predict(layer, config).cycles != want, left_out

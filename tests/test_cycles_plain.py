@@ -92,7 +92,7 @@ def test_shortcuts_change_no_cycle(seed):
 
 @pytest.mark.parametrize("early", [1, 2])
 def test_a_shortcut_that_does_not_look_at_the_ring_is_noticed(monkeypatch, early):
-    wait = cycles._Walk._wait_for_slots
+    wait = cycles.EngineWalk._wait_for_slots
 
     def hasty(self, patterns: int, time: int) -> int:
         self.freed += early
@@ -104,5 +104,5 @@ def test_a_shortcut_that_does_not_look_at_the_ring_is_noticed(monkeypatch, early
         layer, (_, short) = engines(seed)
         return cycles.predict(layer, short).cycles != plain(layer, short)
 
-    monkeypatch.setattr(cycles._Walk, "_wait_for_slots", hasty)
+    monkeypatch.setattr(cycles.EngineWalk, "_wait_for_slots", hasty)
     assert sum(map(differ, range(40))) >= 3

@@ -33,6 +33,25 @@ def test_a_residual_network_runs_from_image_to_logits(tmp_path):
     assert result.compared == {"accumulators": 5 * (3 * 64 + 2 * 32 + 5), "outputs": 5 * 5}
 
 
+@pytest.mark.parametrize("engines", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_several_engines_run_a_network_with_one_start(engines, tmp_path):
+    compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
+    images = codes(compiled, 3)
+    result = network.simulate_network(compiled, images, ENGINE, engines=engines)
+    assert result.first == ""
+    assert not any(result.differences.values())
+    expected = golden.run_program(compiled, images)[compiled.output].reshape(3, -1)
+    np.testing.assert_array_equal(result.outputs, expected)
+    assert result.cycles == (result.predicted.cycles,) * 3
+    assert result.compared == result.expected
+    assert result.compared == {"accumulators": 3 * (3 * 64 + 2 * 32 + 5), "outputs": 3 * 5}
+    assert result.alone is not None
+    config = accelerator.accelerator_config_for(compiled, ENGINE)
+    image = accelerator.network_image(compiled, config)
+    assert result.alone == accelerator.predict_network(image, compiled.layers, config)
+    assert result.alone.cycles > 1.5 * result.predicted.cycles
+
+
 def test_what_is_wrong_is_found(tmp_path, monkeypatch):
     """The mutants: a residual read a channel further, another multiplier, a wrong prediction."""
     compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
@@ -87,7 +106,8 @@ def test_codes_that_do_not_fit_are_refused(tmp_path):
 
 
 @pytest.mark.long
-def test_the_command_prints_cycles_and_compared_values(tmp_path, capsys):
+@pytest.mark.parametrize("engines", [1, 2])
+def test_the_command_prints_cycles_and_compared_values(engines, tmp_path, capsys):
     compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
     folder = tmp_path / "net"
     folder.mkdir()
@@ -96,6 +116,7 @@ def test_the_command_prints_cycles_and_compared_values(tmp_path, capsys):
     np.savez(tmp_path / "images.npz", x=images, y=np.zeros(2, np.int64))
     command = ["cosim", folder, "--images", tmp_path / "images.npz", "--count", 2]
     command += ["--tier", "network", "--latency", 3, "--merge-lanes", 2, "--json", tmp_path / "j"]
+    command += ["--engines", engines]
     assert cli.run([str(part) for part in command]) == 0
     text = capsys.readouterr().out
     figures = json.loads((tmp_path / "j").read_text())
@@ -103,6 +124,16 @@ def test_the_command_prints_cycles_and_compared_values(tmp_path, capsys):
     assert figures["network"]["cycles_simulated"] == [cycles] * 2
     assert f"an image: {cycles:,} cycles predicted, {cycles:,} simulated; activation" in text
     assert not workflow.faults(figures)
+    assert figures["network"]["engines"] == engines
+    assert ("on one" in text) == ("times as fast as one" in text) == (engines > 1)
+    if engines > 1:
+        alone = figures["network"]["cycles_one_engine"]
+        assert figures["network"]["speed_up"] == alone / cycles
+        assert all(
+            each["speed_up"] == each["cycles_one_engine"] / each["cycles"]
+            for each in figures["operations"]
+        )
+        assert f"{alone / cycles:.2f} times as fast as one, which takes {alone:,} cycles" in text
     assert [each["kind"] for each in figures["operations"]] == (
         ["image", *["layer"] * 5, "pool", "layer"]
     )
@@ -120,5 +151,11 @@ def test_options_of_the_other_tiers_are_refused(tmp_path):
         (name,) = options
         with pytest.raises(InputError, match=f"^expected tier {tiers} for {name}, found network$"):
             workflow.cosim(tmp_path, tmp_path, tier="network", **options)
+    for tier in ("protocol", "bulk"):
+        with pytest.raises(InputError, match=f"^expected tier network for engines, found {tier}$"):
+            workflow.cosim(tmp_path, tmp_path, tier=tier, engines=2)
+    for engines in (0, 65):
+        with pytest.raises(InputError, match=f"^expected 1 to 64 engines, found {engines}$"):
+            workflow.cosim(tmp_path, tmp_path, tier="network", engines=engines)
     with pytest.raises(InputError, match=r"^expected a device with seed, found none with seed 3$"):
         workflow.cosim(tmp_path, tmp_path, seed=3)

@@ -299,7 +299,7 @@ def many_positions(seed: int) -> tuple[list[LayerPart | None], EngineConfig]:
     return deal(layer, engines, config), config
 
 
-_state = tile._TileWalk._state
+_state = tile._TileWalk.state
 _numbers = itertools.count()
 
 
@@ -307,9 +307,7 @@ _numbers = itertools.count()
 def test_detected_periods_change_nothing(monkeypatch, seed):
     parts, config = many_positions(seed)
     short = predict_tile(parts, config)
-    monkeypatch.setattr(
-        tile._TileWalk, "_state", lambda self, now: (*_state(self, now), next(_numbers))
-    )
+    monkeypatch.setattr(tile._TileWalk, "state", lambda self: (*_state(self), next(_numbers)))
     assert predict_tile(parts, config) == short
 
 
@@ -318,7 +316,7 @@ def test_a_state_without_the_engines_is_found_out(monkeypatch):
     layer = hand_layer([[(1, 1)], [(1, 1)]], outputs=8, positions=40, terms=4)
     parts = [part_of(layer, [0, 1]), None]
     want = predict_tile(parts, TINY_ENGINE).cycles
-    monkeypatch.setattr(tile._TileWalk, "_state", lambda self, now: ())
+    monkeypatch.setattr(tile._TileWalk, "state", lambda self: ())
     assert predict_tile(parts, TINY_ENGINE).cycles != want
 
 

@@ -1,0 +1,157 @@
+"""The fault campaign, reduced; and that it would find what is missed."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from prap_hw.faults import Fault
+from prap_hw.layouts import Space
+from prap_hw.verilog import engine_verilog, shell_verilog
+from sim.memories import Memory, guard, memories, program_memories, public
+from tests import fault_campaign
+from tests.fault_campaign import CONFIG, Campaign, Flip
+from tests.hand import TINY_ENGINE, hand_layer
+
+EVERY = frozenset(Space(number) for number in range(1, 8))
+"""The spaces that are memories of an engine."""
+
+
+@pytest.fixture(scope="module")
+def verilog():
+    return engine_verilog(CONFIG)
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_flip_of_any_kind_of_word_is_found_and_none_leaves_a_trace(verilog, tmp_path):
+    campaign = Campaign(verilog)
+    counts = campaign.flip(5, 1, tmp_path)
+    assert {space for _, space in counts} == EVERY
+    assert all(count == {"bits": 5, "detected": 5, "leaked": 0, "not again": 0}
+               for count in counts.values()), counts  # fmt: skip
+    assert fault_campaign.missed(counts) == 0
+    for count in campaign.damage(20, 1, tmp_path).values():
+        assert sum(count[name] for name in fault_campaign.ENDS) == 20
+        assert not count["outside"] + count["late"] + count["not again"]
+        assert count["RANGE"]
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_without_the_checks_the_campaign_finds_flips_that_are_missed(verilog, tmp_path):
+    counts = Campaign(fault_campaign.unchecked(verilog)).flip(8, 1, tmp_path)
+    assert fault_campaign.missed(counts) > 0
+    for kind, count in counts.items():
+        assert count["detected"] == 0, kind
+        assert count["unnoticed"] + count["wrong"] + count["otherwise"] == 8, kind
+        assert count["not again"] == 0, kind
+    total = sum(counts.values(), Counter())
+    assert total["wrong"]
+    assert total["leaked"]
+
+
+def test_an_engine_whose_memories_have_no_check_is_refused_as_a_control(verilog):
+    once = fault_campaign.unchecked(verilog)
+    assert once != verilog
+    with pytest.raises(ValueError, match=r"expected a check of parity in .*requantise"):
+        fault_campaign.unchecked(once)
+
+
+TEXT = """
+module \\top.a.words (clk);
+  reg [11:0] words [4:0];
+  reg [11:0] other = 12'h0;
+endmodule
+module top(clk);
+  reg flags [7:0];
+  reg [3:0] \\table  [8:0];
+endmodule
+"""
+
+
+def test_memories_are_found_by_hand():
+    found = memories(TEXT)
+    assert found == [
+        Memory(module="top.a.words", name="words", width=12, depth=5),
+        Memory(module="top", name="flags", width=1, depth=8),
+        Memory(module="top", name="table", width=4, depth=9),
+    ]
+    assert [memory.place for memory in found] == ["a.words.words", "flags", "table"]
+    assert 'public_flat_rw -module "top" -var "table"' in public(found)
+    with pytest.raises(ValueError, match=r"expected a memory that .* knows, found flags"):
+        assert found[1].space
+
+
+READ = """
+module \\top.a (clk);
+  reg [11:0] words [4:0];
+  reg [11:0] even [7:0];
+  always @(posedge clk) begin
+    if (en) begin
+      _0_ <= words[\\a [2:0]];
+    end
+  end
+  assign b = words[c];
+  always @(posedge clk) begin
+    _1_ <= even[d];
+  end
+endmodule
+"""
+
+
+def test_reads_that_can_leave_a_memory_are_guarded_by_hand():
+    text, flags = guard(READ)
+    assert flags == [Memory(module="top.a", name="prap_outside_0", width=1, depth=1)]
+    before, between = "reg [11:0] words [4:0];\n", "_0_ <= words[\\a [2:0]];\n"
+    expected = READ.replace(before, before + "  reg prap_outside_0 = 1'h0;\n")
+    expected = expected.replace(
+        between, between + "      if ((\\a [2:0]) >= 5) prap_outside_0 <= 1'h1;\n"
+    )
+    assert text == expected
+
+
+def test_every_memory_of_an_engine_and_its_shell_is_known(verilog):
+    for text in (verilog, shell_verilog(replace(TINY_ENGINE, trace=False))):
+        assert {memory.space for memory in memories(text)} == {*EVERY, None}
+    lanes = [m.lane for m in program_memories(verilog) if m.space is Space.WORD]
+    assert lanes == [0, 1]
+
+
+def test_the_bits_that_are_flipped_by_hand():
+    # One group of one gather, two outputs: of a table only position 0, no offsets.
+    layer = hand_layer([[(5, 3)]], outputs=2)
+    found = memories(TEXT.replace("a.words", "controller.words_0"))[:1]
+    config = replace(TINY_ENGINE, merge_lanes=1)
+    flips = fault_campaign.all_flips(layer, config, found)
+    assert flips == {Space.WORD: [Flip(0, word, bit) for word in (0, 1) for bit in range(12)]}
+    read = fault_campaign.words_read(layer, config)
+    assert read[Space.TABLE] == [0]
+    assert Space.OFFSET not in read
+    assert Space.REGISTER not in read
+    assert len(read[Space.DESCRIPTOR]) == len(read[Space.HEADER]) == 1
+
+
+def test_what_is_said_of_a_trial_by_hand():
+    clean = {"kind": 0, "space": 0, "outputs": 9, "wrong": 0, "late": 0, "hung": 0}
+
+    def flip(**run):
+        return fault_campaign.classify_flip({"run": clean | run}, Space.HEADER, 9)
+
+    assert flip(kind=Fault.PARITY.value, space=Space.HEADER.value) == "detected"
+    assert flip(kind=Fault.PARITY.value, space=Space.WORD.value) == "otherwise"
+    assert flip(kind=Fault.RANGE.value, space=Space.HEADER.value) == "otherwise"
+    assert flip() == "unnoticed"
+    for run in ({"wrong": 1}, {"outputs": 8}, {"hung": 1}):
+        assert flip(**run) == "wrong"
+
+    def damage(**run):
+        return fault_campaign.classify_damage({"run": clean | run}, 9)
+
+    assert damage(kind=Fault.PORT.value) == "PORT"
+    assert [damage(hung=1), damage(outputs=8), damage(wrong=1), damage()] == [
+        "stands",
+        "length",
+        "other outputs",
+        "right",
+    ]
