@@ -213,6 +213,7 @@ def test_sizes_of_a_preset_stop_at_what_an_engine_can_have():
     assert network.activation_bytes == network.max_words == 1 << 24
     assert network.max_gathers == 8 * CONFIG.max_gathers
     assert network.max_params == 8 * CONFIG.max_outputs
+    assert delivery.sizes(CONFIG).network.activation_bytes == 4 * CONFIG.activation_bytes
 
 
 @pytest.mark.parametrize("engines", [0, 65])

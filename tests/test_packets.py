@@ -360,6 +360,7 @@ GOOD_LISTED = (
     C(S.TABLE.value, 8, 99),
     C(S.POST.value, POST["output_base"], 99),
     C(S.POST.value, POST["fill_base"], 99),
+    C(S.POST.value, POST["base_0"], 127),
     C(S.POST.value, POST["base_1"], 127),
     C(S.POST.value, POST["source"], 2),
     C(S.POST.value, POST["clip_hi"], 255),
