@@ -190,7 +190,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-LONG = ("residual, separate", "residual, dictionary, 2 lanes", "pools")
+LONG = ("residual, separate", "residual, fused", "residual, dictionary, 2 lanes", "pools")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,8 @@ def test_program_words_discard_an_image(tmp_path):
     assert [result.outputs for result in results] == expected(net, images[1:])
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
 def test_after_a_reset_at_any_time_the_next_run_is_right(seed, tmp_path):
     net = Net.of(program("residual", tmp_path, residual="fused"))
     images = codes(net.program, 1, seed)

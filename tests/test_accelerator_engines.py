@@ -148,6 +148,7 @@ def test_after_a_reset_at_any_time_the_next_run_is_right(name, count, tmp_path):
     assert after_resets(net_of(name, tmp_path), count) == [True] * count
 
 
+@pytest.mark.long
 def test_the_places_of_every_engine_count(monkeypatch, tmp_path):
     """The mutant: engines read where engine 0's parts lie, and stop at a word never written."""
     net = net_of("waist, 2 engines", tmp_path)

@@ -229,7 +229,10 @@ def test_the_hash_of_a_configuration_by_hand():
     assert configuration_hash({"b": 2, "a": 2}) != 0x43258CFF
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(name, marks=[] if name == "small" else [pytest.mark.long]) for name in PRESETS],
+)
 def test_the_verilog_of_a_preset_is_what_it_was(preset):
     expected = json.loads(verilog_hashes.PLACE.read_text())[preset]
     found = verilog_hashes.hashes(preset)

@@ -38,7 +38,7 @@ def verilog():
     ("make", "spaces"),
     [
         (lambda folder: engine_campaign(), EVERY),
-        (network_campaign, LISTED | {Space.COMMAND}),
+        pytest.param(network_campaign, LISTED | {Space.COMMAND}, marks=pytest.mark.long),
         (partial(network_campaign, engines=2), LISTED | {Space.COMMAND, Space.SHARE}),
     ],
     ids=["engine", "network", "network on two engines"],
