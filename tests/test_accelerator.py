@@ -190,7 +190,13 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-LONG = ("residual, separate", "residual, fused", "residual, dictionary, 2 lanes", "pools")
+LONG = (
+    "residual, separate",
+    "residual, fused",
+    "residual, dictionary, 2 lanes",
+    "branches",
+    "pools",
+)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,7 @@ def test_networks_compute_what_the_golden_model_does_in_the_predicted_cycles(nam
 
 
 @pytest.mark.parametrize("seed", [0])
+@pytest.mark.long
 def test_pauses_on_all_sides_change_no_code(seed, tmp_path):
     net = Net.of(program("residual", tmp_path, residual="fused"))
     images = codes(net.program, 2, seed)
@@ -219,6 +226,7 @@ def test_pauses_on_all_sides_change_no_code(seed, tmp_path):
     assert min(result.cycles for result in results) >= wanted.cycles
 
 
+@pytest.mark.long
 def test_a_start_before_the_image_and_another_image_before_the_start(tmp_path):
     net = Net.of(program("chain", tmp_path, scheme="dense"))
     images = codes(net.program, 3)

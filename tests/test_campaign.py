@@ -18,7 +18,7 @@ from tests.hardware import Run
 
 # Of seed 4: OUs of 9 x 12 with 4-bit cells and 7 converters; of 8 x 32 with cells and digits of 2
 # bits and 6 converters; of 8 x 28 with 12 converters, so that patterns go on in the next OU.
-ENGINES = [4, 10, 11]
+ENGINES = [4, 10, pytest.param(11, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("number", ENGINES)

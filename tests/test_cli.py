@@ -441,6 +441,7 @@ def test_golden_ends_with_1_where_a_case_fails(prap: Prap, root: Path, tmp_path:
     assert case["id"] in text
 
 
+@pytest.mark.long
 def test_verilog_is_the_same_text_under_any_hash_seed(tmp_path: Path) -> None:
     texts = []
     for seed in "01":

@@ -222,6 +222,7 @@ def test_a_request_counted_wrongly_is_found(tmp_path: Path, cache: Path) -> None
     assert {found.kind for found in result.differences} <= set(KINDS)
 
 
+@pytest.mark.long
 def test_a_fault_in_a_chip_s_code_is_found(tmp_path: Path, cache: Path) -> None:
     program = reused_network(401, OPEN)
     codes = inputs(program, 1, 402)
@@ -325,6 +326,7 @@ def test_a_cycle_more_is_a_failure(tmp_path: Path, cache: Path) -> None:
     assert all(counts["different"] == 0 for counts in result.compared.values())
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on(tmp_path: Path, cache: Path) -> None:
     program = random_network(101, 3, OPEN)
     codes = inputs(program, 3, 102)

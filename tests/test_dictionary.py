@@ -280,6 +280,7 @@ def layer_of(weight: np.ndarray, side: int) -> MatrixLayer:
 
 
 @pytest.mark.parametrize("terms", [2, 3])
+@pytest.mark.long
 def test_the_hardware_computes_what_the_model_does(terms):
     rng = np.random.default_rng(terms)
     weight = rng.standard_normal((8, 3, 3, 3)).astype(np.float32)

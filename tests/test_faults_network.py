@@ -402,6 +402,7 @@ def check_network(folder: Path) -> None:
     host.simulate(body)
 
 
+@pytest.mark.long
 def test_a_fault_of_any_part_stops_the_accelerator_until_reset(tmp_path):
     check_network(tmp_path)
 

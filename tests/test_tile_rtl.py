@@ -229,6 +229,7 @@ def test_whole_positions_of_few_outputs_wait_in_the_buffer():
     assert positions_in_the_buffer() == [True] * 3
 
 
+@pytest.mark.long
 def test_a_requantiser_that_counts_to_an_engines_two_halves_is_caught(monkeypatch):
     edit = ("Requantise(config, sums_held(engines))", "Requantise(config)")
     mutant = Mutant("tile", "two positions wait at most", (edit,), "", VALUES)
@@ -237,6 +238,7 @@ def test_a_requantiser_that_counts_to_an_engines_two_halves_is_caught(monkeypatc
         positions_in_the_buffer()
 
 
+@pytest.mark.long
 def test_a_buffer_that_runs_over_is_caught(monkeypatch):
     what = "reads do not wait for room"
     mutant = Mutant("tile", what, (("active.any() & (room != 0)", "active.any()"),), "", VALUES)
@@ -295,6 +297,7 @@ MUTANTS = [
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+@pytest.mark.long
 def test_the_mutant_is_caught(monkeypatch, mutant):
     monkeypatch.setattr(tiles, "EmulatedTile", load(mutant).EmulatedTile)
     found = differences()

@@ -44,6 +44,7 @@ def test_the_linter_is_content_with_other_sizes(sizes: dict[str, Any]) -> None:
 
 @pytest.mark.cosim
 @pytest.mark.parametrize(("engines", "open_port"), [(1, True), (3, False)])
+@pytest.mark.long
 def test_the_linter_is_content_with_tiles(engines: int, open_port: bool) -> None:
     config = EngineConfig(slots=16, crossbar_size=64, merge_lanes=2)
     text = tile_verilog(config, engines, open_port=open_port)

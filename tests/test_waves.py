@@ -177,7 +177,8 @@ def test_a_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("tier", ["protocol", pytest.param("bulk", marks=pytest.mark.long)])
+@pytest.mark.parametrize("tier", ["protocol", "bulk"])
+@pytest.mark.long
 def test_a_window_shows_the_cycles_of_the_run(tier: str, tmp_path: Path, cache: Path) -> None:
     program = reused_network(401, EMULATED)
     codes = inputs(program, 1, 402)
