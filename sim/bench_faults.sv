@@ -1,11 +1,12 @@
-// An engine or accelerator with emulated crossbars, loaded and run again and again from memories of this bench, for
-// the fault campaign: a bench in Python that touches no signal in most cycles.
+// An engine or accelerator with emulated crossbars, loaded and run again and again from memories of
+// this bench, for the fault campaign: a bench in Python that touches no signal in most cycles.
 //
 // `command` (one cycle): 1 sends the program words and rows of cells, 2 sends the activations and
 // starts a run. `finished` rises when that is done: for a run QUIET cycles after the engine has ended
 // or stood by a fault, in which nothing more may come, or when there are twice the outputs that there
-// should be; or, with `hung`, when nothing has happened for `patience` cycles. What is told of a run: its first fault and its cycle, the outputs that left, how
-// many of them were wrong or too many, and how many left when there was a fault.
+// should be; or, with `hung`, when nothing has happened for `patience` cycles. What is told of a run:
+// its first fault and its cycle, the outputs that left, how many of them were wrong or too many, and
+// how many left when there was a fault.
 
 module prap_bench #(
     parameter int LOAD = 1,
