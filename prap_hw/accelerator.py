@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
-from prap_hw.engine import EngineCore, RunControl
+from prap_hw.engine import EngineCore, RunControl, count_run
 from prap_hw.faults import FirstFault, ProtectedMemory
 from prap_hw.layouts import (
     CORE_COUNTERS,
@@ -252,7 +252,7 @@ class Accelerator(wiring.Component):
         with m.Else():
             m.d.comb += reader.o.ready.eq(pool.i.ready)
 
-        # Outputs come from one of three, and go to both copies of the activation memory.
+        # Outputs come from one of three, and go to all copies of the activation memory.
         # None passes behind a fault, so that an operation that has begun does not end.
         outputs = write_back.i
         with m.Switch(post.source):
@@ -287,11 +287,7 @@ class Accelerator(wiring.Component):
 
         for name in CORE_COUNTERS:
             m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
-        for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
-            with m.If(accepted):
-                m.d.sync += counter.eq(0)
-            with m.Elif(self.busy):
-                m.d.sync += counter.eq(counter + amount)
+        count_run(m, self.counters, begins=accepted, running=self.busy, sent=sent)
 
         if config.trace:
             if isinstance(core, EngineCore):

@@ -771,18 +771,24 @@ def verilog(
     ] = False,
     engines: Annotated[
         int | None,
-        typer.Option("--engines", metavar="N", help="Engines of tile and accelerator (1)."),
+        typer.Option(
+            "--engines", metavar="N", help="Engines of tile and accelerator, 1 to 64 (1)."
+        ),
     ] = None,
     fit: Annotated[
         Path | None,
-        typer.Option("--for", metavar="DIR", help="Size it for what `prap compress` wrote to DIR."),
+        typer.Option(
+            "--for",
+            metavar="DIR",
+            help="Size engine and accelerator for what `prap compress` wrote to DIR.",
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Write engine, tile, accelerator and their AXI shell in Verilog, and what belongs to them.
 
-    The accelerator is sized to hold what --for names, else to hold 8 layers of the size of which
-    the engine holds one. README.md in the folder says what each file is.
+    The accelerator has room for the network that --for names, or without --for for 8 layers as
+    large as the largest that the engine holds. README.md in the folder says what each file is.
     """
     from prap_hw import workflow
 

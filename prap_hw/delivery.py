@@ -156,15 +156,15 @@ class Part:
     key
         Its name within the FuseSoC core.
     module, verilog
-        Its Verilog, and the top module of it.
+        The top module, and its Verilog.
     config
         Sizes of its engines.
     what
         What it is, in words.
     box, macro
         With open ports: the black box, and the module that connects the two.
-    shell
-        Whether it has the host shell.
+    configuration
+        What its host shell tells of itself; None of what has no shell.
     """
 
     key: str
@@ -174,7 +174,7 @@ class Part:
     what: str
     box: str
     macro: str
-    shell: bool = False
+    configuration: dict[str, int] | None = None
 
     @property
     def ports(self) -> list[tuple[bool, int, str]]:
@@ -184,7 +184,7 @@ class Part:
 
     def macro_verilog(self) -> str:
         """The part with black boxes at its open ports."""
-        clocking = {"clock": "aclk", "reset": "core_reset"} if self.shell else {}
+        clocking = {"clock": "aclk", "reset": "core_reset"} if self.configuration else {}
         return blackbox.macro(
             self.config, self.verilog, module=self.module, name=self.macro, box=self.box, **clocking
         )
@@ -204,7 +204,7 @@ def parts(given: Sizes, *, open_port: bool = False) -> list[Part]:
             f"engines: {engines}",
             box=blackbox.NETWORK,
             macro="prap_accelerator_shell_macro",
-            shell=True,
+            configuration=given.configurations["accelerator"],
         ),
         Part(
             key="shell",
@@ -214,7 +214,7 @@ def parts(given: Sizes, *, open_port: bool = False) -> list[Part]:
             what="one engine, which runs a layer, behind the same ports",
             box=blackbox.NAME,
             macro="prap_shell_macro",
-            shell=True,
+            configuration=given.configurations["engine"],
         ),
         Part(
             key="accelerator",
@@ -259,9 +259,10 @@ def delivered_files(given: Sizes, *, open_port: bool = False) -> dict[str, str]:
         name: {**sizes, "config_hash": configuration_hash(sizes)}
         for name, sizes in given.configurations.items()
     }
-    for part, configuration in zip(written, given.configurations.values(), strict=False):
-        name = TESTBENCH[part.key]
-        found[f"{name}.sv"] = _testbench(name, part, configuration, open_port=open_port)
+    for part in written:
+        if part.configuration is not None:
+            name = TESTBENCH[part.key]
+            found[f"{name}.sv"] = _testbench(name, part, part.configuration, open_port=open_port)
     found |= {
         f"{register_map.NAME}.vlt": (resources.files("sim") / "amaranth.vlt").read_text("utf-8"),
         CORE: _core_file(written, open_port=open_port),
@@ -296,7 +297,7 @@ def _core_file(written: Sequence[Part], *, open_port: bool) -> str:
         }
         filesets += Template(_template("core_rtl.txt")).substitute(values)
         targets += Template(_template("core_lint.txt")).substitute(values)
-        if part.shell:
+        if part.configuration is not None:
             filesets += Template(_template("core_testbench.txt")).substitute(values)
             targets += Template(_template("core_sim.txt")).substitute(values)
     return Template(_template("core.txt")).substitute(

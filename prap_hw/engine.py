@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -357,6 +357,62 @@ class RunControl(wiring.Component):
         return m
 
 
+def count_run(m: Module, counters: Any, *, begins: Value, running: Value, sent: Value) -> None:
+    """Drive the counters ``cycles`` and ``outputs`` of a run.
+
+    Parameters
+    ----------
+    counters
+        Has both.
+    begins
+        Pulse: they begin at 0.
+    running, sent
+        Whether a cycle of the run goes by; whether an output is accepted in it.
+    """
+    for counter, amount in ((counters.cycles, 1), (counters.outputs, sent)):
+        with m.If(begins):
+            m.d.sync += counter.eq(0)
+        with m.Elif(running):
+            m.d.sync += counter.eq(counter + amount)
+
+
+def run_layer(m: Module, top: Any, core: Any, requantise: Requantise) -> None:
+    """Wire what an engine and a tile have alike: runs, faults, accumulators to outputs, counters.
+
+    Parameters
+    ----------
+    top
+        Has ``start``, ``busy``, ``fault``, ``o``, and of ``counters`` at least cycles and outputs.
+    core
+        An :class:`EngineCore`, or what has its members but the address of what is read.
+    requantise
+        Reads its accumulators.
+    """
+    m.submodules.run = run = RunControl(requantise.config)
+    m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
+    sent = Signal()
+    m.d.comb += [
+        faults.found.eq(Cat(core.faults, requantise.faults)),
+        top.fault.eq(faults.fault),
+        core.halted.eq(faults.halted),
+        run.registers.eq(core.registers),
+        run.start.eq(top.start & ~faults.halted),
+        core.start.eq(run.started),
+        core.busy.eq(run.busy),
+        top.busy.eq(run.busy),
+        requantise.registers.eq(core.registers),
+        requantise.position_done.eq(core.position_done),
+        core.read_en.eq(requantise.read_en),
+        requantise.read_acc.eq(core.read_acc),
+        top.o.valid.eq(requantise.o.valid & ~faults.halted),
+        top.o.payload.eq(requantise.o.payload),
+        requantise.o.ready.eq(top.o.ready & ~faults.halted),
+        sent.eq(top.o.valid & top.o.ready),
+        run.position_sent.eq(sent & top.o.payload.last),
+    ]
+    count_run(m, top.counters, begins=run.started, running=run.busy, sent=sent)
+
+
 class Engine(wiring.Component):
     """One layer of a network, by itself, over crossbars at an open port.
 
@@ -377,7 +433,9 @@ class Engine(wiring.Component):
     what is found) stops the engine: in the cycle in which ``fault`` shows it, and until reset,
     neither a request nor an output is offered, those that were are withdrawn, nothing is loaded,
     ``start`` is ignored and ``busy`` stays as it is. No output that the fault could have changed
-    is offered before. After reset, the program is to be loaded again.
+    is offered before, but of a program whose groups keep fewer slots than its gathers fill: that
+    is known when the first position has been walked. After reset, the program is to be loaded
+    again.
 
     Members
     -------
@@ -422,18 +480,7 @@ class Engine(wiring.Component):
         m.submodules.requantise = requantise = Requantise(config)
         self._core = core
         self._requantise = requantise
-        m.submodules.run = run = RunControl(config)
-        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
-        m.d.comb += [
-            faults.found.eq(Cat(core.faults, requantise.faults)),
-            self.fault.eq(faults.fault),
-            core.halted.eq(faults.halted),
-            run.registers.eq(core.registers),
-            run.start.eq(self.start & ~faults.halted),
-            core.start.eq(run.started),
-            core.busy.eq(run.busy),
-            self.busy.eq(run.busy),
-        ]
+        run_layer(m, self, core, requantise)
 
         # Loading: the core takes a word when nothing runs, and so does requantisation.
         wiring.connect(m, wiring.flipped(self.i_load), core.i_load)
@@ -445,32 +492,13 @@ class Engine(wiring.Component):
         ]
         wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
 
-        # Output.
-        sent = Signal()
         m.d.comb += [
-            requantise.registers.eq(core.registers),
-            requantise.position_done.eq(core.position_done),
             core.half_read.eq(requantise.half_read),
-            core.read_en.eq(requantise.read_en),
             core.read_half.eq(requantise.read_half),
             core.read_output.eq(requantise.read_output),
-            requantise.read_acc.eq(core.read_acc),
-            sent.eq(self.o.valid & self.o.ready),
-            run.position_sent.eq(sent & self.o.payload.last),
         ]
-        m.d.comb += [
-            self.o.valid.eq(requantise.o.valid & ~faults.halted),
-            self.o.payload.eq(requantise.o.payload),
-            requantise.o.ready.eq(self.o.ready & ~faults.halted),
-        ]
-
         for name in CORE_COUNTERS:
             m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
-        for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
-            with m.If(run.started):
-                m.d.sync += counter.eq(0)
-            with m.Elif(run.busy):
-                m.d.sync += counter.eq(counter + amount)
 
         if config.trace:
             wiring.connect(m, core.trace_psum, wiring.flipped(self.trace_psum))

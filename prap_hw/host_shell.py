@@ -266,7 +266,7 @@ class HostShell(wiring.Component):
             m.d.sync += [
                 error.eq(1),
                 code.eq(Mux(fault, fault_code, reader.code)),
-                item.eq(Mux(fault, writer.count, reader.item)),
+                item.eq(Mux(fault, Mux(running, writer.count, 0), reader.item)),
                 space.eq(Mux(core_fault, core.fault.space, 0)),
             ]
         with m.If(stop | forget):

@@ -10,7 +10,14 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import Out
 
 from prap_hw.columns import Columns
-from refmodel.config import INPUT_BITS, MOST_ENGINES, OPERANDS, SOURCES, EngineConfig, bits_for
+from refmodel.config import (
+    INPUT_BITS,
+    OPERANDS,
+    SOURCES,
+    EngineConfig,
+    bits_for,
+    check_engines,
+)
 
 COUNTER_BITS = 40
 """Width of an event counter."""
@@ -353,10 +360,7 @@ class TileLayouts:
     """
 
     def __init__(self, config: EngineConfig, engines: int):
-        if not isinstance(engines, int) or isinstance(engines, bool):
-            raise TypeError(f"engines must be an integer, not {engines!r}")
-        if not 1 <= engines <= MOST_ENGINES:
-            raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
+        check_engines(engines)
         self.engines = engines
         self.engine = layouts = Layouts(config)
         target = {"engine": bits_for(engines)}

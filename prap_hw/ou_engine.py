@@ -23,9 +23,9 @@ class OUEngine(wiring.Component):
     request per cycle, without a dead cycle between OUs or vectors. What the answer means goes to
     ``o_pending`` in the cycle of issue. An OU in which patterns begin, and that adds to no open
     slots, waits until as many slots are free as ever begin in one. ``o_pending`` depends
-    combinationally on ``i`` and ``o_request.ready``, and ``i.ready`` and the events on these and
-    ``o_pending.ready``; ``o_request`` is a register. ``i.ready`` is high in the cycle of a vector's
-    last issue. Reset empties the engine and frees all slots.
+    combinationally on ``i`` and ``o_request.ready``, and ``i.ready``, ``faults`` and the events on
+    these and ``o_pending.ready``; ``o_request`` is a register. ``i.ready`` is high in the cycle of
+    a vector's last issue. Reset empties the engine and frees all slots.
 
     A request to a crossbar that is not there is in ``faults`` in the cycle of its issue, and is not
     sent. Row and column blocks are counted, and need no check.

@@ -23,10 +23,10 @@ class PatternController(wiring.Component):
     The first segment is valid three cycles after ``start``, the first header and words two; then
     throughput is one item per cycle on each stream, without a dead cycle between gathers, groups
     or positions. ``o_segments`` ends after the last position; the reuse stream starts over at
-    every position and does not end (``start`` rewinds it). ``index_reads`` depends
-    combinationally on the readies of the streams; no other output depends on an input within the
-    cycle. Reset empties the streams and clears the layer registers; the memories keep what was
-    loaded.
+    every position and does not end (``start`` rewinds it). ``index_reads`` and
+    ``faults`` depend combinationally on the readies of the streams; no other output depends on an
+    input within the cycle. Reset empties the streams and clears the layer registers; the memories
+    keep what was loaded.
 
     What is wrong in the program is in ``faults``, and is not sent on: a stream stands at a word of
     the wrong parity, and a segment or a header that leads out of range is not valid. Checked are:

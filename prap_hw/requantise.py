@@ -24,9 +24,9 @@ class Requantise(wiring.Component):
     Reads of a position begin in the cycle of ``position_done``, or right behind those of the
     position before; the first output is at ``o`` five cycles later; throughput is one output per
     cycle. The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
-    ``read_en``, ``half_read`` and ``trace.valid`` depend combinationally on ``o.ready``, the first
-    two on ``position_done`` as well; no other output depends on an input within the cycle but
-    ``trace.payload``, which shows ``read_acc``.
+    ``read_en``, ``half_read``, ``faults`` and ``trace.valid`` depend combinationally on
+    ``o.ready``, the first three on ``position_done`` and the residual as well; no other output
+    depends on an input within the cycle but ``trace.payload``, which shows ``read_acc``.
     Reset empties the pipeline.
 
     Parameters of the wrong parity, and an output whose parameters are not there, are in ``faults``,

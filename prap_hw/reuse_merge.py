@@ -22,9 +22,9 @@ class ReuseMerge(wiring.Component):
     are addressed in the cycle after. Then one step per cycle, without a dead cycle between groups
     or positions. An accumulator is updated two cycles after the issue of its last term, and a
     group's slots are free in the cycle after its last issue. ``i_headers.ready``,
-    ``i_words.ready``, ``taken``, ``o_slot`` and ``merged`` depend combinationally on the headers,
-    the words, ``completed``, the layer registers and, but for ``o_slot``, on ``half_read``; the
-    outputs to the accumulators are registers. Reset empties the pipeline.
+    ``i_words.ready``, ``taken``, ``o_slot``, ``merged`` and ``faults`` depend combinationally on
+    the headers, the words, ``completed``, the layer registers and, but for ``o_slot``, on
+    ``half_read``; the outputs to the accumulators are registers. Reset empties the pipeline.
 
     A word, or with ``identity`` an output, whose slot is not one of those that its group keeps is
     in ``faults`` in the cycle of its step, and what it leads to in the accumulators two cycles

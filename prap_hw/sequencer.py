@@ -23,8 +23,9 @@ class Sequencer(wiring.Component):
     and behind the image's operation the list waits for it. Then the first word is taken in the
     cycle after ``start``. ``busy`` falls in the cycle after the end of the last operation, in which
     ``done`` is high. Another image may be sent instead of a start; so may program words, after
-    which the image must be sent again. ``run``, ``o_load`` and ``loadable`` depend on no input
-    within the cycle but ``running``. Reset goes back to the beginning and clears the registers.
+    which the image must be sent again. ``run``, ``o_load``, ``loadable`` and ``faults``
+    depend on no input within the cycle but ``running``. Reset goes back to the beginning and clears
+    the registers.
 
     A word of the wrong parity is not taken, and is in ``faults`` once it is due. So is the last
     word that the list may have, where it is taken and is not a last run.

@@ -11,8 +11,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.crossbar import EmulatedCrossbar, crossbar_port
-from prap_hw.engine import EngineCore, RunControl
-from prap_hw.faults import FAULT, Fault, FirstFault, ProtectedMemory
+from prap_hw.engine import EngineCore, run_layer
+from prap_hw.faults import Fault, ProtectedMemory
 from prap_hw.layouts import (
     CORE_COUNTERS,
     COUNTER_BITS,
@@ -21,7 +21,7 @@ from prap_hw.layouts import (
     TileLayouts,
     valid_only,
 )
-from prap_hw.members import pass_through
+from prap_hw.members import pass_through, run_members
 from prap_hw.requantise import Requantise
 from refmodel.config import ACTIVE_BITS, EngineConfig
 
@@ -455,25 +455,15 @@ def tile_members(config: EngineConfig, engines: int) -> dict:
     tile = TileLayouts(config, engines)
     layouts = tile.engine
     core = wiring.Signature({name: Out(COUNTER_BITS) for name in CORE_COUNTERS})
-    members = {
+    whole = wiring.Signature({"cycles": Out(COUNTER_BITS), "outputs": Out(COUNTER_BITS)})
+    members = run_members(layouts, tile.output) | {
         "i_load": In(stream.Signature(tile.load)),
         "i_cells": In(stream.Signature(tile.cells)),
-        "i_acts": In(stream.Signature(tile.acts)),
-        "start": In(1),
-        "busy": Out(1),
-        "fault": Out(FAULT),
-        "o": Out(stream.Signature(tile.output)),
-        "counters": Out(
-            wiring.Signature({"cycles": Out(COUNTER_BITS), "outputs": Out(COUNTER_BITS)})
-        ),
+        "counters": Out(whole),
         "engine_counters": Out(core).array(engines),
     }
     if config.trace:
-        psums = valid_only(layouts.trace_psums, layouts.columns.ends)
-        members |= {
-            "trace_psum": Out(psums).array(engines),
-            "trace_acc": Out(valid_only(layouts.trace_acc)),
-        }
+        members["trace_psum"] = members["trace_psum"].array(engines)
     return members
 
 
@@ -540,20 +530,8 @@ class Tile(wiring.Component):
         m.submodules.core = core = TileCore(config, engines)
         # A position of one output is one sum in the buffer.
         m.submodules.requantise = requantise = Requantise(config, sums_held(engines))
-        m.submodules.run = run = RunControl(config)
-        m.submodules.faults = faults = FirstFault((*core.FAULTS, *requantise.FAULTS))
         self._core, self._requantise = core, requantise
-        m.d.comb += [
-            faults.found.eq(Cat(core.faults, requantise.faults)),
-            self.fault.eq(faults.fault),
-            core.halted.eq(faults.halted),
-            run.registers.eq(core.registers),
-            run.start.eq(self.start & ~faults.halted),
-            self.busy.eq(run.busy),
-            core.busy.eq(run.busy),
-            core.start.eq(run.started),
-            requantise.registers.eq(core.registers),
-        ]
+        run_layer(m, self, core, requantise)
 
         # Loading. Words are for one engine each.
         word = Signal(layouts.load)
@@ -571,28 +549,8 @@ class Tile(wiring.Component):
         for n in range(engines):
             wiring.connect(m, core.crossbar[n], wiring.flipped(self.crossbar[n]))
 
-        # Accumulators to outputs.
-        sent = Signal()
-        m.d.comb += [
-            requantise.position_done.eq(core.position_done),
-            core.read_en.eq(requantise.read_en),
-            requantise.read_acc.eq(core.read_acc),
-            sent.eq(self.o.valid & self.o.ready),
-            run.position_sent.eq(sent & self.o.payload.last),
-        ]
-        m.d.comb += [
-            self.o.valid.eq(requantise.o.valid & ~faults.halted),
-            self.o.payload.eq(requantise.o.payload),
-            requantise.o.ready.eq(self.o.ready & ~faults.halted),
-        ]
-
         for n in range(engines):
             wiring.connect(m, core.engine_counters[n], wiring.flipped(self.engine_counters[n]))
-        for counter, amount in ((self.counters.cycles, 1), (self.counters.outputs, sent)):
-            with m.If(run.started):
-                m.d.sync += counter.eq(0)
-            with m.Elif(run.busy):
-                m.d.sync += counter.eq(counter + amount)
 
         if config.trace:
             for n in range(engines):

@@ -22,8 +22,8 @@ class WriteBack(wiring.Component):
 
     ``busy`` rises in the cycle after ``start`` and falls in the cycle after the last byte. An
     output is accepted from the cycle after ``start`` on, one a cycle; with the register ``send`` it
-    goes to ``o`` as well, and is accepted when that is. ``i.ready``, ``o`` and ``store`` depend
-    combinationally on ``i`` and ``o.ready``. Reset ends an operation.
+    goes to ``o`` as well, and is accepted when that is. ``i.ready``, ``o``, ``store`` and
+    ``faults`` depend combinationally on ``i`` and ``o.ready``. Reset ends an operation.
 
     A byte whose address is not in the memory is in ``faults``, and is not written. Steps that are
     never taken may be anything.

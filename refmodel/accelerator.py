@@ -46,11 +46,11 @@ import numpy as np
 
 from refmodel import golden
 from refmodel.compile import MAX_OUTPUT_SIDE, engine_config_for, merge_steps, ou_count
-from refmodel.config import ACTIVE_BITS, MOST_TAPS, SOURCES, EngineConfig
+from refmodel.config import ACTIVE_BITS, MOST_TAPS, SOURCES, EngineConfig, check_engines
 from refmodel.cycles import EVENTS, Prediction, predict
 from refmodel.errors import InputError
 from refmodel.program import LayerProgram, Program, Step
-from refmodel.tile import TilePrediction, check_engines, deal, predict_tile, tile_config_for
+from refmodel.tile import TilePrediction, deal, predict_tile, tile_config_for
 
 Shape = tuple[int, int, int]
 Sides = tuple[int, int, int, int]

@@ -41,6 +41,22 @@ def bits_for(count: int) -> int:
     return max(1, (count - 1).bit_length())
 
 
+def check_engines(engines: int) -> None:
+    """Refuse a number of engines that is none.
+
+    Raises
+    ------
+    TypeError
+        It is no integer.
+    ValueError
+        It is not 1 to 64.
+    """
+    if not isinstance(engines, int) or isinstance(engines, bool):
+        raise TypeError(f"engines must be an integer, not {engines!r}")
+    if not 1 <= engines <= MOST_ENGINES:
+        raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """Sizes of one engine.

@@ -38,7 +38,7 @@ from refmodel.compile import (
     engine_config_for,
     merge_steps,
 )
-from refmodel.config import MOST_ENGINES, SHIFT_NONE, EngineConfig
+from refmodel.config import SHIFT_NONE, EngineConfig, check_engines
 from refmodel.cycles import (
     MERGE_LATENCY,
     OUTPUT_LATENCY,
@@ -460,22 +460,6 @@ def _joined(
         else:
             result.append((start, end))
     return result
-
-
-def check_engines(engines: int) -> None:
-    """Refuse a number of engines that is none.
-
-    Raises
-    ------
-    TypeError
-        It is no integer.
-    ValueError
-        It is not 1 to 64.
-    """
-    if not isinstance(engines, int) or isinstance(engines, bool):
-        raise TypeError(f"engines must be an integer, not {engines!r}")
-    if not 1 <= engines <= MOST_ENGINES:
-        raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
 
 
 def deal(layer: LayerProgram, engines: int, config: EngineConfig) -> list[LayerPart | None]:

@@ -2,7 +2,8 @@
 //
 // Whatever crosses a port that is compared (a handshake of a stream, a word at a trace port) is
 // written to a file, in little-endian 64-bit words (one each, or as many as a wide payload needs), in
-// the cycle in which it crosses. Python drives the ports and sleeps while the engine runs; it reads the files when the engine is done.
+// the cycle in which it crosses. Python drives the ports and sleeps while the engine runs; it reads the
+// files when the engine is done.
 //
 // With +stamps every word recorded leaves another in cycles.bin: the kind of record (in the order in
 // which they pass) in the top byte, and the cycles since the start.

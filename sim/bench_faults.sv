@@ -35,7 +35,7 @@ module prap_bench #(
     logic [LOAD-1:0]  words  [0:DEPTH-1];
     logic [CELLS-1:0] rows   [0:DEPTH-1];
     logic [7:0]       acts   [0:DEPTH-1];
-    logic [7:0]       expected[0:DEPTH-1];
+    logic [OUT-1:0]   expected[0:DEPTH-1];
 
     typedef enum logic [2:0] {IDLE, WORDS, ROWS, BYTES, START, RUN} state_t;
     state_t state = IDLE;
@@ -46,9 +46,7 @@ module prap_bench #(
     logic             busy, load_ready, cells_ready, acts_ready, out_valid;
     logic [OUT-1:0]   out;
     logic [5:0]       fault;
-    logic [7:0]       code;
     logic             moved;
-    assign code = out[7:0];
     assign moved = (state == WORDS && load_ready) || (state == ROWS && cells_ready)
         || (state == BYTES && acts_ready) || state == START || (state == RUN && out_valid)
         || (state == RUN && quiet != 0);
@@ -105,7 +103,7 @@ module prap_bench #(
             if (kind == 0) cycles <= cycles + 1;
             if (out_valid) begin
                 outputs <= outputs + 1;
-                if (outputs >= count_expected || code != expected[outputs[$clog2(DEPTH)-1:0]])
+                if (outputs >= count_expected || out != expected[outputs[$clog2(DEPTH)-1:0]])
                     wrong <= wrong + 1;
                 if (fault[1:0] != 0) late <= late + 1;
             end

@@ -2,11 +2,10 @@
 
 Two small layers, one with reuse words and one with full offsets and an identity map, run on an
 engine that has nothing to spare, and a small network on an accelerator with one engine and on one
-with two, as emitted Verilog in Verilator. Every bit of every word of the
-program that a run reads is flipped once where it lies, its parity bit too; the run must end in the
-fault of that memory, and no wrong output may leave. Then the engine is reset and loaded again, and
-the next run must be right. Words that no run of these layers reads cannot be found wrong, and are
-left alone.
+with two, as emitted Verilog in Verilator. Every bit of every word of the program that a run reads
+is flipped once where it lies, its parity bit too; the run must end in the fault of that memory,
+and no wrong output may leave. Then the engine is reset and loaded again, and the next run must be
+right. Words that no run of these layers reads cannot be found wrong, and are left alone.
 
 With ``--damages`` words are changed on their way to the memories, too, with the right parity: a
 program that makes no sense. What is found then is what the checks of ranges can find; the rest runs
@@ -25,7 +24,7 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,12 @@ from prap_hw.layouts import Layouts, Space, TileLayouts
 from prap_hw.load import command_words, layer_image, network_load, padded_input
 from prap_hw.verilog import ACCELERATOR, TOP, accelerator_verilog, engine_verilog
 from refmodel import golden
-from refmodel.accelerator import accelerator_config_for, network_image, predict_network
+from refmodel.accelerator import (
+    accelerator_config_for,
+    network_image,
+    network_needs,
+    predict_network,
+)
 from refmodel.config import EngineConfig
 from refmodel.cycles import predict
 from refmodel.program import LayerProgram
@@ -112,7 +116,7 @@ class Job:
     words, rows, acts
         Payloads of the loading streams; of the last one its bytes.
     outputs
-        Codes of the golden model, in order.
+        Payloads of ``o`` by the golden model, in order: code, channel of a layer, and ``last``.
     read
         Engines and addresses of the words that a run reads where the host has put them, by space.
     cycles
@@ -148,6 +152,26 @@ def stream_layouts(config: EngineConfig, engines: int) -> tuple[data.StructLayou
     return tile.load, tile.cells.size
 
 
+def layer_outputs(codes: np.ndarray, layout: data.StructLayout) -> list[int]:
+    """Payloads of an engine's outputs; codes uint8 [positions.., channels]."""
+    last = codes.shape[-1] - 1
+    items: list[dict[Any, Any]] = [
+        {"code": int(code), "channel": number % (last + 1), "last": number % (last + 1) == last}
+        for number, code in enumerate(codes.ravel())
+    ]
+    return [layout.const(item).as_bits() for item in items]
+
+
+def network_outputs(codes: np.ndarray, config: EngineConfig) -> list[int]:
+    """Payloads of an accelerator's outputs; codes uint8 of the last tensor."""
+    sent = Layouts(config).sent
+    items: list[dict[Any, Any]] = [
+        {"code": int(code), "last": number == codes.size - 1}
+        for number, code in enumerate(codes.ravel())
+    ]
+    return [sent.const(item).as_bits() for item in items]
+
+
 def layer_job(name: str, layer: LayerProgram, config: EngineConfig) -> Job:
     """A layer on an engine, with an input drawn by its name."""
     sent = layer_image(layer, config)
@@ -160,7 +184,7 @@ def layer_job(name: str, layer: LayerProgram, config: EngineConfig) -> Job:
         words=sent.words,
         rows=sent.beats,
         acts=padded_input(layer, codes[0]).tolist(),
-        outputs=golden.run_layer(layer, codes)[0].ravel().tolist(),
+        outputs=layer_outputs(golden.run_layer(layer, codes)[0], Layouts(config).output),
         read=read,
         cycles=predict(layer, config).cycles,
     )
@@ -169,12 +193,19 @@ def layer_job(name: str, layer: LayerProgram, config: EngineConfig) -> Job:
 def network_job(name: str, folder: Path, engines: int) -> tuple[Job, EngineConfig, int]:
     """A network of tests.accelerator_nets; the accelerator that it needs, and words of its list.
 
-    The list writes the table of kernel positions in a run, so that the host puts none there.
+    Where the network needs a power of two of anything, there is one more: no memory that a program
+    leads to is read with addresses that all are in range. The list writes the table of kernel
+    positions in a run, so that the host puts none there.
     """
     compiled = accelerator_nets.program(name, folder)
     base = EngineConfig(crossbar_size=32, dac_bits=4, merge_lanes=4, port_timeout=200)
     config = replace(accelerator_config_for(compiled, base, engines), trace=False)
     image = network_image(compiled, config, engines)
+    needs = network_needs(image, compiled.layers, config)
+    del needs["crossbars"]
+    sizes = {name: need + (need & need - 1 == 0) for name, need in needs.items()}
+    sizes["activation_bytes"] = max(65, sizes["activation_bytes"])
+    config = replace(config, **sizes)
     sent = network_load(compiled, image, config)
     codes = accelerator_nets.codes(compiled, 1)
     job = Job(
@@ -182,7 +213,7 @@ def network_job(name: str, folder: Path, engines: int) -> tuple[Job, EngineConfi
         words=sent.words,
         rows=sent.beats,
         acts=codes[0].ravel().tolist(),
-        outputs=golden.run_program(compiled, codes)[compiled.output][0].ravel().tolist(),
+        outputs=network_outputs(golden.run_program(compiled, codes)[compiled.output][0], config),
         read=loaded(sent.words, stream_layouts(config, engines)[0]),
         cycles=predict_network(image, compiled.layers, config).cycles,
     )
@@ -205,23 +236,49 @@ def all_flips(job: Job, lanes: int, memories: Sequence[Memory]) -> dict[Space, l
     return flips
 
 
+def check_flips(
+    job: Job, flips: Mapping[Space, Sequence[Flip]], memories: Sequence[Memory]
+) -> None:
+    """Check that flips are of every bit of every word that a run reads, once.
+
+    Raises
+    ------
+    RuntimeError
+        There are others, or none.
+    """
+    for space in job.read.keys() | flips.keys():
+        widths = {memory.width for memory in memories if memory.space is space}
+        there = len(set(job.read.get(space, ()))) * sum(widths)
+        found = flips.get(space, ())
+        if len(widths) != 1 or not there or not there == len(found) == len(set(found)):
+            raise RuntimeError(
+                f"expected {there} bits of {space.name} to flip, found {len(found)}, "
+                f"{len(set(found))} of them different"
+            )
+    if not flips:
+        raise RuntimeError(f"expected words of {job.name} to flip, found none")
+
+
 def damages(job: Job, config: EngineConfig, count: int, seed: int) -> list[tuple[int, int]]:
-    """Words changed on their way: half in one bit, half with other data; (number, payload)."""
+    """Words changed on their way: half in one bit, half with other data; (number, payload).
+
+    Every one differs from the right word, and from the others.
+    """
     draw = random.Random(seed)
     layouts = Layouts(config)
     at, width = layouts.load["data"].offset, layouts.load["data"].width
-    found = []
-    for trial in range(count):
+    found: dict[tuple[int, int], None] = {}
+    while len(found) < count:
         number = draw.randrange(len(job.words))
         word = job.words[number]
         # Bits that are in use, and one more.
         used = 1 + (word >> at & ((1 << width) - 1)).bit_length()
-        if trial % 2:
+        if len(found) % 2:
             changed = word ^ 1 << draw.randrange(at + used)
         else:
-            changed = word & ((1 << at) - 1) | draw.getrandbits(used) << at
-        found.append((number, changed))
-    return found
+            changed = word ^ draw.randrange(1, 1 << used) << at
+        found[number, changed] = None
+    return list(found)
 
 
 def classify_flip(trial: dict[str, Any], space: Space, outputs: int) -> str:
@@ -346,7 +403,9 @@ class Campaign:
         for job in self.jobs:
             name, outputs = job.name, len(job.outputs)
             work: list[tuple[Space, Flip]] = []
-            for space, flips in all_flips(job, self.config.merge_lanes, self.memories).items():
+            every = all_flips(job, self.config.merge_lanes, self.memories)
+            check_flips(job, every, self.memories)
+            for space, flips in every.items():
                 if sample is not None and sample < len(flips):
                     flips = random.Random(f"{seed}/{name}/{space.name}").sample(flips, sample)
                 work += [(space, flip) for flip in flips]
@@ -453,7 +512,7 @@ def main() -> int:
     for make in (engine_campaign, network_campaign, partial(network_campaign, engines=2)):
         campaign = make(control=arguments.control)
         for job in campaign.jobs:
-            print(f"{job.name}: {job.cycles} cycles a run")
+            print(f"{job.name}: a run is predicted to take {job.cycles} cycles")
         counts |= campaign.flip(arguments.sample, arguments.seed)
         if arguments.damages:
             damaged |= campaign.damage(arguments.damages, arguments.seed)

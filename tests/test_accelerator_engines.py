@@ -84,7 +84,7 @@ def test_several_engines_are_faster(tmp_path):
     for engines in (1, 2, 4):
         net = Net.of(compiled, engines)
         cycles.append(predict_network(net.image, compiled.layers, net.config).cycles)
-    assert cycles == sorted(cycles, reverse=True)
+    assert cycles[0] > 1.5 * cycles[1] > 1.5**2 * cycles[2]
 
 
 def test_pauses_on_all_sides_change_no_code(tmp_path):

@@ -179,8 +179,8 @@ def test_every_crossbar_port_has_a_black_box(opened, number):
             rf"^        \.port__{stream[0]}__{stream[1]}\({wires[0]}\),?$", text, re.MULTILINE
         )
         assert other
-    reset = "core_reset" if part.shell else "rst"
-    assert text.count(f".rst({reset})") == engines + (0 if part.shell else 1)
+    reset = "rst" if part.configuration is None else "core_reset"
+    assert text.count(f".rst({reset})") == engines + (1 if part.configuration is None else 0)
 
 
 def test_the_network_of_the_demo_fits_the_accelerator_of_the_default_preset():

@@ -1,5 +1,6 @@
 """The fault campaign, reduced; and that it would find what is missed."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,10 @@ def test_a_flip_of_any_kind_of_word_is_found_and_none_leaves_a_trace(make, space
     assert all(count == {"bits": 5, "detected": 5, "leaked": 0, "not again": 0}
                for count in counts.values()), counts  # fmt: skip
     assert fault_campaign.missed(counts) == 0
+    # Reads of every memory that the words lead to are watched, but of the table.
+    watched = {re.sub(r"(engine_|words_)\d", r"\1N", flag.module) for flag in campaign.flags}
+    for place in ("descriptors", "positions", "headers", "gather", "requantise"):
+        assert any(place in module for module in watched), (place, watched)
     for count in campaign.damage(20, 1, tmp_path).values():
         assert sum(count[name] for name in fault_campaign.ENDS) == 20
         assert not count["outside"] + count["late"] + count["not again"]
@@ -144,10 +149,37 @@ def test_the_bits_that_are_flipped_by_hand():
     job = layer_job("hand", layer, TINY_ENGINE)
     flips = fault_campaign.all_flips(job, TINY_ENGINE.merge_lanes, found)
     assert flips == {Space.WORD: [Flip(0, word, bit) for word in (0, 1) for bit in range(12)]}
+    # The same with two lanes: a word of each.
+    found += [replace(found[0], module="top.controller.words_1")]
+    flips = fault_campaign.all_flips(job, 2, found)
+    assert flips == {Space.WORD: [Flip(lane, 0, bit) for lane in (0, 1) for bit in range(12)]}
+    only = replace(job, read={Space.WORD: job.read[Space.WORD]})
+    fault_campaign.check_flips(only, flips, found)
+    some = flips[Space.WORD]
+    for wrong in (
+        {},
+        {Space.WORD: []},
+        {Space.WORD: some[12:]},
+        {Space.WORD: [*some[1:], some[1]]},
+    ):
+        with pytest.raises(RuntimeError, match=r"^expected 24 bits of WORD to flip, found \d+, "):
+            fault_campaign.check_flips(only, wrong, found)
+    with pytest.raises(RuntimeError, match=r"^expected words of hand to flip, found none"):
+        fault_campaign.check_flips(replace(job, read={}), {}, found)
     assert job.read[Space.TABLE] == [(0, 0)]
     assert Space.OFFSET not in job.read
     assert Space.REGISTER not in job.read
     assert len(job.read[Space.DESCRIPTOR]) == len(job.read[Space.HEADER]) == 1
+
+
+def test_words_that_are_changed_differ_from_the_right_ones_and_from_each_other():
+    job = layer_job("hand", hand_layer([[(5, 3)]], outputs=2), TINY_ENGINE)
+    found = fault_campaign.damages(job, TINY_ENGINE, 100, 1)
+    assert len(set(found)) == 100
+    assert all(job.words[number] != changed for number, changed in found)
+    bits = [(job.words[number] ^ changed).bit_count() for number, changed in found]
+    assert set(bits[1::2]) == {1}
+    assert max(bits[::2]) > 1
 
 
 def test_what_is_said_of_a_trial_by_hand():

@@ -882,8 +882,8 @@ MUTANTS: list[tuple[str, str, tuple[str, str], Callable[[], None]]] = [
         "engine",
         "outputs beside a fault",
         (
-            "self.o.valid.eq(requantise.o.valid & ~faults.halted)",
-            "self.o.valid.eq(requantise.o.valid)",
+            "top.o.valid.eq(requantise.o.valid & ~faults.halted)",
+            "top.o.valid.eq(requantise.o.valid)",
         ),
         parity_check(5),
     ),
@@ -896,7 +896,7 @@ MUTANTS: list[tuple[str, str, tuple[str, str], Callable[[], None]]] = [
     (
         "engine",
         "a start beside a fault",
-        ("run.start.eq(self.start & ~faults.halted)", "run.start.eq(self.start)"),
+        ("run.start.eq(top.start & ~faults.halted)", "run.start.eq(top.start)"),
         port_check("rows of cells are not taken"),
     ),
     (

@@ -15,7 +15,7 @@ from amaranth.hdl import Value
 import prap_hw.accelerator
 from prap_hw.faults import Fault
 from prap_hw.layouts import Layouts, Space
-from prap_hw.load import command_words
+from prap_hw.load import command_words, network_load
 from prap_hw.operand_reader import OperandReader
 from prap_hw.sequencer import Sequencer
 from prap_hw.write_back import WriteBack
@@ -342,7 +342,7 @@ async def flip(ctx, host: Host, space: Space, addr: int, bit: int) -> None:
 
 
 def check_network(folder: Path) -> None:
-    """Flips in every memory of a network, and words of its list that lead beyond the memory."""
+    """Flips in every memory that the host loads, and words of its list that lead out of range."""
     net = Net.of(program("branches", folder))
     images = codes(net.program, 1, seed=4)
     host = Host(net)
@@ -368,6 +368,7 @@ def check_network(folder: Path) -> None:
         (Space.COMMAND, ends[-1], 1),
         (Space.DESCRIPTOR, 0, 2),
         (Space.POSITION, 1, 0),
+        (Space.OFFSET, 0, 0),
         (Space.HEADER, 0, 1),
         (Space.OUTPUT, 2, 9),
     ]
@@ -377,6 +378,10 @@ def check_network(folder: Path) -> None:
         # The last run is not the last one.
         (ends[-1], layout.command.const({"run": 1}).as_bits(), (Fault.RANGE, Space.COMMAND)),
     ]
+
+    loaded = network_load(net.program, net.image, net.config)
+    sent = {layout.load.from_bits(word)["space"] for word in loaded.words}
+    assert {space for space, _, _ in flips} == sent
 
     async def body(ctx):
         for space, addr, bit in flips:

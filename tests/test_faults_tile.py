@@ -194,26 +194,35 @@ def test_a_fault_of_any_part_stops_the_whole_tile_until_reset(name):
     check(name)
 
 
-MUTANTS: list[tuple[str, tuple[str, str], str]] = [
-    ("parity of shares", ("valid & shares.wrong", "0"), "shares"),
+MUTANTS: list[tuple[str, str, tuple[str, str], str]] = [
+    ("tile", "parity of shares", ("valid & shares.wrong", "0"), "shares"),
     (
+        "tile",
         "shares of idle engines",
         ("valid & (shares.word & ~self.active).any()", "0"),
         "a share of an idle engine",
     ),
-    ("engine 0 idle", ("self.start & ~reduction.active[0]", "0"), "engine 0 is idle"),
+    ("tile", "engine 0 idle", ("self.start & ~reduction.active[0]", "0"), "engine 0 is idle"),
     (
+        "tile",
         "faults of engine 0 alone",
         ("reduce(or_, (core.faults for core in cores))", "cores[0].faults"),
         "engines",
     ),
-    ("the engines go on", ("core.halted.eq(faults.halted)", "core.halted.eq(0)"), "engines"),
     (
+        "engine",
+        "the engines go on",
+        ("core.halted.eq(faults.halted)", "core.halted.eq(0)"),
+        "engines",
+    ),
+    (
+        "tile",
         "one engine stops",
         ("*(core.halted.eq(self.halted) for core in cores)", "cores[0].halted.eq(self.halted)"),
         "engines",
     ),
     (
+        "engine",
         "outputs go on",
         ("requantise.o.valid & ~faults.halted", "requantise.o.valid"),
         "parameters",
@@ -222,8 +231,10 @@ MUTANTS: list[tuple[str, tuple[str, str], str]] = [
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("what", "edit", "name"), MUTANTS, ids=[what for what, _, _ in MUTANTS])
-def test_the_mutant_is_caught(monkeypatch, what, edit, name):
-    apply(monkeypatch, Mutant("tile", what, (edit,), ""))
+@pytest.mark.parametrize(
+    ("module", "what", "edit", "name"), MUTANTS, ids=[what for _, what, _, _ in MUTANTS]
+)
+def test_the_mutant_is_caught(monkeypatch, module, what, edit, name):
+    apply(monkeypatch, Mutant(module, what, (edit,), ""))
     with pytest.raises(AssertionError):
         check(name)

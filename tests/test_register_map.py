@@ -78,7 +78,8 @@ def test_an_error_of_the_hardware_says_where_in_words():
     assert "(in memory 13, which" in str(HardwareError(registers.ErrorCode.RANGE, 0, 13))
     other = HardwareError(registers.ErrorCode.PORT, 7)
     assert other.space is None
-    assert str(other).endswith("an answer that did not come. (at 7)")
+    assert str(other).endswith("an answer that did not come. (after 7 outputs)")
+    assert str(HardwareError(registers.ErrorCode.SHORT, 7)).endswith(" (at 7)")
     assert "code 99, which this driver does not know (at 3)" in str(HardwareError(99, 3))
 
 

@@ -75,6 +75,8 @@ class HardwareError(DriverError):
                 self.space = space
                 memory = f"memory {space}, which this driver does not know"
             place = f"in {memory}; after {item} outputs"
+        elif self.code in (ErrorCode.PORT, ErrorCode.OUTPUT_LENGTH, ErrorCode.WATCHDOG):
+            place = f"after {item} outputs"
         super().__init__(f"the hardware stopped with {text} ({place})")
 
 

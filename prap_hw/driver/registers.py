@@ -104,7 +104,7 @@ class Core(IntEnum):
         """What it means."""
         return {
             0: "One engine: a layer a run.",
-            1: "Engine, post-processing and sequencer: a network a run.",
+            1: "One engine or several, post-processing and sequencer: a network a run.",
         }[self.value]
 
 
