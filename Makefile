@@ -32,7 +32,7 @@ help:
 	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
 	@echo 'make faults   setup, then every bit of a program in an engine'"'"'s memories flipped once: how many are found'
 	@echo 'make schemes   setup, then all schemes on the same layers: cycles, conversions, index bits (NETWORK=FILE.onnx)'
-	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/registers/prap_pim.rdl'
+	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/shell/registers/prap_pim.rdl'
 	@echo 'make synth   setup, then Yosys: faults and cells of the presets for two FPGA families'
 	@echo 'make verilog-hashes   setup, then tests/verilog_hashes.json: after a change of the hardware'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
@@ -44,7 +44,7 @@ check:
 	  echo "prap: error: expected Python 3.11 or newer as '$(PYTHON)'," \
 	    "found $$($(PYTHON) --version 2>/dev/null || echo none)" \
 	    "(Debian: apt install python3 python3-venv)" >&2; exit 2; }
-	@$(PYTHON) -I prap_hw/tools.py
+	@$(PYTHON) -I sim/tools.py
 
 setup: $(STAMP)
 
@@ -112,7 +112,7 @@ schemes: setup
 	  $(if $(NETWORK),--network $(NETWORK)) $(SCHEMES_ARGS)
 
 registers: setup
-	@$(VENV)/bin/python -m prap_hw.register_map
+	@$(VENV)/bin/python -m prap_hw.shell.register_map
 
 verilog-hashes: setup
 	@$(VENV)/bin/python -m tests.verilog_hashes

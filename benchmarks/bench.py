@@ -81,8 +81,8 @@ def weights(outputs: int, inputs: int, kernel: int) -> Any:
 
 def map_512() -> Figures:
     """Rules 3 and 7 alone: what the published program takes 198 s for."""
-    from refmodel.prune import shape_mask
-    from refmodel.reuse import SIMILAR_LEVELS, prap_map, quantise
+    from refmodel.compress.prune import shape_mask
+    from refmodel.compress.reuse import SIMILAR_LEVELS, prap_map, quantise
 
     weight = weights(512, 512, 3)
 
@@ -95,7 +95,7 @@ def map_512() -> Figures:
 
 def map_512_as_compress() -> Figures:
     """The same as ``prap compress`` does it: a trained map is looked for first."""
-    from refmodel.schemes import LayerSetting, map_layer
+    from refmodel.compress.schemes import LayerSetting, map_layer
 
     weight = weights(512, 512, 3)
     setting = LayerSetting(scheme="prap", channels=4, positions=2, keep=0.125)
@@ -104,7 +104,7 @@ def map_512_as_compress() -> Figures:
 
 def map_vgg16() -> Figures:
     """All layers of VGG16 with the published settings of prap; keep 1.0 runs dense."""
-    from refmodel.schemes import LayerSetting, map_layer
+    from refmodel.compress.schemes import LayerSetting, map_layer
 
     file = SHARED / "published" / "networks.json"
     if not file.is_file():
@@ -136,7 +136,7 @@ def map_vgg16() -> Figures:
 
 def map_fc_untuned() -> Figures:
     """A large layer that nobody gave a setting."""
-    from refmodel.schemes import map_layer
+    from refmodel.compress.schemes import map_layer
 
     weight = weights(4096, 4096, 1)
     return seconds(lambda: map_layer(weight, 1, "prap"))
@@ -146,10 +146,11 @@ def predict_vgg16() -> Figures:
     """Cycles and events of the largest layers, mapped already, prap and dense, at 14 x 14."""
     import numpy as np
 
-    from refmodel.compile import compile_layer, engine_config_for
-    from refmodel.cycles import predict
-    from refmodel.quantize import MatrixLayer
-    from refmodel.schemes import LayerSetting, map_layer
+    from refmodel.compress.compile import compile_layer
+    from refmodel.compress.quantize import MatrixLayer
+    from refmodel.compress.schemes import LayerSetting, map_layer
+    from refmodel.predict.cycles import predict
+    from refmodel.program.sizes import engine_config_for
 
     programs = []
     for (outputs, inputs, kernel), size, keep in (
@@ -220,7 +221,7 @@ def random_state() -> dict[str, Any]:
 
 def resnet20(folder: Path) -> tuple[Path, str]:
     """Write ResNet-20 as ONNX; returns the file, and what it is if it is not the published one."""
-    from refmodel.torch_files import state_dict
+    from refmodel.exchange.torch_files import state_dict
 
     given = SHARED / "data" / "models" / "resnet20-12fca82f.th"
     state = state_dict(given) if given.is_file() else random_state()
@@ -242,15 +243,15 @@ def images(name: str, count: int) -> Any:
 
 def preprocess(pixels: Any) -> Any:
     """How images become network inputs."""
-    from refmodel.images import Preprocess
+    from refmodel.network.images import Preprocess
 
     return Preprocess.for_images(pixels, mean=MEAN, std=STD)
 
 
 def import_and_quantise() -> Figures:
     """From the ONNX file and 256 images to the integer network."""
-    from refmodel.onnx_import import load_onnx
-    from refmodel.quantize import quantize
+    from refmodel.compress.quantize import quantize
+    from refmodel.exchange.onnx_import import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         path, note = resnet20(Path(folder))
@@ -289,8 +290,8 @@ def golden_inference(scheme: str) -> Figures:
 def serial_inference(published: bool) -> Figures:
     """Images through digits, cells, ADC codes and shift-and-add, ideal device."""
     from refmodel import golden
-    from refmodel.compile import ou_count
-    from refmodel.schemes import LayerSetting
+    from refmodel.compress.schemes import LayerSetting
+    from refmodel.program.sizes import ou_count
 
     settings = None
     if published:
@@ -322,8 +323,8 @@ def chip_inference(name: str, *, noise: bool) -> Figures:
     """Images through ADC codes on one chip of a packaged device, with read noise or without."""
     import dataclasses
 
-    from refmodel import devices
-    from refmodel.compile import ou_count
+    from refmodel.golden import devices
+    from refmodel.program.sizes import ou_count
 
     device = devices.Device.load(name)
     if not noise:

@@ -7,9 +7,10 @@ The layers of ResNet-20, of the digits network and three of VGG16 for CIFAR-10 (
 last one, with random weights) are mapped with each of the nine schemes, the dictionary with 1 to 4
 terms, also the first and the last of a network, which would run dense by default. (Where a scheme's
 setting for a layer keeps all of it, that is dense, too.) For each of these programs,
-:func:`refmodel.cycles.predict` prices engines with 1, 2, 4 and 8 ADCs, 1, 2 and 4 merge lanes and
-crossbars of latency 1, 10 and 40. A combination misses where cycles exceed 1.02 * bound + start
-(ARCHITECTURE.md, Bounds); its ratio is (cycles - start) / bound. The exit code is 1 where one does.
+:func:`refmodel.predict.cycles.predict` prices engines with 1, 2, 4 and 8 ADCs, 1, 2 and 4 merge
+lanes and crossbars of latency 1, 10 and 40. A combination misses where cycles exceed 1.02 * bound +
+start (ARCHITECTURE.md, Bounds); its ratio is (cycles - start) / bound. The exit code is 1 where one
+does.
 
 Cycles depend on the shapes and counts of patterns, not on their values, so dictionaries are learnt
 in one round. Networks and published settings come from the folder of given data (PRAP_SHARED,
@@ -31,15 +32,16 @@ import mapping
 import numpy as np
 
 from refmodel import digits
-from refmodel.compile import compile_layer, engine_config_for
+from refmodel.compress.compile import compile_layer
+from refmodel.compress.quantize import MatrixLayer, quantize
+from refmodel.compress.schemes import SCHEMES, LayerSetting, default_setting, map_layer
+from refmodel.compress.schemes.base import MAX_TERMS
 from refmodel.config import EngineConfig
-from refmodel.cycles import predict
-from refmodel.images import Preprocess
-from refmodel.onnx_import import load_onnx
-from refmodel.program import LayerProgram
-from refmodel.quantize import MatrixLayer, quantize
-from refmodel.schemes import SCHEMES, LayerSetting, default_setting, map_layer
-from refmodel.schemes.base import MAX_TERMS
+from refmodel.exchange.onnx_import import load_onnx
+from refmodel.network.images import Preprocess
+from refmodel.predict.cycles import predict
+from refmodel.program.layer import LayerProgram
+from refmodel.program.sizes import engine_config_for
 
 ADCS, LANES, LATENCIES = (1, 2, 4, 8), (1, 2, 4), (1, 10, 40)
 

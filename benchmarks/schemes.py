@@ -31,15 +31,18 @@ from types import ModuleType
 
 import numpy as np
 
-from refmodel.compile import compile_layer, engine_config_for, ou_count
+from refmodel.compress.compile import compile_layer
+from refmodel.compress.quantize import MatrixLayer, quantize
+from refmodel.compress.schemes import default_setting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.metrics import Metrics, layer_metrics
-from refmodel.onnx_import import load_onnx
-from refmodel.program import LayerProgram, Program, Step
-from refmodel.quantize import MatrixLayer, quantize
-from refmodel.schemes import default_setting, map_layer
-from refmodel.torch_files import state_dict
+from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.torch_files import state_dict
+from refmodel.predict.metrics import Metrics, layer_metrics
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
+from refmodel.program.sizes import engine_config_for, ou_count
+from refmodel.program.step import Step
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PRAP_SHARED", ROOT.parent / "shared"))

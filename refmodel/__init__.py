@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refmodel.api import Network, Program, compress, load
+    from refmodel.compress.schemes import SCHEMES, LayerSetting
     from refmodel.config import EngineConfig
     from refmodel.errors import InputError
-    from refmodel.images import Preprocess, load_images
-    from refmodel.schemes import SCHEMES, LayerSetting
+    from refmodel.network.images import Preprocess, load_images
     from refmodel.table import Table
 
 _HOME = {
@@ -22,10 +22,10 @@ _HOME = {
     "load": "api",
     "EngineConfig": "config",
     "InputError": "errors",
-    "Preprocess": "images",
-    "load_images": "images",
-    "SCHEMES": "schemes",
-    "LayerSetting": "schemes",
+    "Preprocess": "network.images",
+    "load_images": "network.images",
+    "SCHEMES": "compress.schemes",
+    "LayerSetting": "compress.schemes",
     "Table": "table",
 }
 

@@ -11,10 +11,10 @@
     program.save("net.prap")
     program = refmodel.Program.load("net.prap")
 
-Arrays in, arrays out. Images are what :func:`refmodel.images.load_images` returns: (N, F),
-(N, H, W), (N, H, W, C) or (N, C, H, W), pixels as they are; a :class:`refmodel.images.Preprocess`
-says how they become network inputs, and a program remembers it. Bad input raises
-:class:`refmodel.errors.InputError`, whose message is one line.
+Arrays in, arrays out. Images are what :func:`refmodel.network.images.load_images` returns: (N, F),
+(N, H, W), (N, H, W, C) or (N, C, H, W), pixels as they are; a
+:class:`refmodel.network.images.Preprocess` says how they become network inputs, and a program
+remembers it. Bad input raises :class:`refmodel.errors.InputError`, whose message is one line.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,18 +25,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel import compile as compiler
-from refmodel import cycles, golden, tuned
+from refmodel import golden
 from refmodel import program as programs
+from refmodel.compress import compile as compiler
+from refmodel.compress import tuned
+from refmodel.compress.moments import changes, learning_statistics, quantize_matched
+from refmodel.compress.quantize import QuantNetwork, quantize
+from refmodel.compress.schemes import LayerSetting
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.graph import FloatNetwork, Matrix
-from refmodel.images import Preprocess
-from refmodel.metrics import NetworkMetrics, network_metrics
-from refmodel.moments import changes, learning_statistics, quantize_matched
-from refmodel.program import LayerProgram
-from refmodel.quantize import QuantNetwork, quantize
-from refmodel.schemes import LayerSetting
+from refmodel.network.graph import FloatNetwork, Matrix
+from refmodel.network.images import Preprocess
+from refmodel.predict import cycles
+from refmodel.predict.metrics import NetworkMetrics, network_metrics
+from refmodel.program import sizes
+from refmodel.program.layer import LayerProgram
 from refmodel.table import Table
 
 Report = Callable[[str, int, int], None]
@@ -55,7 +58,8 @@ class Network(FloatNetwork):
     """A trained network in floating point, as :func:`load` gives it.
 
     ``nodes``, ``input_shape`` and ``forward`` are those of
-    :class:`refmodel.graph.FloatNetwork`, of which the methods here take images, not network inputs.
+    :class:`refmodel.network.graph.FloatNetwork`, of which the methods here take images, not network
+    inputs.
     """
 
     def inputs(self, images: NDArray, preprocess: Preprocess | None = None) -> NDArray[np.float32]:
@@ -111,7 +115,7 @@ class Network(FloatNetwork):
         images
             Calibration images; a few hundred from the training set.
         options
-            Passed on to :func:`refmodel.quantize.quantize`: how ranges are chosen.
+            Passed on to :func:`refmodel.compress.quantize.quantize`: how ranges are chosen.
         """
         chosen = _preprocess(images, preprocess)
         inputs = chosen.apply(images, self.input_shape, source="the calibration images")
@@ -150,12 +154,12 @@ class Program(programs.Program):
     """A compiled network, as :func:`compress` makes it and :meth:`load` reads it.
 
     Attributes (``layers``, ``steps``, ``tensors``, ``preprocess``, ``about``), ``save`` and
-    ``load`` are those of :class:`refmodel.program.Program`.
+    ``load`` are those of :class:`refmodel.program.program.Program`.
     """
 
     @classmethod
     def of(cls, program: programs.Program) -> "Program":
-        """Give the methods of this class to what `refmodel.compile.compile_network` made."""
+        """Give the methods of this class to what :mod:`refmodel.compress.compile` made."""
         return program if isinstance(program, cls) else cls(**vars(program))
 
     def layer(self, name: str) -> LayerProgram:
@@ -237,7 +241,7 @@ class Program(programs.Program):
         """Size an engine for the network; ``config`` has what the network does not decide."""
         if config is None and self.layers:
             config = EngineConfig(ou_rows=self.layers[0].ou_rows)
-        return compiler.engine_config_for(self.layers, config)
+        return sizes.engine_config_for(self.layers, config)
 
     def predict_cycles(self, config: EngineConfig | None = None) -> Table:
         """Predict the clock cycles of each layer for one image.
@@ -285,7 +289,8 @@ class Program(programs.Program):
         Returns
         -------
         NetworkMetrics
-            ``layers`` and ``total``, with the attributes of :class:`refmodel.metrics.Metrics`.
+            ``layers`` and ``total``, with the attributes of
+            :class:`refmodel.predict.metrics.Metrics`.
         """
         return network_metrics(self, self.engine(config))
 
@@ -317,8 +322,8 @@ class Program(programs.Program):
                     "reused": layer.reused,
                     "dropped": layer.dropped,
                     "ous_dense": layer.ous_dense,
-                    "ous": compiler.ou_count(layer, fitted),
-                    "index_bits": compiler.index_bits(layer, fitted)["total"],
+                    "ous": sizes.ou_count(layer, fitted),
+                    "index_bits": sizes.index_bits(layer, fitted)["total"],
                 }
                 for layer in self.layers
             ],
@@ -346,7 +351,7 @@ def load(path: str | Path) -> Network:
     Parameters
     ----------
     path
-        The file; see :func:`refmodel.onnx_import.load_onnx` for what is supported.
+        The file; see :func:`refmodel.exchange.onnx_import.load_onnx` for what is supported.
 
     Raises
     ------
@@ -354,7 +359,7 @@ def load(path: str | Path) -> Network:
         The file cannot be read, is not ONNX, or holds what is not supported; the message names
         the node or initialiser.
     """
-    from refmodel.onnx_import import load_onnx
+    from refmodel.exchange.onnx_import import load_onnx
 
     return Network(**vars(load_onnx(path)))
 
@@ -382,12 +387,12 @@ def compress(
         Calibration images, (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W); a few hundred from
         the training set.
     scheme
-        A name in :data:`refmodel.schemes.SCHEMES`. None: the one that the network was fine-tuned
-        for, where it was (:mod:`refmodel.tuned`), else ``prap``.
+        A name in :data:`refmodel.compress.schemes.SCHEMES`. None: the one that the network was
+        fine-tuned for, where it was (:mod:`refmodel.compress.tuned`), else ``prap``.
     settings
         Layer name pattern to setting; layers that none matches take
-        :func:`refmodel.schemes.default_setting`. In a network that was fine-tuned for the scheme,
-        these take the mapping that they came with, or run dense where they have none.
+        :func:`refmodel.compress.schemes.default_setting`. In a network that was fine-tuned for the
+        scheme, these take the mapping that they came with, or run dense where they have none.
     preprocess
         How pixels become network inputs; None: integer pixels are divided by 255, others taken as
         they are.
@@ -395,13 +400,13 @@ def compress(
         R, rows of an operation unit.
     moments
         Whether each output of a layer that is mapped here, and does not run dense, gets the mean
-        and variance that it has in the network, by gain and bias: :mod:`refmodel.moments`.
+        and variance that it has in the network, by gain and bias: :mod:`refmodel.compress.moments`.
     source
         Where the images came from, for messages.
     report
         Is told of progress.
     options
-        Passed on to :func:`refmodel.quantize.quantize`: how ranges are chosen.
+        Passed on to :func:`refmodel.compress.quantize.quantize`: how ranges are chosen.
 
     Raises
     ------
@@ -423,8 +428,8 @@ def compress(
     Nothing here is trained by gradients or sees a label: with a network that was not fine-tuned for
     its settings the accuracy is what one shot of pruning, or of learning patterns, and matched
     moments leave. Settings are as given, or defaults. Those that keep to a budget of cost or of
-    loss, for scheme ``dictionary``, are chosen by :func:`refmodel.budget.choose`; ``prap compress``
-    does so with ``--budget`` or ``--max-loss``.
+    loss, for scheme ``dictionary``, are chosen by :func:`refmodel.compress.budget.choose`; ``prap
+    compress`` does so with ``--budget`` or ``--max-loss``.
     """
     floats = network if isinstance(network, FloatNetwork) else load(network)
     scheme = scheme or tuned.scheme_of(floats)

@@ -35,8 +35,10 @@ from cocotb.utils import get_sim_time
 
 from refmodel import golden
 from refmodel.config import EngineConfig
-from refmodel.devices import Chip, Device
-from refmodel.program import LayerProgram, Program
+from refmodel.golden.devices.chip import Chip
+from refmodel.golden.devices.device import Device
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
 from sim.crossbar_model import ChipModel, CrossbarModel, Fault, serve
 from sim.kept import Kept, digest
 from sim.streams import (

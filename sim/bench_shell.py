@@ -2,8 +2,8 @@
 
 ``PRAP_JOB`` names a folder with ``job.json`` and the packets of one layer, or of one network for an
 accelerator: to the shell they are the same. Every test begins with a reset, and ends with a run
-that must be right and with no rule of AXI broken. `tests/test_shell.py` writes the job and reads
-the results.
+that must be right and with no rule of AXI broken. `tests/prap_hw/shell/test_shell.py` writes the
+job and reads the results.
 """
 
 import json

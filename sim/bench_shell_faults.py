@@ -2,7 +2,8 @@
 
 The job is that of :mod:`sim.bench_shell`, and ``memories`` beside: fields of a
 :class:`~sim.memories.Memory`, the value of its space, and a word that a run reads. Without any, the
-job is for a shell whose crossbar port never answers. `tests/test_shell_faults.py` writes it.
+job is for a shell whose crossbar port never answers. `tests/prap_hw/shell/test_shell_faults.py`
+writes it.
 """
 
 import random

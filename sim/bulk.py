@@ -21,14 +21,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prap_hw import files
-from prap_hw.layouts import COUNTERS
-from prap_hw.load import LayerImage, layer_image, padded_input
-from prap_hw.verilog import TOP, kept_verilog
-from refmodel import compile as compiler
-from refmodel import golden
+from prap_hw.common.layouts import COUNTERS
+from prap_hw.deliver.load import LayerImage, layer_image, padded_input
+from prap_hw.deliver.verilog import TOP, kept_verilog
+from refmodel import files, golden
 from refmodel.config import EngineConfig
-from refmodel.program import LayerProgram, Program
+from refmodel.golden.layer import check_codes
+from refmodel.program import sizes
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
 from sim import bench_engine, cosim, verilator, waves
 from sim.bench_engine import KINDS, QUIET, counter_differences
 from sim.cosim import CosimResult, Difference, LayerResult, Progress
@@ -285,11 +286,11 @@ def bulk(
     """
     if plant not in (None, "shift", "index"):
         raise ValueError(f"plant must be shift or index in the bulk tier, not {plant!r}")
-    golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
+    check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
     tell = progress if progress is not None else cosim._silent
     config = dataclasses.replace(config, trace=True)
     for layer in program.layers:
-        compiler.check_fits(layer, config)
+        sizes.check_fits(layer, config)
     folder = Path(folder).absolute()
     files.make_folder(folder / "kept")
     for name in (*cosim._wave_files(cosim.WAVEFORM), *cosim._wave_files(cosim.WINDOW)):

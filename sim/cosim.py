@@ -23,16 +23,20 @@ from typing import Any
 import numpy as np
 from amaranth.lib import data
 
-from prap_hw import files
-from prap_hw.layouts import COUNTERS, Layouts
-from prap_hw.load import layer_image
-from prap_hw.verilog import TOP, engine_verilog
-from refmodel import compile as compiler
-from refmodel import cycles, devices, golden
+from prap_hw.common.layouts import COUNTERS, Layouts
+from prap_hw.deliver.load import layer_image
+from prap_hw.deliver.verilog import TOP, engine_verilog
+from refmodel import files, golden
 from refmodel.config import MAX_SHIFT, MIN_SHIFT, SHIFT_NONE, EngineConfig
-from refmodel.devices import Chip, Device
 from refmodel.errors import InputError
-from refmodel.program import LayerProgram, Program
+from refmodel.golden import devices
+from refmodel.golden.devices.chip import Chip
+from refmodel.golden.devices.device import Device
+from refmodel.golden.layer import check_codes
+from refmodel.predict import cycles
+from refmodel.program import sizes
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
 from sim import bench_engine, crossbar_model, streams, verilator, waves
 from sim.bench_engine import KINDS, PERIOD, expected_records, expected_values
 from sim.kept import digest
@@ -251,13 +255,13 @@ def cosim(
     if device is not None:
         # What no chip can have for a number is refused before anything is built.
         Chip(device=device, config=config, seed=chip)
-    golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
+    check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
     tell = progress if progress is not None else _silent
     if plant == "code" or device is not None:
         port = "open"
     config = dataclasses.replace(config, trace=True)
     for layer in program.layers:
-        compiler.check_fits(layer, config)
+        sizes.check_fits(layer, config)
     folder = Path(folder).absolute()
     files.make_folder(folder)
     stale = ["result.json", "progress.jsonl", "logits.npy", "failing.npy", "kept.npy"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from refmodel.devices import Chip, LayerChip
+from refmodel.golden.devices.chip import Chip, LayerChip
 from sim.streams import Fields
 
 
@@ -121,7 +121,7 @@ MOST_ANSWERS = 1 << 18
 
 @dataclass(kw_only=True)
 class ChipModel(CrossbarModel):
-    """Crossbars of one chip of :mod:`refmodel.devices`: cells and converters that are not ideal.
+    """Crossbars of one chip of :mod:`refmodel.golden.devices`, which is not ideal.
 
     The golden model takes the position and the digit of a request from the program; here they are
     counted. Of some columns of an OU every position converts each digit once, low digits first: the

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from prap_hw.layouts import Space
+from prap_hw.common.layouts import Space
 
 _MODULE = re.compile(r"^module \\?(\S+)\s*\(", re.MULTILINE)
 _MEMORY = re.compile(r"^\s*reg (?:\[(\d+):0\] )?\\?(\S+) +\[(\d+):0\];", re.MULTILINE)

@@ -15,19 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from prap_hw.layouts import COUNTERS, Layouts, TileLayouts
-from prap_hw.load import command_words, network_load
-from prap_hw.verilog import ACCELERATOR, accelerator_verilog
+from prap_hw.common.layouts import COUNTERS, Layouts, TileLayouts
+from prap_hw.deliver.load import command_words, network_load
+from prap_hw.deliver.verilog import ACCELERATOR, accelerator_verilog
 from refmodel import golden
-from refmodel.accelerator import (
-    NetworkPrediction,
-    accelerator_config_for,
-    network_image,
-    predict_network,
-)
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.program import Program
+from refmodel.golden.layer import check_codes
+from refmodel.predict.accelerator.plan import network_image
+from refmodel.predict.accelerator.prediction import NetworkPrediction, predict_network
+from refmodel.predict.accelerator.sizing import accelerator_config_for
+from refmodel.program.program import Program
 from sim import bulk, cosim, verilator
 from sim.bulk import RESULTS
 from sim.cosim import Progress
@@ -109,7 +107,7 @@ def simulate_network(
     RuntimeError
         The library could not be built, or the simulated accelerator failed by itself.
     """
-    golden._check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
+    check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
     tell = progress if progress is not None else cosim._silent
     config = replace(accelerator_config_for(program, base, engines), trace=True)
     image = network_image(program, config, engines)

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from pathlib import Path
 
-from prap_hw.verilog import (
+from prap_hw.deliver.verilog import (
     ACCELERATOR_SHELL,
     SHELL,
     accelerator_shell_verilog,

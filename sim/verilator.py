@@ -23,8 +23,9 @@ from pathlib import Path
 import cocotb_tools.config
 from cocotb_tools.runner import get_runner
 
-from prap_hw import files, tools
+from refmodel import files
 from refmodel.errors import InputError
+from sim import tools
 
 HERE = Path(__file__).resolve().parent
 

@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 from amaranth.lib import wiring
 from vcd.gtkw import GTKWColor, GTKWSave
 
-from prap_hw.accumulators import Accumulators
-from prap_hw.crossbar import EmulatedCrossbar
-from prap_hw.input_gather import InputGather
-from prap_hw.ou_engine import OUEngine
-from prap_hw.pattern_controller import PatternController
-from prap_hw.psum_store import PartialSumStore
-from prap_hw.requantise import Requantise
-from prap_hw.reuse_merge import ReuseMerge
-from prap_hw.shift_add import ShiftAdd
+from prap_hw.common.crossbar import EmulatedCrossbar
+from prap_hw.engine.accumulators import Accumulators
+from prap_hw.engine.input_gather import InputGather
+from prap_hw.engine.ou_engine import OUEngine
+from prap_hw.engine.pattern_controller import PatternController
+from prap_hw.engine.psum_store import PartialSumStore
+from prap_hw.engine.requantise import Requantise
+from prap_hw.engine.reuse_merge import ReuseMerge
+from prap_hw.engine.shift_add import ShiftAdd
 from refmodel.errors import InputError
 
 CYCLE = 10

@@ -33,24 +33,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from amaranth.lib import data
 
-from prap_hw.faults import Fault
-from prap_hw.layouts import Layouts, Space, TileLayouts
-from prap_hw.load import command_words, layer_image, network_load, padded_input
-from prap_hw.verilog import ACCELERATOR, TOP, accelerator_verilog, engine_verilog
+from prap_hw.common.faults import Fault
+from prap_hw.common.layouts import Layouts, Space, TileLayouts
+from prap_hw.deliver.load import command_words, layer_image, network_load, padded_input
+from prap_hw.deliver.verilog import ACCELERATOR, TOP, accelerator_verilog, engine_verilog
 from refmodel import golden
-from refmodel.accelerator import (
-    accelerator_config_for,
-    network_image,
-    network_needs,
-    predict_network,
-)
 from refmodel.config import EngineConfig
-from refmodel.cycles import predict
-from refmodel.program import LayerProgram
+from refmodel.predict.accelerator.plan import network_image
+from refmodel.predict.accelerator.prediction import predict_network
+from refmodel.predict.accelerator.sizing import accelerator_config_for, network_needs
+from refmodel.predict.cycles import predict
+from refmodel.program.layer import LayerProgram
 from sim import shell, verilator
 from sim.memories import Memory, guard, program_memories, public
-from tests import accelerator_nets
-from tests.builders import random_codes, random_layer_program
+from tests.support import accelerator_nets
+from tests.support.builders import random_codes, random_layer_program
 
 CONFIG = EngineConfig(
     crossbar_size=64,
@@ -191,7 +188,7 @@ def layer_job(name: str, layer: LayerProgram, config: EngineConfig) -> Job:
 
 
 def network_job(name: str, folder: Path, engines: int) -> tuple[Job, EngineConfig, int]:
-    """A network of tests.accelerator_nets; the accelerator that it needs, and words of its list.
+    """A network of accelerator_nets; the accelerator that it needs, and words of its list.
 
     Where the network needs a power of two of anything, there is one more: no memory that a program
     leads to is read with addresses that all are in range. The list writes the table of kernel

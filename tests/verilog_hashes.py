@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from prap_hw.delivery import parts, sizes
+from prap_hw.deliver.delivery import parts, sizes
 from refmodel.config import PRESETS
 
 PLACE = Path(__file__).with_name("verilog_hashes.json")

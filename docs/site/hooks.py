@@ -81,12 +81,12 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         return markdown.replace("AREA\n", _area())
     if page.file.src_uri != "schemes.md":
         return markdown
-    from refmodel.schemes import SCHEMES
+    from refmodel.compress.schemes import SCHEMES
 
     rows = []
     for name, scheme in SCHEMES.items():
         function = scheme.map
-        module = getattr(function, "__module__", "refmodel.schemes")
+        module = getattr(function, "__module__", "refmodel.compress.schemes")
         short = module.removeprefix("refmodel.")
         text = _first_line("refmodel", short).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")
@@ -95,7 +95,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
 
 def _registers() -> str:
     """The tables of the register map."""
-    from prap_hw import register_map
+    from prap_hw.shell import register_map
 
     return register_map.markdown_text(register_map.load())
 
@@ -114,8 +114,8 @@ def _timing(text: str) -> str:
 
 def _area() -> str:
     """Cells and memory of each component, by Yosys: kept as long as the Verilog is the same."""
-    from prap_hw import synthesis
-    from prap_hw.workflow import area_of
+    from prap_hw.app.workflow import area_of
+    from prap_hw.deliver import synthesis
 
     kinds = [*synthesis.KINDS["ecp5"], "memory bits"]
     engines = {name: area_of({"preset": name}, cache=ROOT / "build/cache") for name in AREA_OF}
@@ -175,7 +175,7 @@ def _command_line() -> str:
     """The verbs and their options, from the program itself."""
     import typer
 
-    from prap_hw.cli import app
+    from prap_hw.app.cli import app
 
     group: Any = typer.main.get_command(app)
     parts = ["# Command line", "", _plain(group.help or ""), "", _plain(group.epilog or ""), ""]

@@ -17,14 +17,14 @@ import pywellen
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from prap_hw import workflow
-from prap_hw.demo import ENGINE
-from refmodel import compile as compiler
+from prap_hw.app import workflow
+from prap_hw.app.demo import ENGINE
 from refmodel import digits, golden
 from refmodel.config import EngineConfig
-from refmodel.images import Preprocess
-from refmodel.onnx_import import load_onnx
-from refmodel.program import LayerProgram
+from refmodel.exchange.onnx_import import load_onnx
+from refmodel.network.images import Preprocess
+from refmodel.program import sizes
+from refmodel.program.layer import LayerProgram
 from sim.cosim import cosim
 from sim.waves import BENCH, CYCLE, Window
 
@@ -127,7 +127,7 @@ def main() -> None:
         settings=digits.SETTINGS,
     )
     layer = program.layers[LAYER]
-    config = compiler.engine_config_for(program.layers, ENGINE)
+    config = sizes.engine_config_for(program.layers, ENGINE)
     codes = golden.quantise_input(program, preprocess.apply(images.x[:1], (1, 8, 8)))
     window = Window(first=FIRST, last=LAST, layer=layer.name)
     with tempfile.TemporaryDirectory() as folder:

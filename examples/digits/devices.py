@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from refmodel import devices, digits, golden
+from refmodel import digits, golden
 from refmodel.api import Program, compress, load
 from refmodel.config import EngineConfig
-from refmodel.devices import Chip, Device
-from refmodel.images import Preprocess
+from refmodel.golden import devices
+from refmodel.golden.devices.chip import Chip
+from refmodel.golden.devices.device import Device
+from refmodel.network.images import Preprocess
 
 CHIPS = 5
 """Chips of each device, seeds from 0; one where all are alike."""

@@ -27,11 +27,11 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
+from refmodel.compress.patterned import recover_map
+from refmodel.compress.prune import shape_mask
+from refmodel.compress.reuse import SIMILAR_LEVELS, prap_map, quantise
+from refmodel.compress.schemes import LayerSetting
 from refmodel.digits import SETTINGS
-from refmodel.patterned import recover_map
-from refmodel.prune import shape_mask
-from refmodel.reuse import SIMILAR_LEVELS, prap_map, quantise
-from refmodel.schemes import LayerSetting
 
 HERE = Path(__file__).resolve().parent
 ASSETS = HERE.parents[1] / "refmodel" / "assets"

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
+from prap_hw.deliver.load import padded_input
+from prap_hw.deliver.packets import engine_image
 from prap_hw.driver import Driver
-from prap_hw.load import padded_input
-from prap_hw.packets import engine_image
-from refmodel import compile as compiler
 from refmodel import digits, golden
 from refmodel.config import SMALL, EngineConfig
-from refmodel.images import Preprocess
-from refmodel.onnx_import import load_onnx
-from refmodel.program import LayerProgram, Program
+from refmodel.exchange.onnx_import import load_onnx
+from refmodel.network.images import Preprocess
+from refmodel.program import sizes
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
 
 PAUSES = 0.2
 """Share of the cycles in which a channel pauses."""
@@ -53,7 +54,7 @@ def infer(
 
 def main() -> int:
     """Make the network, build the simulation, and run this file in it."""
-    from prap_hw import workflow
+    from prap_hw.app import workflow
     from sim import shell
 
     images = digits.digits_images()
@@ -62,16 +63,16 @@ def main() -> int:
     program = workflow.compile_floats(
         network, images.calibration_x, preprocess, scheme="prap", settings=digits.SETTINGS
     )
-    config = compiler.engine_config_for(program.layers, SMALL)
+    config = sizes.engine_config_for(program.layers, SMALL)
     codes = golden.quantise_input(program, preprocess.apply(images.x[:1], network.input_shape))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         program.save(folder / "program.prap")
         np.save(folder / "codes.npy", codes)
-        sizes = {name: getattr(config, name) for name in config.__dataclass_fields__}
-        (folder / "job.json").write_text(json.dumps({**sizes, "trace": False}))
+        values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+        (folder / "job.json").write_text(json.dumps({**values, "trace": False}))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        found = shell.run(shell.build(EngineConfig(**{**sizes, "trace": False})), folder, "layers")
+        found = shell.run(shell.build(EngineConfig(**{**values, "trace": False})), folder, "layers")
         print((folder / "result.txt").read_text() if (folder / "result.txt").exists() else found)
     return 0 if set(found.values()) == {None} else 1
 

@@ -67,13 +67,15 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Make the packets and what should come of them, build the simulation, run this file in it."""
-    from prap_hw import workflow
-    from prap_hw.load import command_words
-    from prap_hw.packets import accelerator_image
+    from prap_hw.app import workflow
+    from prap_hw.deliver.load import command_words
+    from prap_hw.deliver.packets import accelerator_image
     from refmodel import digits, golden
-    from refmodel.accelerator import accelerator_config_for, network_image, predict_network
-    from refmodel.images import Preprocess, load_images
-    from refmodel.onnx_import import load_onnx
+    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.network.images import Preprocess, load_images
+    from refmodel.predict.accelerator.plan import network_image
+    from refmodel.predict.accelerator.prediction import predict_network
+    from refmodel.predict.accelerator.sizing import accelerator_config_for
     from sim import shell
 
     chosen = arguments()

@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from refmodel.errors import InputError
-from refmodel.torch_files import state_dict
+from refmodel.exchange.torch_files import state_dict
 
 SIZE = 32
 """Pixels on a side of a CIFAR image."""
@@ -115,7 +115,7 @@ def build(state: dict[str, np.ndarray], *, fuse: bool = False) -> onnx.ModelProt
     Parameters
     ----------
     state
-        Parameters by name, as :func:`refmodel.torch_files.state_dict` reads them.
+        Parameters by name, as :func:`refmodel.exchange.torch_files.state_dict` reads them.
     fuse
         Fold BatchNormalization into the convolutions.
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from prap_hw import console, workflow
-from refmodel.schemes import SCHEMES
+from prap_hw.app import console, workflow
+from refmodel.compress.schemes import SCHEMES
 
 
 def main(

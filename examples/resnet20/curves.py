@@ -55,7 +55,7 @@ def tune(point: Point, options: argparse.Namespace) -> Path:
     """Fine-tune the network of a point, unless that was done before."""
     import torch
 
-    from prap_hw import finetuning
+    from prap_hw.app import finetuning
     from refmodel.train import Recipe
 
     torch.set_num_threads(1)
@@ -83,7 +83,7 @@ def tune(point: Point, options: argparse.Namespace) -> Path:
 
 def compute(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Fine-tune, compile and measure one point."""
-    from prap_hw import workflow
+    from prap_hw.app import workflow
 
     tuned, folder = tune(point, options), options.out / point.name
     summary = workflow.compress(
@@ -111,10 +111,10 @@ def _pixels(options: argparse.Namespace) -> dict[str, Any]:
 
 def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
     """Choose the settings of a scheme for every budget: by budget, by layer; None: out of reach."""
-    from refmodel.augment import augment
-    from refmodel.budget import Budget, choose_each
-    from refmodel.images import Preprocess, load_images
-    from refmodel.onnx_import import load_onnx
+    from refmodel.compress.budget import Budget, choose_each
+    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.network.augment import augment
+    from refmodel.network.images import Preprocess, load_images
 
     network = load_onnx(options.network)
     images, _ = load_images(options.data)
@@ -139,7 +139,7 @@ def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def settings(point: Point, options: argparse.Namespace) -> dict[str, Any] | None:
     """Read the settings of a point; None where it takes the default ones, or none reach it."""
-    from refmodel.schemes import LayerSetting
+    from refmodel.compress.schemes import LayerSetting
 
     if not point.times:
         return None
@@ -306,8 +306,8 @@ def _styles(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, A
 def float_network(options: argparse.Namespace) -> float:
     """Accuracy of the network as it was trained."""
     from refmodel.api import float_accuracy
-    from refmodel.images import Preprocess, load_images
-    from refmodel.onnx_import import load_onnx
+    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.network.images import Preprocess, load_images
 
     network = load_onnx(options.network)
     images, labels = load_images(options.images)

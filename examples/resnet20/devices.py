@@ -21,7 +21,7 @@ DEVICES = ("ideal", "falcone-2025", "wan-2022")
 
 def measure(folder: Path, device: str, options: argparse.Namespace) -> dict[str, Any]:
     """Accuracy of one network on the chips of one device."""
-    from prap_hw import workflow
+    from prap_hw.app import workflow
 
     found = workflow.evaluate(
         folder,

@@ -1,4 +1,4 @@
-"""A network of :mod:`refmodel.graph` as a PyTorch module.
+"""A network of :mod:`refmodel.network.graph` as a PyTorch module.
 
 Every node that ONNX import makes has its counterpart: Matrix (Conv, Gemm, MatMul), Add, Clip (Relu,
 Relu6, Clip), MaxPool, AveragePool (GlobalAveragePool too), Rearrange (Flatten, Reshape, Transpose,
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refmodel.errors import InputError
-from refmodel.graph import (
+from refmodel.network.graph import (
     Add,
     AveragePool,
     Clip,

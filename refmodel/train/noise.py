@@ -1,9 +1,9 @@
 """Errors of cells and converters, drawn anew in every step of training.
 
 A network that is to run on chips that nobody has measured yet is trained on a new chip in each
-step. What :mod:`refmodel.devices` computes code by code is too slow for that; here it is brought
-down to errors of the cells, which is exact for stuck cells and an approximation (ours) for the
-rest:
+step. What :mod:`refmodel.golden.devices` computes code by code is too slow for that; here it is
+brought down to errors of the cells, which is exact for stuck cells and an approximation (ours) for
+the rest:
 
 - a **stuck** cell adds or takes its column's weight: exactly as on the chip, clipping apart;
 - **variation, read noise and offsets** are errors of a code, of variance
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from refmodel.devices import Device
+from refmodel.golden.devices.device import Device
 
 WEIGHT_BITS = 8
 

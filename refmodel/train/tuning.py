@@ -38,20 +38,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refmodel.augment import augment
-from refmodel.compile import map_network
-from refmodel.devices import Device
+from refmodel.compress.compile import map_network
+from refmodel.compress.moments import learning_statistics
+from refmodel.compress.quantize import quantize
+from refmodel.compress.schemes import SCHEMES, LayerMapping, LayerSetting
+from refmodel.compress.tuned import attach
 from refmodel.errors import InputError
-from refmodel.graph import FloatNetwork, Matrix
-from refmodel.images import Preprocess
-from refmodel.moments import learning_statistics
-from refmodel.quantize import quantize
-from refmodel.schemes import SCHEMES, LayerMapping, LayerSetting
+from refmodel.golden.devices.device import Device
+from refmodel.network.augment import augment
+from refmodel.network.graph import FloatNetwork, Matrix
+from refmodel.network.images import Preprocess
 from refmodel.train.network import TorchNetwork, folded_network
 from refmodel.train.noise import CellNoise
 from refmodel.train.patterns import PatternTable
 from refmodel.train.weights import DenseWeights, PulledWeights, SharedWeights
-from refmodel.tuned import attach
 
 Method = Literal["shared", "published"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -101,8 +101,8 @@ class Recipe:
     temperature
         Of the teacher, above 0.
     augment
-        How images are changed in each epoch, as :func:`refmodel.augment.augment` takes it; None:
-        not at all.
+        How images are changed in each epoch, as :func:`refmodel.network.augment.augment` takes it;
+        None: not at all.
     seed
         Of the order of images, of their changes, and of errors of cells; 0 to 2^31 - 1.
     precision
@@ -203,7 +203,8 @@ def finetune(
     network
         The network as it was trained, in floating point; the teacher, too.
     images, labels
-        Training images as :func:`refmodel.images.load_images` gives them, and their classes (N,).
+        Training images as :func:`refmodel.network.images.load_images` gives them, and their classes
+        (N,).
     scheme, settings, ou_rows
         As for :func:`refmodel.api.compress`.
     preprocess

@@ -27,9 +27,9 @@ from typing import NamedTuple
 
 from refmodel import golden
 from refmodel.config import EngineConfig
-from refmodel.cycles import EVENTS, predict
+from refmodel.predict.cycles import EVENTS, predict
 from tests.campaign.draw import Drawn, draw, draw_device
-from tests.hardware import Run, Work, run_layers
+from tests.support.hardware import Run, Work, run_layers
 
 STALL = 0.3
 """Share of the cycles in which a stream pauses, where there are stalls."""

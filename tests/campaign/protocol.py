@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from refmodel.config import EngineConfig
-from refmodel.devices import Device
-from refmodel.program import Program
+from refmodel.golden.devices.device import Device
+from refmodel.program.program import Program
 from sim.cosim import CosimResult, cosim
-from tests.builders import side_by_side
 from tests.campaign.draw import Drawn
+from tests.support.builders import side_by_side
 
 
 def network(drawn: Sequence[Drawn]) -> tuple[Program, np.ndarray]:

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from refmodel import golden, tuned
+from refmodel import golden
 from refmodel.api import Program
-from refmodel.compile import compile_network, map_network
+from refmodel.compress import tuned
+from refmodel.compress.compile import compile_network, map_network
+from refmodel.compress.quantize import QuantNetwork, quantize
 from refmodel.errors import InputError
-from refmodel.graph import FloatNetwork
-from refmodel.images import load_images
-from refmodel.onnx_import import load_onnx
-from refmodel.quantize import QuantNetwork, quantize
+from refmodel.exchange.onnx_import import load_onnx
+from refmodel.network.graph import FloatNetwork
+from refmodel.network.images import load_images
 
 NAMES = {"network": "net.onnx", "images": "images.npz", "program": "net.prap"}
 """Kind of file to the name it is read under."""

@@ -1,0 +1,1 @@
+"""A whole network in hardware: sequencer, tile, post-processing, activation memory."""

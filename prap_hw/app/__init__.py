@@ -1,0 +1,1 @@
+"""The application above all: command line, workflow, report, demo."""

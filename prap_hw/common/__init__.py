@@ -1,0 +1,1 @@
+"""What all components share: layouts, memories with parity, crossbar port, member lists."""

@@ -1,0 +1,1 @@
+"""What leaves the hardware: Verilog, memory images, synthesis, the folder for integrators."""

@@ -1,0 +1,1 @@
+"""One engine in Amaranth: controller, gather, OU engine, partial sums, merge, requantisation."""

@@ -1,0 +1,1 @@
+"""The host shell in Amaranth: AXI ports, packets, registers; and the register map itself."""

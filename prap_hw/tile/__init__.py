@@ -1,0 +1,1 @@
+"""Several engines on one layer, in Amaranth."""

@@ -1,0 +1,1 @@
+"""From a float network to a program: quantisation, the nine schemes, budgets, compilation."""

@@ -1,0 +1,423 @@
+"""Lay a network out: regions of the activation memory, and the operations in their order."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from refmodel.config import MOST_TAPS, EngineConfig, check_engines
+from refmodel.errors import InputError
+from refmodel.predict.accelerator.operations import NetworkImage, Operation, Place
+from refmodel.predict.accelerator.regions import Fill, Operand, Region, Shape, Sides, Walk, affine
+from refmodel.predict.accelerator.resident import resident_needs
+from refmodel.predict.deal import deal
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
+from refmodel.program.sizes import MAX_OUTPUT_SIDE
+from refmodel.program.step import Step
+
+
+def network_image(program: Program, config: EngineConfig, engines: int = 1) -> NetworkImage:
+    """Lay out a program for the accelerator.
+
+    Parameters
+    ----------
+    program
+        The network.
+    config
+        Sizes of each engine, for the places of layers in crossbars and in the memory of reuse
+        words, and for what sets its speed; depths of memories are not looked at (see
+        :func:`accelerator_config_for`).
+    engines
+        N, 1 to 64. With several, :func:`refmodel.predict.deal.deal` deals out each layer.
+
+    Raises
+    ------
+    InputError
+        A step that the accelerator cannot run; the message names it.
+    """
+    return _Planner(program, config, engines).image()
+
+
+class _Planner:
+    """Chooses regions and operations."""
+
+    def __init__(self, program: Program, config: EngineConfig, engines: int):
+        check_engines(engines)
+        self.program = program
+        self.config = config
+        self.engines = engines
+        self.shapes: dict[str, Shape] = {
+            name: tuple(info["shape"]) for name, info in program.tensors.items()
+        }
+        self.zeros = {name: int(info["zero"]) for name, info in program.tensors.items()}
+        self.steps = self._needed()
+        self.readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in self.shapes}
+        for step in self.steps:
+            for number, name in enumerate(step.inputs):
+                self.readers[name].append((step, number))
+        self.regions: dict[str, Region] = {}
+        self.views = {
+            step.output: step for step in self.steps if step.op == "rearrange" and self._view(step)
+        }
+
+    def _needed(self) -> list[Step]:
+        """Steps that the output depends on, in order."""
+        wanted = {self.program.output}
+        kept = []
+        for step in reversed(self.program.steps):
+            if step.output in wanted:
+                kept.append(step)
+                wanted.update(step.inputs)
+        return kept[::-1]
+
+    def _view(self, step: Step) -> bool:
+        """Whether a rearrangement is only added to something, and so is read where it lies."""
+        if step.output == self.program.output or self.shapes[step.output] == (1, 1, 1):
+            return False
+        if step.params.get("fill", self.zeros[step.output]) != self.zeros[step.output]:
+            return False
+        added = [
+            reader.op == "add" or (reader.op == "layer" and number == 1)
+            for reader, number in self.readers[step.output]
+        ]
+        return all(added) and self._loops(step, Region(
+            base=0, shape=self.shapes[step.inputs[0]], border=(0, 0, 0, 0)
+        ), self.shapes[step.output]) is not None  # fmt: skip
+
+    def _loops(self, step: Step, source: Region, shape: Shape) -> tuple[Walk, int, int] | None:
+        """The three loops of a shape that read what a rearrangement moves, if there are."""
+        index = np.asarray(step.params["index"])
+        addresses = np.where(index < 0, -1, source.addresses.reshape(-1)[index])
+        return affine(addresses.reshape(shape))
+
+    # Where tensors lie.
+
+    def _source(self, name: str) -> str:
+        """The tensor in memory that a name is read from."""
+        while name in self.views:
+            name = self.views[name].inputs[0]
+        return name
+
+    def _border(self, name: str) -> Sides:
+        """Border that the readers of a tensor need, the widest on each side."""
+        sides = np.zeros(4, int)
+        for step, number in self.readers[name]:
+            if step.op == "layer" and number == 0:
+                sides = np.maximum(sides, self.program.layers[step.params["index"]].pads)
+            elif step.op in ("max_pool", "average_pool"):
+                sides = np.maximum(sides, step.params["pads"])
+        top, left, bottom, right = sides.tolist()
+        return top, left, bottom, right
+
+    def _allocate(self) -> int:
+        """Place every tensor in memory; returns the bytes needed."""
+        stored = [step for step in self.steps if step.output not in self.views]
+        begin = {self.program.input: -1} | {step.output: i for i, step in enumerate(stored)}
+        end = dict(begin)
+        for i, step in enumerate(stored):
+            for name in step.inputs:
+                end[self._source(name)] = i
+        if self._apart():
+            end[self.program.output] = len(stored)
+        drafts = {
+            name: Region(base=0, shape=self.shapes[name], border=self._border(name))
+            for name in begin
+        }
+        # The largest first, each as low as those that are alive with it allow.
+        for name in sorted(begin, key=lambda name: (-drafts[name].size, begin[name])):
+            taken = sorted(
+                (region.base, region.base + region.size)
+                for other, region in self.regions.items()
+                if begin[other] <= end[name] and begin[name] <= end[other]
+            )
+            base = 0
+            for low, high in taken:
+                if base + drafts[name].size <= low:
+                    break
+                base = max(base, high)
+            self.regions[name] = replace(drafts[name], base=base)
+        return max(region.base + region.size for region in self.regions.values())
+
+    # What is done.
+
+    def _apart(self) -> bool:
+        """Whether the output must be sent by an operation of its own: no one computes it in order.
+
+        That of a concatenation is computed part by part; the input may be the output.
+        """
+        if self.program.output == self.program.input:
+            return True
+        (step,) = [step for step in self.steps if step.output == self.program.output]
+        return step.op == "concat" and len(step.inputs) > 1
+
+    def image(self) -> NetworkImage:
+        size = self._allocate()
+        residents = iter(self._residents())
+        operations = [self._image()]
+        for step in self.steps:
+            if step.output in self.views:
+                continue
+            if step.op == "layer":
+                operations.append(self._layer(step, *next(residents)))
+            else:
+                operations += self._pools(step)
+        if self._apart():
+            name = self.program.output
+            operation = Operation(
+                name=f"{name} (sent)",
+                kind="pool",
+                shape=self.shapes[name],
+                output=self._written(name),
+                operands=(self._operand(name, self.shapes[name]),),
+                maximum=True,
+            )
+            operations.append(operation)
+        operations[-1] = replace(operations[-1], send=True)
+        for operation in operations:
+            if max(operation.shape[:2]) > MAX_OUTPUT_SIDE:
+                raise InputError(
+                    f"expected at most {MAX_OUTPUT_SIDE} rows and columns, found "
+                    f"{operation.shape[:2]}, in the tensor {operation.name!r}"
+                )
+        return NetworkImage(
+            operations=tuple(operations),
+            regions=dict(self.regions),
+            activation_bytes=size,
+            engines=self.engines,
+        )
+
+    def _written(self, name: str, at: Shape = (0, 0, 0)) -> Walk:
+        """How a tensor's codes are written, from one of them on."""
+        region = self.regions[name]
+        return Walk(base=region.address(*at), row_step=region.pitch, column_step=region.shape[2])
+
+    def _filled(self, name: str) -> Fill | None:
+        return self.regions[name].fill(self.zeros[name])
+
+    def _image(self) -> Operation:
+        name = self.program.input
+        return Operation(
+            name=name,
+            kind="image",
+            shape=self.shapes[name],
+            output=self._written(name),
+            fill=self._filled(name),
+        )
+
+    def _residents(
+        self,
+    ) -> list[tuple[tuple[LayerProgram | None, ...], tuple[Place | None, ...]]]:
+        """Each layer step's parts and where they are resident, in each engine one by one."""
+        ends = [Counter[str]() for _ in range(self.engines)]
+        output = 0
+        result = []
+        for step in self.steps:
+            if step.op != "layer":
+                continue
+            layer = self.program.layers[step.params["index"]]
+            region = self.regions[self._source(step.inputs[0])]
+            top, left, *_ = layer.pads
+            parts: tuple[LayerProgram | None, ...] = (layer,)
+            if self.engines > 1:
+                parts = tuple(deal(layer, self.engines, self.config))
+            places = []
+            for part, end in zip(parts, ends, strict=True):
+                place = None
+                if part is not None:
+                    needs = resident_needs(part, self.config)
+                    # One without reuse words begins where there are some, not behind the last.
+                    step = end["step"] if needs["step"] else 0
+                    place = Place(
+                        **{**end, "step": step},
+                        output=output,
+                        base=region.address(-top, -left),
+                        pitch=region.pitch,
+                    )
+                    end.update(needs)
+                places.append(place)
+            output += layer.out_shape[2]
+            result.append((parts, tuple(places)))
+        return result
+
+    def _layer(
+        self,
+        step: Step,
+        parts: tuple[LayerProgram | None, ...],
+        places: tuple[Place | None, ...],
+    ) -> Operation:
+        index = step.params["index"]
+        layer = self.program.layers[index]
+        zeros = [self.zeros[name] for name in step.inputs]
+        if any(layer.pads) and layer.zero_in != zeros[0]:
+            raise self._refused(step, f"zero point {layer.zero_in} of a tensor that has {zeros[0]}")
+        operands: tuple[Operand, ...] = ()
+        if layer.residual:
+            if layer.residual_zero != zeros[1]:
+                found = f"zero point {layer.residual_zero} of a tensor that has {zeros[1]}"
+                raise self._refused(step, found)
+            operands = (self._operand(step.inputs[1], layer.out_shape),)
+        return Operation(
+            name=step.output,
+            kind="layer",
+            shape=layer.out_shape,
+            output=self._written(step.output),
+            fill=self._filled(step.output),
+            layer=index,
+            parts=parts,
+            places=places,
+            operands=operands,
+        )
+
+    def _operand(self, name: str, shape: Shape, multiplier: int = 0) -> Operand:
+        """How a tensor, or a view of one, is read in its own loops."""
+        zero = self.zeros[name]
+        if name in self.views:
+            step = self.views[name]
+            if step.inputs[0] in self.views:
+                raise self._refused(step, "a rearrangement of another")
+            found = self._loops(step, self.regions[step.inputs[0]], shape)
+            if found is None:
+                raise self._refused(step, "codes that three loops cannot read")
+            walk, first, last = found
+        else:
+            walk, first, last = self._written(name), 0, shape[2] - 1
+        return Operand(
+            walk=walk, first_channel=first, last_channel=last, zero=zero, multiplier=multiplier
+        )
+
+    def _refused(self, step: Step, found: str) -> InputError:
+        return InputError(
+            f"expected steps that the accelerator can run, found {found}, in the step "
+            f"{step.op} that computes {step.output!r}"
+        )
+
+    def _pools(self, step: Step) -> list[Operation]:
+        """The operations of a step that is no layer."""
+        params, name = step.params, step.output
+        first = self.shapes[step.inputs[0]]
+        plain: dict[str, Any] = {
+            "name": name,
+            "kind": "pool",
+            "shape": self.shapes[name],
+            "output": self._written(name),
+            "fill": self._filled(name),
+        }
+        match step.op:
+            case "max_pool" | "average_pool":
+                plain |= self._window(step)
+                if step.op == "max_pool":
+                    return [Operation(**plain, maximum=True)]
+                sums = {"shift": params["shift"], "zero_out": params["zero_out"]}
+                return [Operation(**plain, **sums)]
+            case "add":
+                operands = tuple(
+                    self._operand(source, first, multiplier)
+                    for source, multiplier in zip(step.inputs, params["multipliers"], strict=True)
+                )
+                self._same_zeros(step)
+                return [Operation(**plain, operands=operands, **_sums(params))]
+            case "clip":
+                operands = (self._operand(step.inputs[0], first),)
+                limits = (params["lo"], params["hi"])
+                return [Operation(**plain, operands=operands, maximum=True, clip=limits)]
+            case "concat":
+                self._same_zeros(step)
+                return self._concat(step, plain)
+            case "rearrange":
+                return [self._copy(step, plain)]
+            case _:
+                raise self._refused(step, "one that it has not")
+
+    def _same_zeros(self, step: Step) -> None:
+        """Refuse zero points of a step that are not those of the tensors."""
+        zeros = [self.zeros[name] for name in step.inputs]
+        if list(step.params["zeros_in"]) != zeros:
+            raise self._refused(
+                step, f"zero points {step.params['zeros_in']} of tensors that have {zeros}"
+            )
+
+    def _window(self, step: Step) -> dict[str, Any]:
+        """How a pool reads its windows."""
+        params, source = step.params, step.inputs[0]
+        region, zero = self.regions[source], self.zeros[source]
+        multiplier: Any = 0
+        if step.op == "max_pool":
+            if any(params["pads"]) and zero:
+                raise self._refused(step, f"a border of zero points {zero}, which could win")
+        else:
+            multiplier = params["multiplier"]
+            if isinstance(multiplier, np.ndarray):
+                raise self._refused(step, "windows that count different numbers of codes")
+            if params["zero_in"] != zero:
+                raise self._refused(
+                    step, f"zero point {params['zero_in']} of a tensor that has {zero}"
+                )
+        taps = prod(params["kernel"])
+        if taps > MOST_TAPS:
+            raise self._refused(step, f"windows of {taps} codes, more than {MOST_TAPS}")
+        channels = region.shape[2]
+        top, left, *_ = params["pads"]
+        walk = Walk(
+            base=region.address(-top, -left),
+            row_step=params["stride"][0] * region.pitch,
+            column_step=params["stride"][1] * channels,
+        )
+        operand = Operand(
+            walk=walk, first_channel=0, last_channel=channels - 1, zero=zero, multiplier=multiplier
+        )
+        return {
+            "operands": (operand,),
+            "kernel": tuple(params["kernel"]),
+            "tap_row_step": region.pitch,
+            "tap_column_step": channels,
+        }
+
+    def _concat(self, step: Step, plain: dict[str, Any]) -> list[Operation]:
+        """A requantisation of each input into its part of the output."""
+        params = step.params
+        at = [0, 0, 0]
+        operations = []
+        for source, multiplier in zip(step.inputs, params["multipliers"], strict=True):
+            shape = self.shapes[source]
+            changed = {
+                "name": step.output if len(step.inputs) == 1 else f"{step.output} ({source})",
+                "shape": shape,
+                "output": self._written(step.output, (at[0], at[1], at[2])),
+                "fill": None if operations else plain["fill"],
+                "operands": (self._operand(source, shape, multiplier),),
+            }
+            operations.append(Operation(**plain | changed, **_sums(params)))
+            at[params["axis"]] += shape[params["axis"]]
+        return operations
+
+    def _copy(self, step: Step, plain: dict[str, Any]) -> Operation:
+        """Move codes in three loops: those of the output, or of the input in the order of ONNX."""
+        source = self.regions[step.inputs[0]]
+        height, width, channels = source.shape
+        orders = [self.shapes[step.output]]
+        if self.shapes[step.output] == (1, 1, prod(source.shape)):
+            orders.append((channels, height, width))
+        for order in orders:
+            found = self._loops(step, source, order)
+            if found is None:
+                continue
+            walk, first, last = found
+            output = plain["output"]
+            if order != self.shapes[step.output]:
+                # The vector's codes in the loops of the image: one behind the other as they come.
+                output = replace(output, row_step=order[1] * order[2], column_step=order[2])
+            zero = step.params.get("fill", 0)
+            operand = Operand(walk=walk, first_channel=first, last_channel=last, zero=zero)
+            changed = {"shape": order, "output": output, "operands": (operand,), "maximum": True}
+            return Operation(**plain | changed)
+        raise self._refused(step, "codes that three loops cannot read")
+
+
+def _sums(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Requantisation of an addition or concatenation."""
+    low, high = params["clip"]
+    return {"shift": params["shift"], "zero_out": params["zero_out"], "clip": (low, high)}

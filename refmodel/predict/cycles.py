@@ -1,0 +1,341 @@
+"""Predicted cycles: an event model of the engine, from its published latencies alone.
+
+Nothing here comes from the RTL. The model knows what the stages of the engine are, how many cycles
+each item occupies them, and the constants below, which are the hardware's contract; it computes
+when each item enters and leaves each stage, as the latest of the times that it waits for. Output
+positions repeat: once the state of the stages, seen from the present, has occurred before, the rest
+follows by multiplication.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from refmodel.config import EngineConfig
+from refmodel.program.layer import LayerProgram
+from refmodel.program.sizes import columns_of_ous, merge_steps, ous_of_gathers
+
+FIRST_READ = 4
+"""Cycles from start accepted to the first byte read: two for the index memories, one each for the
+segment's address and the segment register."""
+
+GATHER_LATENCY = 2
+"""Cycles from a vector's last byte read to its first request: the byte, the vector's buffer."""
+
+CONVERT_LATENCY = 6
+"""Cycles from a pattern's last request to its slot complete, the crossbar's latency not counted:
+one for the request register, three of shift-and-add, two of the store."""
+
+MERGE_LATENCY = 2
+"""Cycles from a position's last merge step to its first accumulator read: shift, add. Accumulators
+that are written in the cycle in which they are read read as written."""
+
+OUTPUT_LATENCY = 5
+"""Cycles from an accumulator read to its output: read, bias, multiply, shift, clip."""
+
+EVENTS = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
+"""Fields of a prediction that count events; the hardware has counters of these names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What one image of one layer costs.
+
+    Attributes
+    ----------
+    cycles
+        From start accepted to the last output accepted, everything loaded, ports always ready.
+    conversion, gather, merge, output
+        Least cycles a position of each of the four, as ARCHITECTURE.md's Bounds have them.
+    start
+        Cycles allowed once: first group's conversion, last group's merge, outputs, crossbar
+        latency, 100.
+    positions
+        Output positions.
+    requests, ous, gathered, index_reads, merged, outputs
+        Events of one image: conversion requests (of ``adcs`` columns each), OU activations, bytes
+        gathered, words taken from the index memories (``merge_lanes`` reuse words count as one),
+        reuse words merged, outputs.
+    stall_gather, stall_slots
+        Cycles of one image, from the first vector to the last request, in which no request was
+        issued: for want of a gathered vector, or of free slots.
+    """
+
+    cycles: int
+    conversion: int
+    gather: int
+    merge: int
+    output: int
+    start: int
+    positions: int
+    requests: int
+    ous: int
+    gathered: int
+    index_reads: int
+    merged: int
+    outputs: int
+    stall_gather: int
+    stall_slots: int
+
+    @property
+    def bound(self) -> int:
+        """Least cycles of an image: the largest of the four a position, times the positions."""
+        return max(self.conversion, self.gather, self.merge, self.output) * self.positions
+
+    @property
+    def limit(self) -> int:
+        """1.02 times the bound, plus the start; owed where R <= digits * ceil(C / A)."""
+        return int(1.02 * self.bound) + self.start
+
+
+def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
+    """Predict the cycles and events of one image of a layer.
+
+    Parameters
+    ----------
+    layer
+        The program.
+    config
+        The engine; ``crossbar_latency`` is the fixed latency of its crossbars.
+    """
+    rows = layer.gather_rows
+    ous = ous_of_gathers(layer, config)
+    requests = requests_of_gathers(layer, config)
+    count = layer.group_outputs.astype(np.int64)
+    steps = merge_steps(layer, config.merge_lanes)
+    least_steps = -(-count * layer.terms // config.merge_lanes)
+    group_end = np.cumsum(layer.group_gathers)
+    group_requests = np.add.reduceat(requests, group_end - layer.group_gathers)
+    outputs = layer.out_shape[2]
+    words = len(layer.gather_base) + len(layer.segment_position) * (1 + layer.full_offsets)
+    words += len(count) + (0 if layer.identity else int(steps.sum()))
+    walk = EngineWalk(layer, config)
+    cycles = walk.run()
+    start = int(group_requests[0]) + int(least_steps[-1]) + outputs + config.crossbar_latency + 100
+    return Prediction(
+        cycles=cycles,
+        conversion=int(requests.sum()),
+        gather=int(rows.sum()),
+        merge=int(least_steps.sum()),
+        output=outputs,
+        start=start,
+        positions=layer.positions,
+        requests=int(requests.sum()) * layer.positions,
+        ous=int(ous.sum()) * layer.positions,
+        gathered=int(rows.sum()) * layer.positions,
+        index_reads=words * layer.positions,
+        merged=int(count.sum()) * layer.terms * layer.positions,
+        outputs=outputs * layer.positions,
+        stall_gather=walk.stall_gather,
+        stall_slots=walk.stall_slots,
+    )
+
+
+def requests_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
+    """Conversion requests of each gather a position, int64 [gathers].
+
+    Each OU is asked ceil(columns in use / A) times for every input digit.
+    """
+    chunks = -(-columns_of_ous(layer, config) // config.adcs)
+    ends = np.cumsum(ous_of_gathers(layer, config))
+    return np.diff(np.cumsum(chunks)[ends - 1], prepend=0) * config.digits
+
+
+class Walk(Protocol):
+    """Stages of one or several engines while positions go by."""
+
+    @property
+    def now(self) -> int:
+        """A cycle that moves on with the positions."""
+        ...
+
+    @property
+    def stalls(self) -> tuple[int, ...]:
+        """What has been counted so far."""
+        ...
+
+    def position(self) -> None:
+        """Let one output position go by."""
+        ...
+
+    def state(self) -> tuple:
+        """All that the rest depends on, with times as seen from :attr:`now`."""
+        ...
+
+    def advance(self, cycles: int, stalls: Sequence[int]) -> None:
+        """Move all times on, and what has been counted."""
+        ...
+
+
+def walk_positions(walk: Walk, positions: int) -> None:
+    """Let positions go by; where a state occurs again, whole periods at once."""
+    seen: dict[tuple, tuple[int, int, tuple[int, ...]]] = {}
+    position = 0
+    while position < positions:
+        walk.position()
+        position += 1
+        now, state, stalls = walk.now, walk.state(), walk.stalls
+        if state in seen:
+            before, then, old = seen[state]
+            periods = (positions - position) // (position - before)
+            counted = [periods * (new - was) for new, was in zip(stalls, old, strict=True)]
+            walk.advance(periods * (now - then), counted)
+            position += periods * (position - before)
+            seen.clear()
+        else:
+            seen[state] = position, now, stalls
+
+
+class EngineWalk:
+    """One engine's stages while positions go by. Times are cycles since start was accepted.
+
+    Parameters
+    ----------
+    layer
+        What it runs.
+    config
+        Its sizes.
+
+    Attributes
+    ----------
+    merge_end
+        Cycle of the present position's last merge step.
+    output_ends
+        Cycles in which the last accumulators of the two positions before were read. What reads the
+        accumulators of several engines sets them behind each position.
+    stall_gather, stall_slots
+        Cycles without a request: for want of a gathered vector, or of free slots.
+    """
+
+    def __init__(self, layer: LayerProgram, config: EngineConfig):
+        requests = requests_of_gathers(layer, config)
+        self.config = config
+        self.positions, self.outputs = layer.positions, layer.out_shape[2]
+        vectors = zip(
+            layer.gather_rows.tolist(),
+            layer.gather_patterns.tolist(),
+            requests.tolist(),
+            layer.gather_accumulate.tolist(),
+            strict=True,
+        )
+        groups = zip(
+            layer.group_gathers.tolist(),
+            layer.group_kept.tolist(),
+            merge_steps(layer, config.merge_lanes).tolist(),
+            strict=True,
+        )
+        # Per group: its vectors, each (rows, patterns, requests, accumulates); slots; merge steps.
+        self.groups = [(list(islice(vectors, count)), *rest) for count, *rest in groups]
+        self.read_end = FIRST_READ - 1
+        self.vectors = deque([-1] * config.gather_buffers, config.gather_buffers)
+        self.issue_end = -1
+        self.merge_end = -1
+        self.output_ends = [-1, -1]
+        self.reserved = 0
+        self.freed = config.slots
+        self.releases: deque[tuple[int, int]] = deque()
+        self.stall_gather = 0
+        self.stall_slots = 0
+
+    def run(self) -> int:
+        """Walk the positions; returns the cycle in which the last output is accepted."""
+        walk_positions(self, self.positions)
+        return self.output_ends[-1] + OUTPUT_LATENCY
+
+    @property
+    def now(self) -> int:
+        """The cycle of the last request."""
+        return self.issue_end
+
+    @property
+    def stalls(self) -> tuple[int, ...]:
+        """Cycles without a request so far: for want of a vector, and of slots."""
+        return self.stall_gather, self.stall_slots
+
+    def state(self) -> tuple:
+        """All times seen from the last request, and the ring."""
+        now = self.now
+        while self.releases and self.releases[0][0] <= now + 1:
+            self.freed += self.releases.popleft()[1]
+        return (
+            self.read_end - now,
+            *(time - now for time in self.vectors),
+            self.merge_end - now,
+            *(time - now for time in self.output_ends),
+            self.freed - self.reserved,
+            *((time - now, slots) for time, slots in self.releases),
+        )
+
+    def advance(self, cycles: int, stalls: Sequence[int]) -> None:
+        """Let whole periods go by, of so many cycles and stalls together."""
+        self.stall_gather += stalls[0]
+        self.stall_slots += stalls[1]
+        self.read_end += cycles
+        self.vectors = deque((time + cycles for time in self.vectors), self.vectors.maxlen)
+        self.issue_end += cycles
+        self.merge_end += cycles
+        self.output_ends = [time + cycles for time in self.output_ends]
+        self.releases = deque((time + cycles, slots) for time, slots in self.releases)
+
+    def position(self) -> None:
+        """Gather, convert, merge and send one output position."""
+        latency = self.config.crossbar_latency + CONVERT_LATENCY
+        for index, (vectors, kept, steps) in enumerate(self.groups):
+            for vector in vectors:
+                self._vector(*vector)
+            begin = max(self.merge_end + 1, self.issue_end + latency)
+            if index == 0:
+                # The half that the last position but one had is free in the cycle of its last read:
+                # a step addresses its accumulators in the cycle after. So two positions cost a half
+                # M steps and O reads, M + O <= 2 max(M, O), and no cycle besides.
+                begin = max(begin, self.output_ends[0])
+            self.merge_end = begin + steps - 1
+            # Freed slots can be reserved in the cycle after the group's last step.
+            self.releases.append((self.merge_end + 1, kept))
+        begin = max(self.output_ends[1] + 1, self.merge_end + MERGE_LATENCY)
+        self.output_ends = [self.output_ends[1], begin + self.outputs - 1]
+
+    def _vector(self, rows: int, patterns: int, requests: int, accumulates: int) -> None:
+        """Read one vector, and issue the requests of the OUs under it."""
+        # A buffer is free in the cycle after its vector's last request.
+        self.read_end = max(self.read_end, self.vectors[0]) + rows
+        time = max(self.issue_end + 1, self.read_end + GATHER_LATENCY)
+        if self.issue_end >= 0:  # Before the first vector nothing is stalled.
+            self.stall_gather += time - self.issue_end - 1
+        if not accumulates:
+            waited = self._wait_for_slots(patterns, time)
+            self.stall_slots += waited
+            time += waited
+        self.issue_end = time + requests - 1
+        self.vectors.append(self.issue_end)
+
+    def _wait_for_slots(self, patterns: int, time: int) -> int:
+        """Reserve the slots of a vector's patterns; returns how long its OUs wait, from ``time``.
+
+        An OU in which patterns begin waits until as many slots are free as ever begin in one.
+        """
+        config = self.config
+        most, width = config.patterns_per_ou, config.columns_per_weight
+        columns, opened, waited = patterns * width, 0, 0
+        for first in range(0, columns, config.ou_cols):
+            while self.releases and self.releases[0][0] <= time:
+                self.freed += self.releases.popleft()[1]
+            if self.freed - self.reserved >= patterns - opened + most - 1:
+                break  # All OUs that are left find their slots free.
+            end = min(first + config.ou_cols, columns)
+            opens = -(-end // width) - opened
+            if opens:
+                while self.freed - self.reserved < most:
+                    at, slots = self.releases.popleft()
+                    waited += max(0, at - time)
+                    time = max(time, at)
+                    self.freed += slots
+                self.reserved += opens
+                opened += opens
+            time += -(-(end - first) // config.adcs) * config.digits
+        self.reserved += patterns - opened
+        return waited

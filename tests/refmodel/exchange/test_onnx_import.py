@@ -1,0 +1,902 @@
+"""Networks as exporters write them, against onnxruntime; what they become in integers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+
+from refmodel import golden
+from refmodel.compress import compile as compiler
+from refmodel.compress.quantize import quantize
+from refmodel.exchange.onnx_import import load_onnx
+from refmodel.network.graph import (
+    Add,
+    AveragePool,
+    Clip,
+    Concat,
+    FakeQuant,
+    FloatNetwork,
+    Matrix,
+    MaxPool,
+    Rearrange,
+)
+from refmodel.network.images import Preprocess, load_images
+from refmodel.program.tensors import encode
+from tests.support.onnx_nets import f32, floats, network, node, reference, save
+
+SEED = 71
+IMAGES = floats(SEED, 3, 2, 6, 6)
+SHAPE = ("N", 2, 6, 6)
+CONV = {"w": floats(SEED + 1, 4, 2, 3, 3) / 3, "b": floats(SEED + 2, 4)}
+FIRST = node("Conv", "x w b", "c", pads=[1, 1, 1, 1])
+"""(N, 2, 6, 6) to (N, 4, 6, 6)."""
+NORM = {
+    "scale": f32([1.5, -0.5, 0, 2]),
+    "shift": floats(SEED + 3, 4),
+    "mean": floats(SEED + 4, 4),
+    "variance": f32([1, 0.25, 4, 0.1]),
+}
+LARGE = 2**63 - 1
+
+
+def runtime(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """What onnxruntime computes, node by node as written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    (result,) = session.run(None, {session.get_inputs()[0].name: x})
+    return np.asarray(result)
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def after(*nodes, **constants):
+    return [FIRST, *nodes], CONV | constants, SHAPE, 17
+
+
+def first(*nodes, opset=17, shape=SHAPE, **constants):
+    return list(nodes), constants, shape, opset
+
+
+def flat(*nodes, **constants):
+    return after(node("Flatten", "c", "f"), *nodes, **constants)
+
+
+def constant(name: str, values) -> onnx.NodeProto:
+    return node("Constant", "", name, value=numpy_helper.from_array(np.asarray(values)))
+
+
+def filled(name: str, shape: str, value: float) -> onnx.NodeProto:
+    tensor = numpy_helper.from_array(f32([value]))
+    return node("ConstantOfShape", shape, name, value=tensor)
+
+
+CASES = {
+    # Gather, on (4, 6, 6)
+    "gather-channels": after(node("Gather", "c i", "y", axis=1), i=ints(3, 0, 0, -1, -4)),
+    "gather-rows": after(node("Gather", "c i", "y", axis=2), i=np.array([5, -6], np.int32)),
+    "gather-one-column": after(node("Gather", "c i", "y", axis=-1), i=np.array(2)),
+    "gather-a-table": flat(
+        node("Gather", "f i", "y", axis=1), i=np.arange(-144, 144, 3).reshape(4, 8, 3)
+    ),
+    "gather-a-table-of-rows": after(
+        node("Gather", "c i", "g", axis=2),
+        node("Flatten", "g", "y"),
+        i=ints(0, 1, 2, 3, 5, 4).reshape(3, 2),
+    ),
+    "gather-computed-indices": after(
+        constant("one", ints(1)),
+        node("Add", "i one", "j"),
+        node("Gather", "c j", "y", axis=1),
+        i=ints(2, 0),
+    ),
+    "gather-behind-a-pad": after(
+        node("Flatten", "c", "f"),
+        node("Pad", "f p", "z"),
+        node("Gather", "z i", "y", axis=1),
+        p=ints(0, 0, 0, 1),
+        i=ints(144, 7, 0, 144).reshape(1, 2, 2),
+    ),
+    # Normalisation and arithmetic that no layer can take
+    "norm-first": first(
+        node("BatchNormalization", "x scale shift mean variance", "n"),
+        node("Conv", "n w b", "y", pads=[1, 1, 1, 1]),
+        **{name: values[:2] for name, values in NORM.items()},
+        **CONV,
+    ),
+    "norm-after-relu": after(
+        node("Relu", "c", "r"),
+        node("BatchNormalization", "r scale shift mean variance", "y"),
+        **NORM,
+    ),
+    "norm-of-a-shared-tensor": after(
+        node("BatchNormalization", "c scale shift mean variance", "n"),
+        node("Add", "n c", "y"),
+        **NORM,
+    ),
+    "norm-of-a-vector": flat(
+        node("Gemm", "f v", "g"),
+        node("Relu", "g", "r"),
+        node("BatchNormalization", "r scale shift mean variance", "y"),
+        v=floats(SEED, 144, 4),
+        **NORM,
+    ),
+    "normalised-input": first(
+        node("Sub", "x m", "d"),
+        node("Div", "d s", "e"),
+        node("Conv", "e w b", "y", pads=[1, 1, 1, 1]),
+        m=f32([0.5, 0.25]).reshape(2, 1, 1),
+        s=f32([2, 0.5]).reshape(1, 2, 1, 1),
+        **CONV,
+    ),
+    "normalised-by-scalars": first(
+        node("Mul", "x m", "d"),
+        node("Sub", "half d", "e"),
+        node("Conv", "e w b", "y"),
+        m=f32(3),
+        half=f32([0.5]),
+        **CONV,
+    ),
+    "normalised-channels-last": first(
+        node("Sub", "x m", "d"),
+        node("Transpose", "d", "t", perm=[0, 3, 1, 2]),
+        node("Conv", "t w b", "y"),
+        shape=("N", 6, 6, 2),
+        m=f32([0.5, 0.25]),
+        **CONV,
+    ),
+    "normalised-rows": first(
+        node("Mul", "x m", "d"),
+        node("Flatten", "d", "f"),
+        node("Gemm", "f v", "y"),
+        shape=("N", 4, 5),
+        m=floats(SEED, 4, 1),
+        v=floats(SEED, 20, 3),
+    ),
+    "normalised-columns": first(
+        node("Add", "x m", "d"),
+        node("Flatten", "d", "f"),
+        node("Gemm", "f v", "y"),
+        shape=("N", 4, 5),
+        m=floats(SEED, 5),
+        v=floats(SEED, 20, 3),
+    ),
+    "normalised-image-without-channels": first(
+        node("Div", "x m", "d"),
+        node("Flatten", "d", "f"),
+        node("Gemm", "f v", "y"),
+        shape=("N", 4, 5),
+        m=f32([[3.0]]),
+        v=floats(SEED, 20, 3),
+    ),
+    "arithmetic-behind-a-layer": after(
+        node("Mul", "c k", "m"),
+        node("Sub", "m j", "s"),
+        node("Div", "s k", "d"),
+        node("Sub", "j d", "y"),
+        k=floats(SEED, 4, 1, 1),
+        j=floats(SEED + 9, 4, 1, 1),
+    ),
+    "bias-behind-a-transpose": after(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+        node("Add", "t k", "y"),
+        k=floats(SEED, 4),
+    ),
+    "factor-behind-a-slice": after(
+        node("Slice", "c i i axis", "t"),
+        node("Add", "c k", "y"),
+        i=ints(0),
+        axis=ints(1),
+        k=floats(SEED, 4, 1, 1),
+    ),
+    # Matrix products
+    "gemm-transposed": flat(
+        node("Gemm", "f v d", "y", transB=1, alpha=0.5, beta=-2.0),
+        v=floats(SEED, 3, 144),
+        d=floats(SEED, 3),
+    ),
+    "matmul-add-scalar": flat(
+        node("MatMul", "f v", "m"), node("Add", "half m", "y"), v=floats(SEED, 144, 3), half=f32(2)
+    ),
+    "matmul-rows": after(
+        constant("s", ints(0, 4, 36)),
+        node("Reshape", "c s", "f"),
+        node("MatMul", "f v", "m"),
+        node("Add", "m d", "y"),
+        v=floats(SEED, 36, 3),
+        d=floats(SEED, 3),
+    ),
+    "gemm-of-a-transpose": flat(
+        node("Transpose", "f", "t", perm=[1, 0]),
+        node("Gemm", "t v d", "y", transA=1, alpha=2.0),
+        v=floats(SEED, 144, 3),
+        d=floats(SEED, 3),
+    ),
+    "weights-on-the-left": flat(
+        node("Transpose", "f", "t"),
+        node("MatMul", "v t", "m"),
+        node("Add", "m d", "a"),
+        node("Relu", "a", "r"),
+        node("Gemm", "u r e", "g", transA=1, beta=0.5),
+        node("Transpose", "g", "y", perm=[1, 0]),
+        v=floats(SEED, 7, 144) / 9,
+        d=floats(SEED, 7, 1),
+        u=floats(SEED, 7, 3),
+        e=floats(SEED, 3, 1),
+    ),
+    "weights-on-the-left-of-a-transpose": flat(
+        node("Gemm", "v f e", "g", transB=1),
+        node("Transpose", "g", "y", perm=[1, 0]),
+        v=floats(SEED, 3, 144),
+        e=f32(2),
+    ),
+    # Moving values
+    "slice-steps": after(
+        node("Slice", "c a e axes steps", "y"),
+        a=ints(0, 5),
+        e=ints(LARGE, -LARGE),
+        axes=ints(2, -1),
+        steps=ints(2, -3),
+    ),
+    "slice-without-axes": after(node("Slice", "c a e", "y"), a=ints(0, 1, 2), e=ints(LARGE, 3, -1)),
+    "slice-attributes": first(
+        FIRST,
+        node("Slice", "c", "y", starts=[0, 1], ends=[LARGE, 5], axes=[0, 3]),
+        opset=9,
+        **CONV,
+    ),
+    "pad-before-a-convolution": first(
+        node("Pad", "x p", "q"),
+        node("Conv", "q w b", "y", strides=[2, 2]),
+        p=ints(0, 0, 1, 2, 0, 0, 0, 1),
+        **CONV,
+    ),
+    "pad-before-a-padded-convolution": first(
+        node("Pad", "x p zero", "q"),
+        node("Conv", "q w b", "y", pads=[1, 0, 1, 1]),
+        p=ints(0, 0, 1, 2, 0, 0, 0, 1),
+        zero=f32(0),
+        **CONV,
+    ),
+    "pad-before-same": first(
+        node("Pad", "x p", "q"),
+        node("Conv", "q w b", "y", auto_pad="SAME_UPPER", strides=[2, 2]),
+        p=ints(0, 0, 1, 1, 0, 0, 0, 0),
+        **CONV,
+    ),
+    "pad-shared": first(
+        node("Pad", "x p", "q"),
+        node("Conv", "q w b", "c"),
+        node("Slice", "q i e axis", "h"),
+        node("Conv", "h w b", "d", pads=[1, 1, 1, 1]),
+        node("Add", "c d", "y"),
+        p=ints(0, 0, 1, 1, 0, 0, 1, 1),
+        i=ints(1, 1),
+        e=ints(7, 7),
+        axis=ints(2, 3),
+        **CONV,
+    ),
+    "pad-before-pooling": after(
+        node("Pad", "c p", "q"),
+        node("MaxPool", "q", "y", kernel_shape=[2, 2], strides=[2, 2]),
+        p=ints(0, 0, 1, 1, 0, 0, 1, 1),
+    ),
+    "pad-channels": after(node("Pad", "c p", "y"), p=ints(0, 1, 0, 0, 0, 2, 0, 0)),
+    "pad-attribute": first(
+        FIRST, node("Pad", "c", "y", pads=[0, 2, 1, 0, 0, 0, 0, 1]), opset=9, **CONV
+    ),
+    "pad-negative": after(node("Pad", "c p", "y"), p=ints(0, 0, -1, 2, 0, 1, -2, -3)),
+    "pad-axes": first(
+        FIRST,
+        node("Pad", "c p - axes", "y"),
+        opset=18,
+        p=ints(1, 2, 3, 0),
+        axes=ints(-1, 1),
+        **CONV,
+    ),
+    "pad-reflect": after(node("Pad", "c p", "y", mode="reflect"), p=ints(0, 0, 2, 1, 0, 0, 0, 3)),
+    "pad-edge": after(node("Pad", "c p", "y", mode="edge"), p=ints(0, 0, 2, 1, 0, 0, 0, 3)),
+    "option-a": after(
+        node("Slice", "c a e axes steps", "s"),
+        node("Pad", "s p", "z"),
+        node("Conv", "c v", "d", strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Add", "d z", "y"),
+        a=ints(0, 0),
+        e=ints(LARGE, LARGE),
+        axes=ints(2, 3),
+        steps=ints(2, 2),
+        p=ints(0, 2, 0, 0, 0, 2, 0, 0),
+        v=floats(SEED, 8, 4, 3, 3),
+    ),
+    "reshape-of-a-constant": flat(
+        constant("s", ints(144, 3)),
+        node("Reshape", "v s", "u"),
+        node("MatMul", "f u", "y"),
+        v=floats(SEED, 4, 36, 3),
+    ),
+    "transpose-before-flatten": after(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+        node("Flatten", "t", "f"),
+        node("Gemm", "f v", "y"),
+        v=floats(SEED, 144, 3),
+    ),
+    "constants-of-shape": first(
+        constant("s", ints(4, 2, 3, 3)),
+        constant("t", ints(4)),
+        filled("w", "s", 0.25),
+        filled("b", "t", 1.0),
+        node("Conv", "x w b", "y"),
+    ),
+    # Concatenation
+    "concat": after(
+        node("Conv", "x v", "d", pads=[0, 0, 0, 0]),
+        node("Relu", "c", "r"),
+        node("Concat", "r d c", "y", axis=1),
+        v=floats(SEED, 3, 2, 1, 1),
+    ),
+    "concat-rows": after(node("Relu", "c", "r"), node("Concat", "r c", "y", axis=-2)),
+    "concat-columns": after(node("Relu", "c", "r"), node("Concat", "r c", "y", axis=3)),
+    "concat-vectors": flat(
+        node("Relu", "f", "r"), node("Concat", "f r", "g", axis=1), node("Relu", "g", "y")
+    ),
+    "concat-zeros": after(node("Concat", "z c z", "y", axis=1), z=np.zeros((1, 2, 6, 6), "f4")),
+    # Pooling
+    "mean": after(node("ReduceMean", "c", "y", axes=[2, 3])),
+    "mean-flat": after(node("ReduceMean", "c", "y", axes=[-1, 2], keepdims=0)),
+    "mean-input": first(
+        FIRST, node("ReduceMean", "c axes", "y", keepdims=0), opset=18, axes=ints(2, 3), **CONV
+    ),
+    "mean-rows": after(node("ReduceMean", "c", "y", axes=[2])),
+    "mean-channels": after(node("ReduceMean", "c", "y", axes=[1], keepdims=0)),
+    "mean-channels-last": after(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+        node("ReduceMean", "t", "y", axes=[1, 2], keepdims=0),
+    ),
+    "mean-of-rows": after(
+        constant("s", ints(0, 4, 36)),
+        node("Reshape", "c s", "f"),
+        node("ReduceMean", "f", "y", axes=[2], keepdims=0),
+    ),
+    "mean-nothing": first(
+        FIRST, node("ReduceMean", "c", "y", noop_with_empty_axes=1), opset=18, **CONV
+    ),
+    "global-max-pool": after(node("GlobalMaxPool", "c", "y")),
+    "large-average": first(
+        FIRST, node("AveragePool", "c", "y", kernel_shape=[6, 6]), shape=("N", 2, 12, 12), **CONV
+    ),
+    # No operation
+    "cast": after(node("Cast", "c", "d", to=TensorProto.FLOAT), node("Relu", "d", "y")),
+    "dropout-ratio": after(node("Dropout", "c ratio", "d"), node("Relu", "d", "y"), ratio=f32(0.5)),
+}
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def images_for(shape) -> np.ndarray:
+    return floats(SEED, 1, *shape[1:])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_operator_matches_onnxruntime(case, tmp_path):
+    nodes, constants, shape, opset = CASES[case]
+    model = network(nodes, constants, shape, opset=opset)
+    loaded = load_onnx(save(model, tmp_path))
+    x = images_for(shape)
+    expected = runtime(model, x)
+    found = loaded.forward(x)
+    assert found.shape == expected.shape
+    assert relative(found, expected) <= 1e-5
+    # A batch is its images one by one.
+    several = floats(SEED + 5, 3, *shape[1:])
+    one_by_one = np.concatenate([runtime(model, image[None]) for image in several])
+    assert relative(loaded.forward(several), one_by_one) <= 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_operator_in_integers_is_near_float(case, tmp_path):
+    nodes, constants, shape, opset = CASES[case]
+    loaded = load_onnx(save(network(nodes, constants, shape, opset=opset), tmp_path))
+    x = floats(SEED, 8, *shape[1:])
+    program = compiler.compile_network(quantize(loaded, x), scheme="dense")
+    program.save(tmp_path / "p.prap")
+    program = type(program).load(tmp_path / "p.prap")
+    codes = golden.run_program(program, golden.quantise_input(program, x))
+    info = program.tensors[program.output]
+    found = (codes[program.output].astype(float) - info["zero"]) * info["scale"]
+    expected = loaded.forward(x)
+    expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
+    assert relative(found.reshape(expected.shape), expected) <= 0.04
+
+
+def kinds(network: FloatNetwork) -> list[type]:
+    return [type(each) for each in network.nodes]
+
+
+def load_case(case: str, folder: Path) -> FloatNetwork:
+    nodes, constants, shape, opset = CASES[case]
+    return load_onnx(save(network(nodes, constants, shape, opset=opset), folder))
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    {
+        "pad-before-a-padded-convolution": [Matrix],
+        "pad-before-pooling": [Matrix, Rearrange, MaxPool],
+        "option-a": [Matrix, Rearrange, Matrix, Add],
+        "arithmetic-behind-a-layer": [Matrix],
+        "bias-behind-a-transpose": [Matrix, Rearrange],
+        "norm-first": [Matrix, Matrix],
+        "mean": [Matrix, AveragePool],
+        "concat-zeros": [Matrix, Rearrange],
+        "cast": [Matrix, Clip],
+    }.items(),
+)
+def test_what_operators_become(case, expected, tmp_path):
+    assert kinds(load_case(case, tmp_path)) == expected
+
+
+def test_a_border_becomes_the_pads_of_the_convolution(tmp_path):
+    (layer,) = load_case("pad-before-a-padded-convolution", tmp_path).nodes
+    assert isinstance(layer, Matrix)
+    assert layer.pads == (1 + 1, 2 + 0, 0 + 1, 1 + 1)
+
+
+def test_arithmetic_apart_is_a_depthwise_convolution_of_ones(tmp_path):
+    layer = load_case("norm-first", tmp_path).nodes[0]
+    assert isinstance(layer, Matrix)
+    assert (layer.groups, layer.weight.shape) == (2, (2, 1, 1, 1))
+    np.testing.assert_array_equal(layer.weight, 1)
+    gain = NORM["scale"] / np.sqrt(NORM["variance"].astype(np.float64) + 1e-5)
+    np.testing.assert_allclose(layer.gain, gain[:2])
+
+
+def test_zero_channels_have_the_code_of_zero(tmp_path):
+    quant = quantize(load_case("option-a", tmp_path), IMAGES)
+    step = next(step for step in quant.steps if step.op == "rearrange")
+    info = quant.tensors[step.output]
+    assert info.shape == (3, 3, 8)
+    assert step.params["fill"] == info.zero == 128
+    empty = step.params["index"].reshape(info.shape) < 0
+    assert empty[..., [0, 1, 6, 7]].all()
+    assert not empty[..., 2:6].any()
+    # Channel 2 + c of the output is channel c, every second pixel: (2y * 6 + 2x) * 4 + c.
+    assert step.params["index"].reshape(info.shape)[1, 2, 3] == (2 * 6 + 4) * 4 + 1
+
+
+# Opsets
+
+
+def exported(opset: int) -> onnx.ModelProto:
+    """A network whose operators changed between opset 9 and the newest."""
+    constants = dict(CONV, **NORM, v=floats(SEED, 5, 4), d=floats(SEED, 5))
+    if opset >= 11:
+        constants |= {"lo": f32(0), "hi": f32(6)}
+    if opset >= 13:
+        constants["axes"] = ints(2, 3)
+    mean = {} if opset >= 18 else {"axes": [2, 3]}
+    squeeze = {} if opset >= 13 else {"axes": [2, 3]}
+    nodes = [
+        FIRST,
+        node("BatchNormalization", "c scale shift mean variance", "n"),
+        node("Clip", "n lo hi", "r") if opset >= 11 else node("Clip", "n", "r", min=0.0, max=6.0),
+        node("Dropout", "r", "o"),
+        node("ReduceMean", "o axes" if opset >= 18 else "o", "g", **mean),
+        node("Squeeze", "g axes" if opset >= 13 else "g", "q", **squeeze),
+        node("Identity", "q", "i"),
+        node("Gemm", "i v d", "h", transB=1),
+        node("Softmax", "h", "y", axis=1),
+    ]
+    model = network(nodes, constants, ("batch", 2, 6, 6), opset=opset)
+    model.ir_version = 8 if opset < 21 else 10
+    return model
+
+
+NEWEST = onnx.defs.onnx_opset_version()
+
+
+@pytest.mark.parametrize("opset", range(9, NEWEST + 1))
+def test_opsets_9_to_the_newest_mean_the_same(opset, tmp_path):
+    loaded = load_onnx(save(exported(opset), tmp_path))
+    model = exported(17)
+    del model.graph.node[-1]
+    model.graph.output[0].name = "h"
+    assert relative(loaded.forward(IMAGES), runtime(model, IMAGES)) <= 1e-5
+
+
+# Random chains
+
+
+@st.composite
+def chains(draw):
+    """A few operators that move values, one behind the other, on (4, 6, 6)."""
+    index, nodes, constants = np.zeros((1, 4, 6, 6)), [FIRST], dict(CONV)
+    name = "c"
+    for number in range(draw(st.integers(1, 4))):
+        op = draw(st.sampled_from(["Slice", "Pad", "Transpose", "Relu", "Mul"]))
+        out, here = f"t{number}", f"k{number}"
+        attributes: dict[str, Any] = {}
+        inputs = name
+        if op == "Slice":
+            axis = draw(st.integers(1, 3))
+            size = index.shape[axis]
+            start = draw(st.integers(-size, size - 1))
+            step = draw(st.sampled_from([1, 2, 3, -1, -2]))
+            end = LARGE if step > 0 else -LARGE
+            values = ints(start), ints(end), ints(axis), ints(step)
+            names = [f"{here}{part}" for part in "aexs"]
+            constants |= dict(zip(names, values, strict=True))
+            inputs = " ".join([name, *names])
+            window = (slice(None),) * axis + (slice(start, None, step),)
+            index = index[window]
+        elif op == "Pad":
+            pads = draw(st.lists(st.integers(0, 2), min_size=6, max_size=6))
+            constants[here] = ints(0, *pads[:3], 0, *pads[3:])
+            inputs = f"{name} {here}"
+            index = np.pad(index, [(0, 0), *zip(pads[:3], pads[3:], strict=True)])
+        elif op == "Transpose":
+            order = [0, *draw(st.permutations([1, 2, 3]))]
+            attributes["perm"] = order
+            index = index.transpose(order)
+        elif op == "Mul":
+            axis = draw(st.integers(1, 3))
+            shape = [1, 1, 1]
+            shape[axis - 1] = index.shape[axis]
+            constants[here] = floats(number, *shape)
+            inputs = f"{name} {here}"
+        nodes.append(node(op, inputs, out, **attributes))
+        name = out
+    nodes.append(node("Identity", name, "y"))
+    return nodes, constants
+
+
+@settings(max_examples=50)
+@given(chain=chains())
+def test_any_chain_of_moves_matches_onnxruntime(tmp_path_factory, chain):
+    nodes, constants = chain
+    model = network(nodes, constants, SHAPE)
+    loaded = load_onnx(save(model, tmp_path_factory.mktemp("net")))
+    expected = runtime(model, IMAGES)
+    found = loaded.forward(IMAGES)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# Quantised networks
+
+
+def quantised_network(
+    *, signed: bool, per_channel: bool, scale_of_pool: float = 0.05
+) -> onnx.ModelProto:
+    """QuantizeLinear and DequantizeLinear around everything, as onnxruntime's quantiser writes."""
+    rng = np.random.default_rng(SEED)
+    kind = np.int8 if signed else np.uint8
+    zero = kind(-9) if signed else kind(119)
+    constants: dict[str, np.ndarray] = {}
+
+    def weights(name: str, *shape: int, axis: int = 0) -> onnx.NodeProto:
+        constants[f"{name}_q"] = rng.integers(-90, 91, shape).astype(np.int8)
+        count = shape[axis] if per_channel else 1
+        scales = f32(rng.uniform(0.001, 0.004, count))
+        zeros = np.zeros(count, np.int8)
+        constants[f"{name}_s"], constants[f"{name}_z"] = (
+            (scales, zeros) if per_channel else (scales[0], zeros[0])
+        )
+        attributes = {"axis": axis} if per_channel else {}
+        names = f"{name}_q {name}_s {name}_z"
+        return node("DequantizeLinear", names, name, **attributes)
+
+    def pair(source: str, out: str, scale: float, zero=zero) -> list[onnx.NodeProto]:
+        constants[f"{out}_s"], constants[f"{out}_z"] = f32(scale), np.array(zero)
+        return [
+            node("QuantizeLinear", f"{source} {out}_s {out}_z", f"{out}_q"),
+            node("DequantizeLinear", f"{out}_q {out}_s {out}_z", out),
+        ]
+
+    low = kind(-128) if signed else kind(0)
+    constants["d_q"] = rng.integers(-900, 900, 4).astype(np.int32)
+    constants["d_s"] = f32(0.001)
+    nodes = [
+        *pair("x", "x1", 0.03),
+        weights("w1", 4, 2, 3, 3),
+        node("DequantizeLinear", "d_q d_s", "d"),
+        node("Conv", "x1 w1 d", "c1", pads=[1, 1, 1, 1]),
+        node("Relu", "c1", "r1"),
+        *pair("r1", "r2", 0.0113, low),
+        node("MaxPool", "r2", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        *pair("p", "p1", 0.0113, low),
+        weights("w2", 4, 4, 1, 1),
+        node("Conv", "p1 w2", "c2"),
+        *pair("c2", "c3", 0.02),
+        node("Add", "c3 p1", "a"),
+        *pair("a", "a1", 0.02),
+        node("Concat", "a1 p1", "k", axis=1),
+        *pair("k", "k1", 0.025),
+        node("AveragePool", "k1", "v", kernel_shape=[3, 3]),
+        *pair("v", "v1", scale_of_pool),
+        node("Flatten", "v1", "f"),
+        weights("w3", 8, 5, axis=1),
+        node("MatMul", "f w3", "m"),
+        *pair("m", "m1", 0.02),
+        node("Softmax", "m1", "z"),
+        *pair("z", "y", 1 / 256, low),
+    ]
+    return network(nodes, constants, SHAPE)
+
+
+KINDS = [(True, True), (True, False), (False, True), (False, False)]
+
+
+def before_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.node[-3:]
+    cut.graph.output[0].name = "m1"
+    return cut
+
+
+@pytest.mark.parametrize(("signed", "per_channel"), KINDS)
+def test_a_quantised_network_in_float_matches_onnxruntime(signed, per_channel, tmp_path):
+    model = quantised_network(signed=signed, per_channel=per_channel)
+    loaded = load_onnx(save(model, tmp_path))
+    x = floats(SEED, 8, 2, 6, 6)
+    expected = runtime(before_softmax(model), x)
+    # All values are multiples of the last scale; sums in another order may round otherwise.
+    apart = np.abs(loaded.forward(x) - expected) / 0.02
+    assert apart.max() <= 1.001
+    assert (apart > 0.5).mean() <= 0.1
+
+
+@pytest.mark.parametrize(("signed", "per_channel"), KINDS)
+def test_a_quantised_network_keeps_its_weights_scales_and_zero_points(
+    signed, per_channel, tmp_path
+):
+    model = quantised_network(signed=signed, per_channel=per_channel)
+    stored = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    loaded = load_onnx(save(model, tmp_path))
+    quant = quantize(loaded, floats(SEED, 2, 2, 6, 6), activations="mse", weights="channel")
+    offset = 128 if signed else 0
+    for layer, name, axes in zip(
+        quant.layers, ("w1", "w2", "w3"), ((0, 1, 2, 3), (0, 1, 2, 3), (1, 0)), strict=True
+    ):
+        weight = stored[f"{name}_q"].transpose(axes)
+        assert layer.weight.dtype == np.int8
+        np.testing.assert_array_equal(layer.weight.reshape(weight.shape), weight)
+        np.testing.assert_allclose(layer.gain, stored[f"{name}_s"] * np.ones(len(weight)))
+    np.testing.assert_allclose(quant.layers[0].bias, stored["d_q"] * 0.001, rtol=1e-6)
+    program = compiler.compile_network(quant, scheme="dense")
+    for layer, mapped in zip(quant.layers, program.layers, strict=True):
+        effective = mapped.effective_weights() / 256
+        np.testing.assert_array_equal(
+            effective.reshape(len(layer.weight), *layer.weight.shape[2:], -1),
+            layer.weight.transpose(0, 2, 3, 1),
+        )
+    scales = {name: float(stored[f"{name}_s"]) for name in ("x1", "c3", "a1", "k1", "v1", "m1")}
+    zeros = {name: int(stored[f"{name}_z"]) + offset for name in scales}
+    for step_name, name in {"x": "x1", "c2": "c3", "a": "a1", "k": "k1", "v": "v1"}.items():
+        info = quant.tensors[step_name]
+        assert (info.scale, info.zero) == (pytest.approx(scales[name]), zeros[name])
+    ops = [step.op for step in quant.steps]
+    assert ops == ["layer", "max_pool", "layer", "add", "concat", "average_pool", "layer"]
+    relu = quant.tensors[quant.steps[0].output]
+    assert (relu.scale, relu.zero) == (pytest.approx(0.0113), 0)
+
+
+@pytest.mark.parametrize(("signed", "per_channel"), KINDS)
+def test_a_quantised_network_in_integers_is_within_a_code(signed, per_channel, tmp_path):
+    model = quantised_network(signed=signed, per_channel=per_channel)
+    loaded = load_onnx(save(model, tmp_path))
+    x = floats(SEED, 8, 2, 6, 6)
+    quant = quantize(loaded, x)
+    program = compiler.compile_network(quant, scheme="dense")
+    found = golden.run_program(program, golden.quantise_input(program, x))
+    info = quant.tensors[quant.output]
+    expected = encode(runtime(before_softmax(model), x), info).astype(int)
+    apart = np.abs(found[quant.output] - expected)
+    assert apart.max() <= 1
+    assert (apart > 0).mean() <= 0.1
+
+
+def test_a_network_with_another_scale_is_told_apart(tmp_path):
+    x = floats(SEED, 8, 2, 6, 6)
+    outputs = []
+    for scale in (0.05, 0.3):
+        model = quantised_network(signed=True, per_channel=False, scale_of_pool=scale)
+        outputs.append(load_onnx(save(model, tmp_path)).forward(x))
+    assert np.abs(outputs[0] - outputs[1]).max() > 0.03
+
+
+def test_weights_that_do_not_fit_8_bits_are_real_numbers(tmp_path):
+    constants = {
+        "q": np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3) * 7,
+        "s": f32(0.1),
+        "z": np.uint8(3),
+    }
+    nodes = [node("DequantizeLinear", "q s z", "w"), node("Conv", "x w", "y")]
+    for zero, exact in ((3, False), (128, True)):
+        constants["z"] = np.array(zero, np.uint8)
+        model = network(nodes, constants, SHAPE)
+        loaded = load_onnx(save(model, tmp_path))
+        (layer,) = loaded.nodes
+        assert isinstance(layer, Matrix)
+        assert layer.exact == exact
+        assert relative(loaded.forward(IMAGES), runtime(model, IMAGES)) <= 1e-5
+
+
+def test_transposed_weights_stay_integers(tmp_path):
+    constants = {"q": np.array([[1, -128, 3], [4, 5, 127]], np.int8), "s": f32([0.5, 0.25])}
+    nodes = [
+        node("DequantizeLinear", "q s", "w", axis=0),
+        node("Transpose", "w", "t", perm=[1, 0]),
+        node("MatMul", "x t", "y"),
+    ]
+    model = network(nodes, constants, ("N", 3))
+    loaded = load_onnx(save(model, tmp_path))
+    (layer,) = loaded.nodes
+    assert isinstance(layer, Matrix)
+    assert layer.exact
+    np.testing.assert_array_equal(layer.weight[:, :, 0, 0], constants["q"])
+    np.testing.assert_array_equal(layer.gain, constants["s"])
+    x = floats(SEED, 4, 3)
+    assert relative(loaded.forward(x), runtime(model, x)) <= 1e-5
+    # -128 has no opposite: the integer network has it all the same.
+    program = compiler.compile_network(quantize(loaded, x), scheme="dense")
+    assert program.layers[0].effective_weights().min() == -128 * 256
+
+
+def test_codes_of_a_tensor_that_is_read_before_it_is_quantised(tmp_path):
+    nodes = [
+        FIRST,
+        node("QuantizeLinear", "c s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("Add", "c d", "y"),
+    ]
+    constants = CONV | {"s": f32(0.05), "z": np.uint8(120)}
+    loaded = load_onnx(save(network(nodes, constants, SHAPE), tmp_path))
+    assert kinds(loaded) == [Matrix, FakeQuant, Add]
+    quant = quantize(loaded, IMAGES)
+    assert [step.op for step in quant.steps] == ["layer", "concat", "add"]
+    info = quant.tensors[quant.steps[1].output]
+    assert (info.scale, info.zero) == (pytest.approx(0.05), 120)
+
+
+def test_a_tensor_that_is_quantised_twice_is_requantised(tmp_path):
+    nodes = [
+        FIRST,
+        node("QuantizeLinear", "c s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("QuantizeLinear", "d t u", "r"),
+        node("DequantizeLinear", "r t u", "y"),
+    ]
+    constants = CONV | {"s": f32(0.05), "z": np.uint8(120), "t": f32(0.5), "u": np.int8(0)}
+    loaded = load_onnx(save(network(nodes, constants, SHAPE), tmp_path))
+    quant = quantize(loaded, IMAGES)
+    assert [step.op for step in quant.steps] == ["layer", "concat"]
+    found = [quant.tensors[step.output] for step in quant.steps]
+    assert [info.zero for info in found] == [120, 128]
+    assert [info.scale for info in found] == pytest.approx([0.05, 0.5])
+
+
+def test_concatenated_codes_by_hand():
+    # Scales 1 and 1/2 on scale 1: the second input is halved, halves up; zero points 0 and 10 to 4.
+    params = {
+        "axis": 2,
+        "multipliers": [16384, 8192],
+        "shift": 14,
+        "zeros_in": [0, 10],
+        "zero_out": 4,
+        "clip": [3, 200],
+    }
+    a = np.array([[[[0, 100, 255]]]], np.uint8)
+    b = np.array([[[[10, 11, 9, 0]]]], np.uint8)
+    # 0 + 4, 100 + 4, 259 clipped; 0 + 4, 0.5 -> 1 + 4, -0.5 -> 0 + 4, -5 + 4 clipped.
+    expected = [[[[4, 104, 200, 4, 5, 4, 3]]]]
+    assert golden.concat(a, b, params).tolist() == expected
+
+
+def test_concatenation_takes_the_relu_behind_it(tmp_path):
+    nodes = [
+        FIRST,
+        node("Conv", "x v", "d"),
+        node("Concat", "c d", "k", axis=1),
+        node("Relu", "k", "y"),
+    ]
+    constants = CONV | {"v": floats(SEED, 3, 2, 1, 1)}
+    loaded = load_onnx(save(network(nodes, constants, SHAPE), tmp_path))
+    assert kinds(loaded)[2] is Concat
+    quant = quantize(loaded, IMAGES)
+    assert [step.op for step in quant.steps] == ["layer", "layer", "concat"]
+    assert quant.tensors[quant.output].zero == 0
+    assert quant.steps[2].params["clip"] == [0, 255]
+
+
+# Mutants
+
+
+def test_a_slice_of_other_pixels_does_not_match(tmp_path):
+    nodes, constants, shape, _ = CASES["option-a"]
+    model = network(nodes, constants, shape)
+    other = network(nodes, constants | {"a": ints(1, 1)}, shape)
+    found = load_onnx(save(other, tmp_path)).forward(IMAGES)
+    assert relative(found, reference(model, IMAGES)) > 0.01
+
+
+# Given networks
+
+
+def test_light_squeezenet_has_the_shapes_and_outputs_of_the_runtime(shared, tmp_path):
+    folder = shared / "data/onnx/light"
+    loaded = load_onnx(folder / "light_squeezenet.onnx")
+    assert loaded.input_shape == (3, 224, 224)
+    assert loaded.output_shape == (1000, 1, 1)
+    assert sum(isinstance(each, Concat) for each in loaded.nodes) == 8
+    x = np.ones((1, 3, 224, 224), np.float32)
+    logits = loaded.forward(x)
+    tensor = onnx.TensorProto()
+    tensor.ParseFromString((folder / "light_squeezenet_output_0.pb").read_bytes())
+    shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    np.testing.assert_allclose(shares, numpy_helper.to_array(tensor), rtol=1e-4)
+    # All weights equal: nothing to prune by, but it maps.
+    quant = quantize(loaded, x)
+    assert [step.op for step in quant.steps].count("concat") == 8
+    program = compiler.compile_network(quant, scheme="prap")
+    assert len(program.layers) == 26
+
+
+def test_light_vgg19_has_the_shapes_and_outputs_of_the_runtime(shared):
+    folder = shared / "data/onnx/light"
+    loaded = load_onnx(folder / "light_vgg19.onnx")
+    layers = [each for each in loaded.nodes if isinstance(each, Matrix)]
+    assert [each.weight.shape for each in layers[-4:]] == [
+        (512, 512, 3, 3),
+        (4096, 25088, 1, 1),
+        (4096, 4096, 1, 1),
+        (1000, 4096, 1, 1),
+    ]
+    assert len(layers) == 19
+    logits = loaded.forward(np.ones((1, 3, 224, 224), np.float32)).astype(np.float64)
+    shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    tensor = onnx.TensorProto()
+    tensor.ParseFromString((folder / "light_vgg19_output_0.pb").read_bytes())
+    np.testing.assert_allclose(shares, numpy_helper.to_array(tensor), rtol=1e-4)
+
+
+DENSE = {
+    # Preprocessing, images evaluated.
+    "cifar_base_kw.onnx": (
+        Preprocess(mean=(0.485, 0.456, 0.406), std=(0.225,), scale=1 / 255),
+        "cifar10_test_A_5000.npz",
+        "cifar10_train_10000.npz",
+    ),
+    "mnist/model.onnx": (
+        Preprocess(),
+        "t10k-images-idx3-ubyte.gz",
+        "mnist_train_10000.npz",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_dense_8_bits_are_within_half_a_point_of_float(name, shared):
+    pre, test, train = DENSE[name]
+    loaded = load_onnx(shared / "data/onnx" / name)
+    x, y = load_images(shared / "data/images" / test)
+    calibration, _ = load_images(shared / "data/images" / train)
+    assert y is not None
+    inputs = pre.apply(x[:2000], loaded.input_shape)
+    quant = quantize(loaded, pre.apply(calibration[:128], loaded.input_shape))
+    program = compiler.compile_network(quant, scheme="dense")
+    expected = (loaded.forward(inputs).argmax(axis=1) == y[:2000]).mean()
+    assert abs(golden.accuracy(program, inputs, y[:2000]) - expected) <= 0.005

@@ -1,0 +1,413 @@
+"""The emitted Verilog in Verilator: many random layers, stalls on every stream, planted faults."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refmodel import golden
+from refmodel.config import EngineConfig
+from refmodel.errors import InputError
+from refmodel.golden.devices.chip import Chip
+from refmodel.golden.devices.device import Device
+from refmodel.predict import cycles
+from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
+from refmodel.program.sizes import check_fits
+from sim import cosim as runner
+from sim.bench_engine import KINDS
+from sim.cosim import CosimResult, cosim
+from tests.refmodel.golden.test_devices import BAD
+from tests.support.builders import random_layer_program, side_by_side
+
+pytestmark = pytest.mark.cosim
+
+LIMITS: dict[str, Any] = {
+    "merge_lanes": 2,
+    "slots": 32,
+    "crossbar_size": 64,
+    "crossbars": 4,
+    "max_outputs": 16,
+    "max_gathers": 64,
+    "max_segments": 256,
+    "max_groups": 64,
+    "max_words": 512,
+    "activation_bytes": 1024,
+}
+
+EMULATED = EngineConfig(adcs=8, **LIMITS)
+OPEN = EngineConfig(adcs=4, crossbar_latency=3, **LIMITS)
+"""The two engines that are built; every test here runs on one of them, but for one with both ports.
+"""
+
+WIDE = EngineConfig(
+    ou_rows=16, ou_cols=32, cell_bits=2, dac_bits=4, adcs=12, crossbar_latency=2, **LIMITS
+)
+"""Payloads of more than 64 bits, and three patterns that end with one answer."""
+
+
+def fitting(rng: np.random.Generator, config: EngineConfig, **choices: Any) -> LayerProgram:
+    """Draw layers until one fits the engine."""
+    while True:
+        layer = random_layer_program(rng, **choices)
+        try:
+            check_fits(layer, config)
+        except InputError:
+            continue
+        return layer
+
+
+def random_network(seed: int, count: int, config: EngineConfig) -> Program:
+    """A network of random layers: sizes, strides, padding, groups, terms, dense and prap."""
+    rng = np.random.default_rng(seed)
+    return side_by_side([fitting(rng, config, ou_rows=config.ou_rows) for _ in range(count)])
+
+
+def inputs(program: Program, images: int, seed: int) -> np.ndarray:
+    """Codes with many at both limits."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 256, (images, *program.tensors["input"]["shape"]))
+    extreme = rng.random(codes.shape)
+    codes[extreme < 0.1] = 0
+    codes[extreme > 0.9] = 255
+    return codes.astype(np.uint8)
+
+
+def assert_equal(result: CosimResult, images: int) -> None:
+    """All that was expected was compared, and nothing differs."""
+    assert result.difference is None, str(result.difference)
+    assert set(result.compared) == set(KINDS)
+    for kind, counts in result.compared.items():
+        assert counts["values"] == counts["expected"] > 0, kind
+        assert counts["different"] == 0, kind
+    assert all(len(layer.cycles_simulated) == images for layer in result.layers)
+
+
+@pytest.mark.parametrize(
+    ("port", "config"), [("emulated", EMULATED), ("open", OPEN)], ids=["emulated", "open"]
+)
+def test_every_value_and_cycle_of_random_layers(
+    port: str, config: EngineConfig, tmp_path: Path, cache: Path
+) -> None:
+    program = random_network(101, 24, config)
+    codes = inputs(program, 2, 102)
+    result = cosim(program, codes, config, tmp_path, port=port, cache=cache)
+    assert_equal(result, 2)
+    for layer, simulated in zip(program.layers, result.layers, strict=True):
+        predicted = cycles.predict(layer, config).cycles
+        assert simulated.cycles_predicted == predicted
+        assert simulated.cycles_simulated == (predicted, predicted)
+    assert result.logits is not None
+    last = golden.run_program(program, codes)[program.output]
+    np.testing.assert_array_equal(result.logits, last)
+
+
+@pytest.mark.parametrize("port", ["emulated", pytest.param("open", marks=pytest.mark.long)])
+def test_every_value_and_cycle_where_payloads_are_wide(
+    port: str, tmp_path: Path, cache: Path
+) -> None:
+    program = random_network(111, 8, WIDE)
+    codes = inputs(program, 1, 112)
+    result = cosim(program, codes, WIDE, tmp_path, port=port, cache=cache)
+    assert_equal(result, 1)
+    for layer, simulated in zip(program.layers, result.layers, strict=True):
+        assert simulated.cycles_simulated == (cycles.predict(layer, WIDE).cycles,)
+
+
+def test_a_code_beyond_the_first_word_is_compared(tmp_path: Path, cache: Path) -> None:
+    program = random_network(111, 2, WIDE)
+    codes = inputs(program, 1, 112)
+    lanes = set()
+    for seed in range(12):
+        result = cosim(
+            program, codes, WIDE, tmp_path, plant="code", seed=seed, waveform=False, cache=cache
+        )
+        assert result.difference is not None
+        assert result.difference.kind == "codes"
+        assert result.compared["codes"]["different"] == 1
+        lanes.add(int(result.difference.where.rpartition(" ")[2]))
+        if max(lanes) >= 7:
+            return
+    pytest.fail(f"no fault of a converter beyond the sixth in {lanes}")
+
+
+@pytest.mark.parametrize("seed", [201, 202])
+@pytest.mark.parametrize("stall", [0.15, 0.5])
+@pytest.mark.parametrize(
+    ("port", "config"), [("emulated", EMULATED), ("open", OPEN)], ids=["emulated", "open"]
+)
+def test_every_value_of_random_layers_with_stalls(
+    port: str, config: EngineConfig, stall: float, seed: int, tmp_path: Path, cache: Path
+) -> None:
+    program = random_network(seed, 6, config)
+    codes = inputs(program, 1, seed)
+    result = cosim(program, codes, config, tmp_path, port=port, stall=stall, seed=seed, cache=cache)
+    assert_equal(result, 1)
+    slower = [layer.cycles - layer.cycles_predicted for layer in result.layers]
+    assert min(slower) >= 0
+    assert max(slower) > 0
+
+
+LIKE_WAN = dataclasses.replace(Device.load("wan-2022"), stuck_on=0.02, read_noise=0.08)
+"""As published, but with so much more that is stuck and noisy that a small network shows it."""
+
+NOISY = {
+    "like wan-2022": (LIKE_WAN, OPEN, 0.0),
+    "everything": (BAD, OPEN, 0.3),
+    "clipping": (BAD, dataclasses.replace(OPEN, adc_bits=3), 0.0),
+    "wide": (BAD, WIDE, 0.3),
+}
+"""Devices, engines and shares of stalls: every non-ideality at once; the same with converters that
+clip; and with multi-level cells and digits, under payloads of several words."""
+
+
+LONG = ("clipping", "wide")
+"""Those with an engine of their own to be built."""
+
+
+def accumulators_of(
+    program: Program, codes: np.ndarray, config: EngineConfig, chip: Chip | None
+) -> list[np.ndarray]:
+    """Accumulators of each layer of a network whose layers all read the input."""
+    tensors = golden.run_program(program, codes)
+    return [
+        golden.serial_accumulators(
+            layer,
+            tensors[f"in{number}"],
+            config,
+            device=None if chip is None else chip.layer(layer, number),
+        )
+        for number, layer in enumerate(program.layers)
+    ]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.long] if case in LONG else []) for case in NOISY],
+)
+def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
+    device, config, stall = NOISY[case]
+    program = random_network(701, 6, config)
+    codes = inputs(program, 1, 702).repeat(2, 0)
+    result = cosim(
+        program, codes, config, tmp_path, device=device, chip=3, stall=stall, seed=1, cache=cache
+    )
+    assert_equal(result, 2)
+    chip = Chip(device=device, config=config, seed=3)
+    assert result.logits is not None
+    last = golden.run_program(program, codes, layer_fn=chip.layer_function(program))
+    np.testing.assert_array_equal(result.logits, last[program.output])
+    if not stall:
+        for layer, simulated in zip(program.layers, result.layers, strict=True):
+            predicted = cycles.predict(layer, config).cycles
+            assert simulated.cycles_simulated == (predicted, predicted)
+    # The chip is not ideal, no other chip gives its values, and two equal images differ by noise.
+    found = accumulators_of(program, codes, config, chip)
+    ideal = accumulators_of(program, codes, config, None)
+    other = accumulators_of(program, codes, config, dataclasses.replace(chip, seed=4, _drawn={}))
+    assert any((a != b).any() for a, b in zip(found, ideal, strict=True))
+    assert any((a != b).any() for a, b in zip(found, other, strict=True))
+    assert any((sums[0] != sums[1]).any() for sums in found)
+
+
+def test_a_request_counted_wrongly_is_found(tmp_path: Path, cache: Path) -> None:
+    program = random_network(701, 2, OPEN)
+    codes = inputs(program, 1, 702)
+    result = cosim(
+        program, codes, OPEN, tmp_path, device=BAD, mutant="ordinal", waveform=False, cache=cache
+    )
+    assert result.difference is not None
+    assert result.difference.kind == "codes"
+    assert result.compared["codes"]["different"] > 0
+    assert {found.kind for found in result.differences} <= set(KINDS)
+
+
+@pytest.mark.long
+def test_a_fault_in_a_chip_s_code_is_found(tmp_path: Path, cache: Path) -> None:
+    program = reused_network(401, OPEN)
+    codes = inputs(program, 1, 402)
+    result = cosim(program, codes, OPEN, tmp_path, device=BAD, plant="code", cache=cache)
+    assert result.difference is not None
+    assert result.difference.kind == "codes"
+    assert result.compared["codes"]["different"] == 1
+    # It is found again in the run of that image alone: noise is that of its number.
+    assert result.waveform is not None
+
+
+def test_the_prediction_is_written_before_the_simulation(tmp_path: Path) -> None:
+    program = random_network(301, 2, OPEN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "build_engine", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cosim(program, inputs(program, 3, 0), OPEN, tmp_path)
+    predicted = json.loads((tmp_path / "predicted.json").read_text())
+    assert [entry["cycles"] for entry in predicted["layers"]] == [
+        cycles.predict(layer, OPEN).cycles for layer in program.layers
+    ]
+    outputs = sum(layer.positions * layer.out_shape[2] for layer in program.layers)
+    assert predicted["expected"]["outputs"] == 3 * outputs
+    requests = sum(
+        len(golden.requests(layer, OPEN).ou) * layer.positions for layer in program.layers
+    )
+    assert predicted["expected"]["codes"] == 3 * requests * OPEN.adcs
+
+
+def reused_network(seed: int, config: EngineConfig) -> Program:
+    """Layers with reuse words and kernels, so that each fault has something to change."""
+    rng = np.random.default_rng(seed)
+    choices = {"identity": False, "kernel": (2, 2), "in_shape": (4, 4, 4), "groups": 1}
+    return side_by_side([fitting(rng, config, **choices) for _ in range(3)])
+
+
+KINDS_OF_PLANT = {
+    "code": {"codes"},
+    "shift": {"accumulators"},
+    "index": {"requests", "accumulators"},
+}
+"""What each fault must show in first."""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("plant", ["code", "shift", "index"])
+def test_a_planted_fault_is_found_with_its_place(
+    plant: str, seed: int, tmp_path: Path, cache: Path
+) -> None:
+    config = OPEN if plant == "code" else EMULATED
+    program = reused_network(401, config)
+    codes = inputs(program, 2, 402)
+    result = cosim(
+        program, codes, config, tmp_path, plant=plant, seed=seed, waveform=False, cache=cache
+    )
+    found = result.difference
+    assert found is not None
+    assert result.planted is not None
+    assert found.kind in KINDS_OF_PLANT[plant]
+    # In the layer in which it was planted, and in no other: a layer is given what the RTL made.
+    assert result.planted.startswith(f"layer {found.layer}")
+    assert {difference.layer for difference in result.differences} == {found.layer}
+    assert found.position is not None
+    assert found.expected != found.got
+    for kind, counts in result.compared.items():
+        assert counts["values"] == counts["expected"], kind
+    assert result.compared[found.kind]["different"] > 0
+    if plant == "code":
+        assert result.compared["codes"]["different"] == 1
+        assert result.compared["requests"]["different"] == 0
+
+
+@pytest.mark.parametrize("mutant", ["forget", "deaf"])
+def test_a_missing_output_is_a_failure(mutant: str, tmp_path: Path, cache: Path) -> None:
+    program = reused_network(501, EMULATED)
+    codes = inputs(program, 1, 502)
+    result = cosim(program, codes, EMULATED, tmp_path, mutant=mutant, cache=cache)
+    assert result.difference is not None
+    assert result.difference.kind == "outputs"
+    assert result.waveform is not None
+    assert result.difference.got == "nothing"
+    height, width, outputs = program.layers[0].out_shape
+    assert result.difference.position == (height - 1, width - 1)
+    assert result.difference.where == f"output {outputs - 1}"
+    counts = result.compared["outputs"]
+    assert counts["values"] < counts["expected"]
+    assert counts["different"] > 0
+    hangs = [found for found in result.differences if found.kind == "hang"]
+    assert bool(hangs) == (mutant == "deaf")
+    if hangs:
+        assert "outputs" in hangs[0].got
+
+
+def test_a_cycle_more_is_a_failure(tmp_path: Path, cache: Path) -> None:
+    program = reused_network(501, OPEN)
+    codes = inputs(program, 1, 502)
+    result = cosim(
+        program, codes, OPEN, tmp_path, port="open", mutant="slow", waveform=False, cache=cache
+    )
+    assert {found.kind for found in result.differences} >= {"cycles"}
+    assert all(counts["different"] == 0 for counts in result.compared.values())
+
+
+@pytest.mark.long
+def test_an_interrupted_run_goes_on(tmp_path: Path, cache: Path) -> None:
+    program = random_network(101, 3, OPEN)
+    codes = inputs(program, 3, 102)
+
+    def run(**options: Any) -> CosimResult:
+        return cosim(program, codes, OPEN, tmp_path, port="open", cache=cache, **options)
+
+    def interrupt(stage: str, count: int, total: int) -> None:
+        if stage == "simulate layer1" and count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(keep=True, progress=interrupt)
+    again = run(keep=True)
+    assert 3 + 2 <= again.kept <= 9  # the simulator goes on until it is ended
+    assert_equal(again, 3)
+    third = run(keep=True)
+    assert (third.kept, third.simulated_cycles) == (9, 0)
+    assert_equal(third, 3)
+    fresh = run()
+    assert fresh.kept == 0
+    assert fresh.simulated_cycles > 0
+    assert fresh.layers == again.layers == third.layers
+    np.testing.assert_array_equal(fresh.logits, again.logits)
+    np.testing.assert_array_equal(fresh.logits, third.logits)
+    # A fault is not hidden by what is kept; neither is what only stalls would show.
+    assert run(keep=True, plant="code").difference is not None
+    assert run(keep=True, stall=0.2).kept == 0
+
+
+def test_what_is_kept_is_compared_again(tmp_path: Path, cache: Path) -> None:
+    program = random_network(101, 1, OPEN)
+    codes = inputs(program, 1, 102).repeat(2, 0)
+
+    def run(chip: int = 1) -> CosimResult:
+        return cosim(program, codes, OPEN, tmp_path, device=BAD, chip=chip, keep=True, cache=cache)
+
+    assert run().kept == 0
+    assert run(2).kept == 0  # another chip is another simulation
+    assert run().kept == 2
+    (file,) = [
+        path
+        for path in (tmp_path / "kept").iterdir()
+        if path.stat().st_mtime_ns == min(p.stat().st_mtime_ns for p in path.parent.iterdir())
+    ]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    # Two equal images are two runs, since the noise is another.
+    assert len(lines) == 2
+    assert lines[0]["codes"] != lines[1]["codes"]
+    # As if the golden model had changed since, and as if the hardware had been slow.
+    lines[0]["codes"] = lines[1]["codes"]
+    lines[1]["cycles"] += 1
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = run()
+    assert again.kept == 1
+    assert {(each.kind, each.image) for each in again.differences} == {
+        ("cycles", 1),
+        ("counter cycles", 1),
+    }
+
+
+def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
+    program = random_network(301, 1, OPEN)
+    codes = inputs(program, 1, 0)
+    with pytest.raises(ValueError, match=r"port must be one of .* not 'closed'"):
+        cosim(program, codes, OPEN, tmp_path, port="closed")
+    with pytest.raises(ValueError, match=r"plant must be one of .* not 'sign'"):
+        cosim(program, codes, OPEN, tmp_path, plant="sign")
+    with pytest.raises(ValueError, match="stall must be from 0 to below 1, not 1"):
+        cosim(program, codes, OPEN, tmp_path, stall=1.0)
+    with pytest.raises(ValueError, match="seed must be 0 to"):
+        cosim(program, codes, OPEN, tmp_path, device=BAD, chip=-1)
+    with pytest.raises(ValueError, match="codes of input must be"):
+        cosim(program, codes[:, :, :, 1:], OPEN, tmp_path)
+
+
+def test_a_shift_needs_a_reuse_word(tmp_path: Path) -> None:
+    rng = np.random.default_rng(601)
+    program = side_by_side([fitting(rng, EMULATED, identity=True)])
+    with pytest.raises(InputError, match="expected a layer in which to plant shift, found none"):
+        cosim(program, inputs(program, 1, 0), EMULATED, tmp_path, plant="shift")
