@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmodel.compress.quantize import MatrixLayer
+from refmodel.compression.quantize import MatrixLayer
 
 
 def matrix_layer(rng: np.random.Generator, **changes) -> MatrixLayer:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmodel.compress.schemes import (
+from refmodel.compression.schemes import (
     LayerMapping,
     PatternGroup,
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmodel.compress.schemes import LayerMapping, LayerSetting, PatternGroup, map_layer
+from refmodel.compression.schemes import LayerMapping, LayerSetting, PatternGroup, map_layer
 from tests.support.nets.onnx_nets import floats
 
 SETTINGS = {
