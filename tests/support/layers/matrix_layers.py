@@ -1,4 +1,4 @@
-"""Shared by tests: matrix_layers."""
+"""Quantised layers as the compiler takes them."""
 
 import numpy as np
 

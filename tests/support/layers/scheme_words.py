@@ -1,4 +1,4 @@
-"""Shared by tests: scheme_words."""
+"""Reuse words of a compiled layer, and the weights that they stand for."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Shared by tests: train_cases."""
+"""Layers and settings for fine-tuning, and mappings worked by hand."""
 
 import numpy as np
 
