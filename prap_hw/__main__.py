@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Be the program ``prap``."""
     try:
-        from prap_hw.app.cli import main as verbs
+        from prap_hw.app.cli.program import main as verbs
 
         verbs()
     except KeyboardInterrupt:

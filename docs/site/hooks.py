@@ -175,7 +175,7 @@ def _command_line() -> str:
     """The verbs and their options, from the program itself."""
     import typer
 
-    from prap_hw.app.cli import app
+    from prap_hw.app.cli.program import app
 
     group: Any = typer.main.get_command(app)
     parts = ["# Command line", "", _plain(group.help or ""), "", _plain(group.epilog or ""), ""]
