@@ -172,7 +172,7 @@ def compress(
         network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
         ``total``, see :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     network, out = Path(network), Path(out)
     base = engine(config)
@@ -281,7 +281,7 @@ def compile_floats(
 
 def default_scheme(network: Paths) -> str:
     """The scheme that :func:`compress` takes for an ONNX file where it is told none."""
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     return scheme_of(load_onnx(network))
 
@@ -390,7 +390,7 @@ def evaluate(
         ``adc_bits``, ``values``; and of its chips ``seeds``, ``accuracy`` of each, ``mean``, and
         ``spread``, their standard deviation (None of one chip).
     """
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     folder = Path(folder)
     if cells not in get_args(Cells):

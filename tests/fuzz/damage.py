@@ -29,8 +29,8 @@ from onnx import TensorProto, helper, numpy_helper
 from refmodel import digits
 from refmodel.compress.compile import compile_network
 from refmodel.compress.quantize import quantize
-from refmodel.exchange.onnx_export import to_onnx
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.export import to_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.program.program import _digest
 from tests.support.onnx_nets import floats, network, node, small_cnn
 from tests.support.tuned_nets import tuned_network

@@ -9,7 +9,7 @@ from refmodel.compress.compile import map_network
 from refmodel.compress.quantize import QuantNetwork, quantize
 from refmodel.compress.schemes import LayerMapping, LayerSetting
 from refmodel.compress.tuned import attach
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
 from tests.support.onnx_nets import floats, network, node, save
 

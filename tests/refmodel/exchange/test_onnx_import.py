@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 from refmodel import golden
 from refmodel.compress import compile as compiler
 from refmodel.compress.quantize import quantize
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import (
     Add,
     AveragePool,
