@@ -13,7 +13,7 @@ from refmodel.golden.devices.device import Device
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for
-from tests.support.builders import random_codes, random_layer_program
+from tests.support.layers.builders import random_codes, random_layer_program
 
 KERNELS = ((1, 1), (1, 1), (3, 3), (3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (2, 2))
 """Kernels of drawn layers; the more often, the more likely."""

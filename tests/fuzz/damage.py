@@ -32,8 +32,8 @@ from refmodel.compress.quantize import quantize
 from refmodel.exchange.onnx.export import to_onnx
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.program.program import _digest
-from tests.support.onnx_nets import floats, network, node, small_cnn
-from tests.support.tuned_nets import tuned_network
+from tests.support.nets.onnx_nets import floats, network, node, small_cnn
+from tests.support.nets.tuned_nets import tuned_network
 
 INTEGERS = (
     *(0, 1, -1, 2, 3, 7, 8, 255, 256, 65535, 1 << 20, 100_000_000),

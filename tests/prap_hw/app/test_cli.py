@@ -20,7 +20,7 @@ from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
 from sim import tools
 from sim.cosim import LayerResult
-from tests.support.onnx_nets import f32, network, node, save, small_cnn
+from tests.support.nets.onnx_nets import f32, network, node, save, small_cnn
 
 SEED = 11
 VERBS = ("demo", "compress", "finetune", "inspect", "evaluate", "cosim", "verilog", "golden")

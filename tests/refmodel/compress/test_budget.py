@@ -22,7 +22,7 @@ from refmodel.compress.schemes import LayerSetting
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.program.sizes import engine_config_for, ou_count
-from tests.refmodel.compress.test_moments import images, network
+from tests.support.nets.moment_nets import images, network
 
 
 def candidates(*pairs: tuple[float, float]) -> list[Candidate]:

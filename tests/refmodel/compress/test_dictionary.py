@@ -22,8 +22,8 @@ from refmodel.config import EngineConfig
 from refmodel.network.images import Preprocess
 from refmodel.predict.cycles import predict
 from refmodel.program.sizes import engine_config_for
-from tests.refmodel.compress.test_schemes import decode, random_weight, words_of
-from tests.support.hardware import run_engine
+from tests.support.layers.scheme_words import decode, random_weight, words_of
+from tests.support.rtl.hardware import run_engine
 
 SEEDS = range(3)
 SIZES = [((16, 5, 3, 3), 1), ((24, 3, 3, 3), 3), ((9, 2, 5, 5), 1), ((12, 21, 1, 1), 1)]

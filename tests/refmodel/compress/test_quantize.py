@@ -12,7 +12,7 @@ from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Node
 from refmodel.network.images import Preprocess
 from refmodel.program.tensors import TensorInfo, decode, encode, memory_shape
-from tests.support.onnx_nets import f32, floats, network, node, save, small_cnn
+from tests.support.nets.onnx_nets import f32, floats, network, node, save, small_cnn
 
 SEED = 31
 X = floats(SEED, 4, 2, 5, 5)

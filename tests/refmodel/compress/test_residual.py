@@ -24,8 +24,8 @@ from refmodel.program.program import Program
 from refmodel.program.sizes import engine_config_for
 from refmodel.program.step import Step
 from refmodel.program.tensors import TensorInfo, decode, encode
-from tests.support.builders import random_codes, random_layer_program
-from tests.support.onnx_nets import floats, network, node, save, small_cnn
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.nets.onnx_nets import floats, network, node, save, small_cnn
 
 
 def with_residual(layer: LayerProgram, **fields: Any) -> LayerProgram:

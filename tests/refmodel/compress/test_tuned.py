@@ -23,8 +23,8 @@ from refmodel.exchange.onnx.export import to_onnx, write_onnx
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Matrix
 from tests.fuzz.damage import archive, npy, zip_bomb
-from tests.support.onnx_nets import save
-from tests.support.tuned_nets import mapped, plain_model, tuned_network
+from tests.support.nets.onnx_nets import save
+from tests.support.nets.tuned_nets import mapped, plain_model, tuned_network
 
 HARD: dict[str, tuple[str, dict[str, LayerSetting]]] = {
     # Nothing kept, patterns of several operation units, signs, four terms, one output to a group.

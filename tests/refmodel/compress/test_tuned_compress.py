@@ -17,7 +17,7 @@ from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Matrix
 from refmodel.network.images import Preprocess
 from refmodel.program.layer import LayerProgram
-from tests.support.tuned_nets import images, mapped, tuned_network
+from tests.support.nets.tuned_nets import images, mapped, tuned_network
 
 PREPROCESS = Preprocess(layout="nchw")
 REUSING = [scheme for scheme in SCHEMES if scheme != "dense"]

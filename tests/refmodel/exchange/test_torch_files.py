@@ -24,7 +24,7 @@ from refmodel.exchange.torch_files import load_torch, state_dict
 from refmodel.network.graph import FloatNetwork, Matrix, Rearrange
 from refmodel.network.images import Preprocess, load_images
 from tests.support import ROOT
-from tests.support.onnx_nets import floats, reference
+from tests.support.nets.onnx_nets import floats, reference
 
 SEED = 5
 

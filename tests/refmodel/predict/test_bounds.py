@@ -8,7 +8,7 @@ import pytest
 
 from refmodel.compress.schemes import SCHEMES
 from refmodel.predict import cycles
-from tests.support.hand import hand_layer
+from tests.support.layers.hand import hand_layer
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from refmodel.predict.metrics import ALL, layer_metrics, network_metrics
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from refmodel.program.sizes import engine_config_for, index_bits
-from tests.refmodel.compress.test_compile import matrix_layer
-from tests.support.builders import ProgramLists, random_codes, random_layer_program
+from tests.support.layers.builders import ProgramLists, random_codes, random_layer_program
+from tests.support.layers.matrix_layers import matrix_layer
 
 
 def hand_layer() -> LayerProgram:

@@ -15,8 +15,8 @@ from refmodel.exchange.onnx.importer import MOST_NODES
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.program.program import Program
 from tests.fuzz.damage import archive, npy
-from tests.refmodel.program.test_program import make
-from tests.support.onnx_nets import network, node, save
+from tests.support.layers.programs import make
+from tests.support.nets.onnx_nets import network, node, save
 
 # Networks
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from refmodel.config import SHIFT_NONE, EngineConfig
 from refmodel.program.layer import LayerProgram
-from tests.support.builders import ProgramLists
+from tests.support.layers.builders import ProgramLists
 
 TINY_ENGINE = EngineConfig(
     crossbar_size=32,

@@ -14,7 +14,7 @@ from refmodel.config import EngineConfig
 from refmodel.predict.deal import LayerPart, deal
 from refmodel.predict.tile import predict_tile
 from refmodel.program.layer import LayerProgram
-from tests.support.hardware import send
+from tests.support.rtl.hardware import send
 
 
 @dataclass

@@ -20,7 +20,7 @@ from prap_hw.engine import engine
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.program.layer import LayerProgram
-from tests.support.hand import hand_codes
+from tests.support.layers.hand import hand_codes
 
 STANDS = 12
 """Cycles for which an engine with a fault is watched."""

@@ -14,7 +14,7 @@ from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess
 from refmodel.program.program import Program
-from tests.support.onnx_nets import floats, network, node, save
+from tests.support.nets.onnx_nets import floats, network, node, save
 
 Net = tuple[list[NodeProto], dict[str, np.ndarray], tuple[int, int, int]]
 

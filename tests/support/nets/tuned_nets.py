@@ -11,7 +11,7 @@ from refmodel.compress.schemes import LayerMapping, LayerSetting
 from refmodel.compress.tuned import attach
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
-from tests.support.onnx_nets import floats, network, node, save
+from tests.support.nets.onnx_nets import floats, network, node, save
 
 SHAPE = (2, 6, 6)
 
