@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from refmodel.errors import InputError
+from refmodel.exchange.onnx.advice import advice
 from refmodel.exchange.onnx.builder import (
     FLOATING,
     MOST_VALUES,
@@ -75,8 +76,9 @@ class Importer:
             elif not standard or node.op_type not in known:
                 found = node.op_type if standard else f"{node.domain}.{node.op_type}"
                 raise InputError(
-                    f"expected supported operators ({', '.join(sorted(known))}), "
-                    f"found {found!r}, in {self.net.place(node)}"
+                    f"expected an operator that can be imported, found {found!r}, "
+                    f"in {self.net.place(node)}: {advice(found)}; "
+                    f"supported are {', '.join(supported())}"
                 )
 
     # The walk

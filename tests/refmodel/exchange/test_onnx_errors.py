@@ -437,7 +437,16 @@ BAD = {
     "reshape-twice-free": (after(node("Reshape", "c s", "y"), s=np.array([-1, -1])), "[-1, -1]"),
     "reshape-allowzero": (
         after(node("Reshape", "c s", "y", allowzero=1), s=np.array([0, 36])),
-        "expected Reshape with a shape and without allowzero",
+        "expected Reshape without sizes of 0 under allowzero = 1, found [0, 36]",
+    ),
+    "reshape-allowzero-inside": (
+        after(
+            node("Shape", "c", "n", end=1),
+            node("Concat", "n s", "t", axis=0),
+            node("Reshape", "c t", "y", allowzero=1),
+            s=np.array([0, 36]),
+        ),
+        "expected Reshape without sizes of 0 under allowzero = 1, found [0, 0, 36]",
     ),
     "reshape-computed": (
         after(node("Reshape", "c c", "y")),

@@ -47,11 +47,16 @@ def import_flatten(net: NetworkBuilder, node: NodeProto, attributes: Attributes)
 
 @operator("Reshape")
 def import_reshape(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import Reshape, which must keep the batch."""
+    """Import Reshape, which must keep the batch first."""
     name, index = _numbered(net, node)
     target = net.integers(node, attributes, "shape", 1)
-    if target is None or attributes.get("allowzero", 0):
-        net.fail("with a shape and without allowzero", f"{target}", node)
+    if target is None:
+        net.fail("with a shape", "none", node)
+    if attributes.get("allowzero", 0):
+        # A size of 0 would leave no values; a batch from Shape is 0 here and no size of the file.
+        written = target[1:] if node.input[1] in net.from_shape else target
+        if 0 in written:
+            net.fail("without sizes of 0 under allowzero = 1", f"{target}", node)
     sizes = [
         index.shape[axis - 1] if size == 0 and 1 <= axis <= index.ndim else size
         for axis, size in enumerate(target)
