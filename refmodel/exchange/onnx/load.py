@@ -24,7 +24,7 @@ from pathlib import Path
 
 import onnx
 
-from refmodel.compress import tuned, tuned_file
+from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.builder import one_line
 from refmodel.exchange.onnx.importer import Importer
@@ -54,7 +54,7 @@ def load_onnx(path: str | Path) -> FloatNetwork:
     -------
     FloatNetwork
         Weights as float32; BatchNormalization apart from them, as gain and bias of its layer. The
-        mappings of a fine-tuned network, if the file has them (:mod:`refmodel.compress.tuned`).
+        mappings of a fine-tuned network, if the file has them (:mod:`refmodel.compression.tuned`).
 
     Raises
     ------

@@ -10,13 +10,11 @@ from refmodel.exchange.onnx.advice import ADVICE
 from refmodel.exchange.onnx.fold import FOLDED
 from refmodel.exchange.onnx.load import FAMILIES, load_onnx
 from refmodel.exchange.onnx.registry import OPERATORS, operator, supported
-from tests.support.nets.onnx_cases import CASES
-from tests.support.nets.onnx_cases import after as network_after
+from tests.support.nets import graph_cases, onnx_cases
 from tests.support.nets.onnx_nets import network, node, save
 
-AT_THE_END = {"Softmax", "LogSoftmax"}
-ELSEWHERE = {"Clip", "GlobalAveragePool", "QuantizeLinear", "DequantizeLinear", "Squeeze", "Div"}
-"""Operators whose cases are elsewhere: in test_graph and among the quantised networks."""
+APART = {"Softmax", "LogSoftmax", "QuantizeLinear", "DequantizeLinear"}
+"""Operators that end networks, or are in the tests of quantised networks."""
 
 
 def test_every_family_is_imported_with_the_loader():
@@ -25,9 +23,8 @@ def test_every_family_is_imported_with_the_loader():
 
 
 def test_every_operator_has_a_case_that_is_compared_with_onnxruntime():
-    tried = {each.op_type for nodes, *_ in CASES.values() for each in nodes}
-    left = set(supported()) - tried - AT_THE_END - ELSEWHERE
-    assert left <= {"Identity", "Unsqueeze"}
+    cases = [case[0] for case in (*onnx_cases.CASES.values(), *graph_cases.CASES.values())]
+    assert set(supported()) - {each.op_type for nodes in cases for each in nodes} == APART
 
 
 def test_an_operator_is_registered_once():
@@ -46,7 +43,7 @@ SUGGESTED = {
 
 @pytest.mark.parametrize("kind", SUGGESTED)
 def test_an_unknown_operator_is_told_with_its_node_a_suggestion_and_the_list(kind, tmp_path):
-    nodes, constants, shape, opset = network_after(node(kind, "c", "y"))
+    nodes, constants, shape, opset = onnx_cases.after(node(kind, "c", "y"))
     path = save(network(nodes, constants, shape, opset=opset), tmp_path)
     with pytest.raises(InputError) as caught:
         load_onnx(path)
