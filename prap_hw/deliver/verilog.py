@@ -126,8 +126,10 @@ def kept_verilog(config: EngineConfig, *, open_port: bool = False, cache: Path |
 
     Amaranth takes longer to write it than a small network takes to simulate.
     """
-    here = Path(__file__).resolve().parent.parent
-    sources = [*sorted((here / "prap_hw").glob("*.py")), here / "refmodel" / "config.py"]
+    root = Path(__file__).resolve().parents[2]
+    layers = [root / "prap_hw" / name for name in ("common", "engine", "deliver")]
+    sources = [path for layer in layers for path in sorted(layer.glob("*.py"))]
+    sources.append(root / "refmodel" / "config.py")
     parts = [
         dataclasses.asdict(config),
         open_port,
