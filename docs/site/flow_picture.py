@@ -13,7 +13,7 @@ SIZE = (118, 78)
 BOXES = {
     "onnx": (3, 62, 20, 10, "trained network\ncalibration images", "ONNX, npz"),
     "import": (28, 62, 19, 10, "import\nnetwork as a graph", "refmodel/exchange\nrefmodel/network"),
-    "compress": (52, 62, 26, 10, "quantise, prune, reuse\ncompile", "refmodel/compress"),
+    "compress": (52, 62, 26, 10, "quantise, prune, reuse\ncompile", "refmodel/compression"),
     "program": (
         83,
         62,

@@ -90,12 +90,12 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         return markdown.replace("AREA\n", _area())
     if page.file.src_uri != "schemes.md":
         return markdown
-    from refmodel.compress.schemes import SCHEMES
+    from refmodel.compression.schemes import SCHEMES
 
     rows = []
     for name, scheme in SCHEMES.items():
         function = scheme.map
-        module = getattr(function, "__module__", "refmodel.compress.schemes")
+        module = getattr(function, "__module__", "refmodel.compression.schemes")
         text = _first_line(module).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")
     return markdown.replace("SCHEMES\n", "\n".join(["| scheme | |", "|---|---|", *rows, ""]))

@@ -126,10 +126,10 @@ def kept_verilog(config: EngineConfig, *, open_port: bool = False, cache: Path |
 
     Amaranth takes longer to write it than a small network takes to simulate.
     """
-    root = Path(__file__).resolve().parents[2]
-    layers = [root / "prap_hw" / name for name in ("common", "engine", "deliver")]
-    sources = [path for layer in layers for path in sorted(layer.glob("*.py"))]
-    sources.append(root / "refmodel" / "config.py")
+    here = Path(__file__).resolve().parents[1]
+    rooms = ("common", "engine", "tile", "accelerator", "shell", "deliver")
+    sources = [path for room in rooms for path in sorted((here / room).glob("*.py"))]
+    sources.append(here.parent / "refmodel" / "config.py")
     parts = [
         dataclasses.asdict(config),
         open_port,

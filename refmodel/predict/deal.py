@@ -4,7 +4,8 @@ A tile is N engines with one requantiser. Each engine runs some groups of the la
 groups, for every output position; the accumulators of all engines add up to the layer's, exactly,
 since an accumulator is a sum over groups and kept patterns in any order.
 
-    from refmodel.predict.deal import deal, predict_tile
+    from refmodel.predict.deal import deal
+    from refmodel.predict.tile import predict_tile
 
     parts = deal(layer, 4, config)
     print(predict_tile(parts, config).cycles)
