@@ -26,7 +26,7 @@ help:
 	@echo 'make train   setup, then PyTorch, which prap finetune needs'
 	@echo 'make test    setup, then the tests but the long ones, with line coverage; TRAIN=0: without PyTorch'
 	@echo 'make test-long   setup, then what `make test` leaves out: larger networks, FPGA families'
-	@echo 'make lint    setup, then ruff and basedpyright'
+	@echo 'make lint    setup, then ruff, import-linter and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
@@ -82,6 +82,7 @@ test-long: setup $(SYNTH_STAMP)
 lint: setup $(TRAIN_STAMP)
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/lint-imports --no-cache > build/layers.txt || { cat build/layers.txt; exit 1; }
 	@$(VENV)/bin/basedpyright
 
 docs: setup $(DOCS_STAMP)

@@ -46,8 +46,8 @@ from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
 from sim import shell, verilator
 from sim.memories import Memory, guard, program_memories, public
-from tests.support import accelerator_nets
-from tests.support.builders import random_codes, random_layer_program
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.nets import accelerator_nets
 
 CONFIG = EngineConfig(
     crossbar_size=64,

@@ -29,7 +29,7 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import EVENTS, predict
 from tests.campaign.draw import Drawn, draw, draw_device
-from tests.support.hardware import Run, Work, run_layers
+from tests.support.rtl.hardware import Run, Work, run_layers
 
 STALL = 0.3
 """Share of the cycles in which a stream pauses, where there are stalls."""

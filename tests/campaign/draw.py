@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.quantize import MatrixLayer
-from refmodel.compress.schemes import SCHEMES, LayerSetting, map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.quantize import MatrixLayer
+from refmodel.compression.schemes import SCHEMES, LayerSetting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for
-from tests.support.builders import random_codes, random_layer_program
+from tests.support.layers.builders import random_codes, random_layer_program
 
 KERNELS = ((1, 1), (1, 1), (3, 3), (3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (2, 2))
 """Kernels of drawn layers; the more often, the more likely."""

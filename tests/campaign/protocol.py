@@ -17,7 +17,7 @@ from refmodel.golden.devices.device import Device
 from refmodel.program.program import Program
 from sim.cosim import CosimResult, cosim
 from tests.campaign.draw import Drawn
-from tests.support.builders import side_by_side
+from tests.support.layers.builders import side_by_side
 
 
 def network(drawn: Sequence[Drawn]) -> tuple[Program, np.ndarray]:

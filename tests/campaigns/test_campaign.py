@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from refmodel import golden
-from refmodel.compress.schemes import SCHEMES
+from refmodel.compression.schemes import SCHEMES
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
 from sim.bench_engine import expected_values
 from tests.campaign import protocol
 from tests.campaign.__main__ import EVENTS, STALL, STALLS, campaign, differences, run
 from tests.campaign.draw import Drawn, draw, draw_device
-from tests.support.hardware import Run
+from tests.support.rtl.hardware import Run
 
 # Of seed 4: OUs of 9 x 12 with 4-bit cells and 7 converters; of 8 x 32 with cells and digits of 2
 # bits and 6 converters; of 8 x 28 with 12 converters, so that patterns go on in the next OU.

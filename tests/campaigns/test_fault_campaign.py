@@ -19,7 +19,7 @@ from tests.fault_campaign import (
     layer_job,
     network_campaign,
 )
-from tests.support.hand import TINY_ENGINE, hand_layer
+from tests.support.layers.hand import TINY_ENGINE, hand_layer
 
 EVERY = frozenset(Space(number) for number in range(1, 8))
 """The spaces that are memories of an engine."""

@@ -8,9 +8,9 @@ import pytest
 from prap_hw.driver.packets import MAGIC, Kind
 from prap_hw.driver.registers import Control, Status
 from prap_hw.shell import register_map
-from tests.prap_hw.shell.test_axi_lite import Registers
 from tests.support import ROOT
-from tests.support.bench import Constant, Script, Watch, simulate
+from tests.support.rtl.axi_registers import Registers
+from tests.support.rtl.bench import Constant, Script, Watch, simulate
 
 PAGE = (ROOT / "docs" / "integration.md").read_text()
 

@@ -22,7 +22,7 @@ from prap_hw.deliver.verilog import TOP, engine_verilog
 from refmodel.config import EngineConfig
 from sim import verilator
 from tests.support import ROOT
-from tests.support.hand import TINY_ENGINE
+from tests.support.layers.hand import TINY_ENGINE
 
 PAGE = ROOT / "docs" / "port.md"
 

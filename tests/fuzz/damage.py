@@ -27,13 +27,13 @@ from hypothesis.strategies import DrawFn
 from onnx import TensorProto, helper, numpy_helper
 
 from refmodel import digits
-from refmodel.compress.compile import compile_network
-from refmodel.compress.quantize import quantize
+from refmodel.compression.compile import compile_network
+from refmodel.compression.quantize import quantize
 from refmodel.exchange.onnx_export import to_onnx
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.program.program import _digest
-from tests.support.onnx_nets import floats, network, node, small_cnn
-from tests.support.tuned_nets import tuned_network
+from tests.support.nets.onnx_nets import floats, network, node, small_cnn
+from tests.support.nets.tuned_nets import tuned_network
 
 INTEGERS = (
     *(0, 1, -1, 2, 3, 7, 8, 255, 256, 65535, 1 << 20, 100_000_000),

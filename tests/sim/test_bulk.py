@@ -27,8 +27,8 @@ from sim import verilator
 from sim.bench_engine import KINDS
 from sim.bulk import RESULTS, Engine, bulk
 from sim.cosim import CosimResult, cosim
-from tests.sim.test_cosim import EMULATED, WIDE, inputs, random_network, reused_network
-from tests.support.onnx_nets import save, small_cnn
+from tests.support.nets.cosim_nets import EMULATED, WIDE, inputs, random_network, reused_network
+from tests.support.nets.onnx_nets import save, small_cnn
 
 pytestmark = pytest.mark.cosim
 

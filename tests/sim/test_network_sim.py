@@ -13,7 +13,7 @@ from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.predict import accelerator
 from sim import network
-from tests.support.accelerator_nets import codes, program
+from tests.support.nets.accelerator_nets import codes, program
 
 pytestmark = pytest.mark.cosim
 

@@ -17,8 +17,8 @@ from sim.bench_engine import KINDS
 from sim.bulk import bulk
 from sim.cosim import cosim, cycle_of
 from sim.waves import CYCLE, Window
-from tests.sim.test_cosim import EMULATED, OPEN, inputs, reused_network
 from tests.support import ROOT
+from tests.support.nets.cosim_nets import EMULATED, OPEN, inputs, reused_network
 
 PAGE = ROOT / "docs" / "engine.md"
 

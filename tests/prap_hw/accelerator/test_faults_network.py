@@ -20,11 +20,11 @@ from prap_hw.common.faults import Fault
 from prap_hw.common.layouts import Layouts, Space
 from prap_hw.deliver.load import command_words, network_load
 from refmodel.config import EngineConfig
-from tests.prap_hw.accelerator import test_operand_reader
-from tests.prap_hw.accelerator.test_accelerator import Host, Net, expected
-from tests.prap_hw.engine.test_mutants import Mutant, apply
-from tests.support.accelerator_nets import codes, program
-from tests.support.bench import Constant, Script, Sink, Source, Watch, simulate
+from tests.support.nets.accelerator_nets import codes, program
+from tests.support.rtl import operand_walks
+from tests.support.rtl.accelerator_host import Host, Net, expected
+from tests.support.rtl.bench import Constant, Script, Sink, Source, Watch, simulate
+from tests.support.rtl.mutants import Mutant, apply
 
 BYTES = 100
 CONFIG = EngineConfig(network=True, activation_bytes=BYTES)
@@ -44,7 +44,7 @@ def reads(shape: tuple[int, int, int] = (1, 1, 1), **registers: int) -> tuple[li
     simulate(
         dut,
         Constant(*((dut.registers[name], value & bits[name]) for name, value in values.items())),
-        test_operand_reader.Store(dut, list(range(BYTES))),
+        operand_walks.Store(dut, list(range(BYTES))),
         Script(dut.start, {BYTES + 2: 1}),
         sink,
         faults,
@@ -57,7 +57,7 @@ def reads(shape: tuple[int, int, int] = (1, 1, 1), **registers: int) -> tuple[li
 @pytest.fixture(autouse=True)
 def sizes(monkeypatch):
     """The store of the operand reader's tests, for a memory of as many bytes as here."""
-    monkeypatch.setattr(test_operand_reader, "SIZE", BYTES)
+    monkeypatch.setattr(operand_walks, "SIZE", BYTES)
 
 
 # Loops, registers within the memory, what they read; registers beyond it, what they read instead.

@@ -11,52 +11,52 @@ from pathlib import Path
 
 import pytest
 
-from tests.prap_hw.accelerator import (
-    test_accelerator,
-    test_accelerator_engines,
-    test_operand_reader,
-    test_pool_unit,
-    test_write_back,
+from tests.support.rtl import (
+    accelerator_engines,
+    accelerator_host,
+    operand_walks,
+    pooling,
+    residuals,
+    write_backs,
 )
-from tests.prap_hw.engine import test_requantise_residual
-from tests.prap_hw.engine.test_mutants import Mutant, load
+from tests.support.rtl.mutants import Mutant, load, place
 
 
 def write_back(_: Path) -> None:
-    test_write_back.test_a_region_is_written_whole_and_in_time((2, 3, 4), (1, 1, 1, 1))
-    test_write_back.test_what_is_sent_goes_to_the_host_and_to_memory(0)
+    write_backs.check_a_region_is_written_whole_and_in_time((2, 3, 4), (1, 1, 1, 1))
+    write_backs.check_what_is_sent_goes_to_the_host_and_to_memory(0)
 
 
 def operand_reader(_: Path) -> None:
     for seed in range(12):
-        test_operand_reader.test_codes_are_those_of_plain_loops_one_a_cycle(seed)
+        operand_walks.check_codes_are_those_of_plain_loops_one_a_cycle(seed)
 
 
 def pool_unit(_: Path) -> None:
     for seed in range(4):
-        test_pool_unit.test_outputs_match_the_formula_with_and_without_pauses(seed)
-    test_pool_unit.test_the_widest_sum_is_exact()
+        pooling.check_outputs_match_the_formula_with_and_without_pauses(seed)
+    pooling.check_the_widest_sum_is_exact()
 
 
 def requantise(_: Path) -> None:
     for seed in range(16):
-        test_requantise_residual.test_codes_match_the_golden_model(seed)
+        residuals.check_codes_match_the_golden_model(seed)
 
 
 def chain(folder: Path) -> None:
     check = (
-        test_accelerator.test_networks_compute_what_the_golden_model_does_in_the_predicted_cycles
+        accelerator_host.check_networks_compute_what_the_golden_model_does_in_the_predicted_cycles
     )
     check("chain", folder)
 
 
 def engines(folder: Path) -> None:
-    check = test_accelerator_engines.test_codes_counters_and_cycles_are_as_predicted
+    check = accelerator_engines.check_codes_counters_and_cycles_are_as_predicted
     check("waist, 2 engines", folder)
 
 
 def engines_held(folder: Path) -> None:
-    test_accelerator_engines.test_outputs_that_nobody_takes_for_long_are_all_there(folder)
+    accelerator_engines.check_outputs_that_nobody_takes_for_long_are_all_there(folder)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ CASES = [
 
 def put_in_place(case, new: str, monkeypatch) -> None:
     """Load the module of a case with ``new`` in place of its line, and let all use that."""
-    original = sys.modules[f"prap_hw.{case.module}"]
+    original = sys.modules[place(case.module)]
     mutant = load(Mutant(case.module, str(case), ((case.old, new),), ""))
     users = [m for name, m in sys.modules.items() if name.startswith(("prap_hw.", "tests."))]
     for user in users:

@@ -26,7 +26,7 @@ from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for, ou_count
-from tests.support.builders import random_layer_program
+from tests.support.layers.builders import random_layer_program
 
 SEED = 5
 

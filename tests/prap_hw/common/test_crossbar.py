@@ -7,7 +7,7 @@ import pytest
 
 from prap_hw.common.crossbar import EmulatedCrossbar
 from refmodel.config import EngineConfig
-from tests.support.bench import Sink, Source, Watch, simulate
+from tests.support.rtl.bench import Sink, Source, Watch, simulate
 
 PLACES = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 3, 3)]
 

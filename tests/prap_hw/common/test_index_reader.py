@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Value
 
 from prap_hw.common.index_reader import IndexReader
-from tests.support.bench import Agent, Constant, Script, Sink, Watch, simulate
+from tests.support.rtl.bench import Agent, Constant, Script, Sink, Watch, simulate
 
 DEPTH = 5
 

@@ -29,8 +29,8 @@ from refmodel.predict.accelerator.plan import network_image
 from refmodel.predict.accelerator.sizing import network_needs
 from sim import verilator
 from tests import verilog_hashes
-from tests.support import accelerator_nets
-from tests.support.hand import TINY_ENGINE
+from tests.support.layers.hand import TINY_ENGINE
+from tests.support.nets import accelerator_nets
 
 CONFIG = replace(TINY_ENGINE, trace=False)
 ENGINES = 2

@@ -10,8 +10,8 @@ from prap_hw.deliver.load import layer_image, padded_input, reuse_steps
 from refmodel.config import SHIFT_NONE, EngineConfig
 from refmodel.errors import InputError
 from refmodel.program.layer import LayerProgram
-from tests.support.builders import ProgramLists
-from tests.support.hand import TINY_ENGINE, hand_layer
+from tests.support.layers.builders import ProgramLists
+from tests.support.layers.hand import TINY_ENGINE, hand_layer
 
 NONE = (0, SHIFT_NONE, 0)
 

@@ -12,7 +12,7 @@ from prap_hw.deliver.synthesis import Memory, Synthesis, check, synthesise
 from prap_hw.deliver.verilog import TOP, engine_verilog
 from refmodel.config import PRESETS
 from refmodel.errors import InputError
-from tests.support.hand import TINY_ENGINE
+from tests.support.layers.hand import TINY_ENGINE
 
 LATCH = "module top(input a, input b, output reg c);\nalways @* if (a) c = b;\nendmodule\n"
 LOOP = "module top(input a, output c);\nwire d; assign c = d & a; assign d = c | a;\nendmodule\n"

@@ -6,7 +6,7 @@ import pytest
 
 from prap_hw.engine.accumulators import Accumulators
 from refmodel.config import EngineConfig
-from tests.support.bench import Script, Watch, simulate
+from tests.support.rtl.bench import Script, Watch, simulate
 
 
 def accumulators(lanes: int, outputs: int = 8) -> Accumulators:

@@ -20,10 +20,10 @@ from refmodel.predict.cycles import (
 )
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for
-from tests.support.bench import Agent, Script, Sink, Source, Watch, simulate
-from tests.support.builders import random_codes, random_layer_program
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
-from tests.support.hardware import Run, run_engine
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.rtl.bench import Agent, Script, Sink, Source, Watch, simulate
+from tests.support.rtl.hardware import Run, run_engine
 
 # Seed, engine, layer: what is not said is drawn.
 CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {

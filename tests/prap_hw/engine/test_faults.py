@@ -20,10 +20,10 @@ from prap_hw.engine.ou_engine import OUEngine
 from prap_hw.engine.pattern_controller import PatternController
 from prap_hw.engine.requantise import Requantise
 from refmodel.config import SHIFT_NONE, EngineConfig
-from tests.prap_hw.engine.test_mutants import Mutant, apply
-from tests.support.bench import Constant, Script, Source, Watch, simulate
-from tests.support.faulty import Case, Trial, Words, port_run
-from tests.support.hand import TINY_ENGINE, hand_layer
+from tests.support.layers.hand import TINY_ENGINE, hand_layer
+from tests.support.rtl.bench import Constant, Script, Source, Watch, simulate
+from tests.support.rtl.faulty import Case, Trial, Words, port_run
+from tests.support.rtl.mutants import Mutant, apply
 
 # Sizes of which none is a power of two, so that every limit lies within a field.
 ENGINE = replace(

@@ -7,7 +7,7 @@ import pytest
 from prap_hw.common.layouts import Layouts
 from prap_hw.engine.input_gather import InputGather
 from refmodel.config import EngineConfig
-from tests.support.bench import Sink, Source, Watch, simulate
+from tests.support.rtl.bench import Sink, Source, Watch, simulate
 
 ROWS = 4
 

@@ -22,13 +22,8 @@ Those that a specification asks for by name:
 - the border not written: load: border not written
 """
 
-import importlib
-import inspect
-import pkgutil
-import sys
-import types
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -39,57 +34,10 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
-from tests.prap_hw.engine import test_ou_engine
-from tests.support import hardware
-from tests.support.builders import random_layer_program
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
-
-VALUES, CYCLES, FAULT = "values", "cycles", "a fault"
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """Replacements in one module of prap_hw, the layer that shows it, and what must notice."""
-
-    module: str
-    what: str
-    edits: tuple[tuple[str, str], ...]
-    layer: str
-    caught: str = VALUES
-
-    def __str__(self) -> str:
-        return f"{self.module}: {self.what} ({self.caught})"
-
-
-@cache
-def place(module: str) -> str:
-    """Full name of a module of the hardware, from its last part."""
-    every = pkgutil.walk_packages(prap_hw.__path__, "prap_hw.")
-    (found,) = (m.name for m in every if not m.ispkg and m.name.endswith(f".{module}"))
-    return found
-
-
-def load(mutant: Mutant) -> types.ModuleType:
-    """Make the mutated module."""
-    original = importlib.import_module(place(mutant.module))
-    source = inspect.getsource(original)
-    for old, new in mutant.edits:
-        assert source.count(old) == 1, f"{mutant}: {source.count(old)} times in the source: {old}"
-        source = source.replace(old, new)
-    module = types.ModuleType(f"{original.__name__}_mutant")
-    exec(compile(source, module.__name__, "exec"), module.__dict__)
-    return module
-
-
-def apply(monkeypatch: pytest.MonkeyPatch, mutant: Mutant) -> None:
-    """Let every module of the hardware and the tests use the mutant's classes."""
-    original = sys.modules[place(mutant.module)]
-    module = load(mutant)
-    users = [m for name, m in sys.modules.items() if name.startswith("prap_hw.")] + [hardware]
-    for user in users:
-        for name, value in list(vars(user).items()):
-            if getattr(value, "__module__", None) == original.__name__ and hasattr(module, name):
-                monkeypatch.setattr(user, name, getattr(module, name))
+from tests.support.layers.builders import random_layer_program
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.rtl import hardware, ou_vectors
+from tests.support.rtl.mutants import CYCLES, FAULT, VALUES, Mutant, apply
 
 
 def two_groups() -> tuple[LayerProgram, EngineConfig]:
@@ -695,10 +643,10 @@ def test_wordlines_that_no_row_uses_and_that_are_not_masked_are_caught(monkeypat
     """Their cells are 0, so no code shows it: the requests do, in test_ou_engine.py."""
     what = "wordlines beyond the count not masked"
     mutant = Mutant("ou_engine", what, (("r < vector.count", "1"),), "two_groups")
-    check = test_ou_engine.test_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle
+    check = ou_vectors.check_requests_follow_the_vectors_one_a_cycle_without_a_dead_cycle
     check(8, 8, 1, 1)
     apply(monkeypatch, mutant)
     assert differences("two_groups") == []
-    monkeypatch.setattr(test_ou_engine, "OUEngine", prap_hw.engine.engine.OUEngine)
+    monkeypatch.setattr(ou_vectors, "OUEngine", prap_hw.engine.engine.OUEngine)
     with pytest.raises(AssertionError):
         check(8, 8, 1, 1)

@@ -11,8 +11,8 @@ from prap_hw.deliver.load import layer_image, reuse_steps
 from prap_hw.engine.pattern_controller import PatternController
 from refmodel.config import EngineConfig
 from refmodel.program.sizes import engine_config_for
-from tests.support.bench import Script, Sink, Source, Watch, simulate
-from tests.support.builders import random_layer_program
+from tests.support.layers.builders import random_layer_program
+from tests.support.rtl.bench import Script, Sink, Source, Watch, simulate
 
 TINY = {"in_shape": (3, 3, 2), "outputs": 4, "kernel": (2, 2), "groups": 1}
 

@@ -7,7 +7,7 @@ import pytest
 
 from prap_hw.engine.psum_store import PartialSumStore
 from refmodel.config import EngineConfig
-from tests.support.bench import Constant, Script, Watch, simulate
+from tests.support.rtl.bench import Constant, Script, Watch, simulate
 
 
 def store(lanes=1, slots=8, ous=4) -> PartialSumStore:

@@ -10,7 +10,8 @@ from prap_hw.common.layouts import Space
 from prap_hw.engine.requantise import Requantise
 from refmodel import golden
 from refmodel.config import EngineConfig
-from tests.support.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
+from tests.support.rtl.bench import Constant, Script, Sink, Source, Watch, simulate
+from tests.support.rtl.requantising import Accumulators
 
 
 def code(*values: int) -> int:
@@ -18,30 +19,6 @@ def code(*values: int) -> int:
     acc, bias, multiplier, shift, zero, low, high = values
     rounded = (2 * (acc + bias) * multiplier + (1 << shift)) >> (shift + 1)
     return min(max(rounded + zero, low), high)
-
-
-class Accumulators(Agent):
-    """The accumulators' read port: ``values[position][output]``, positions in order."""
-
-    def __init__(self, dut, values):
-        self.dut, self.values = dut, values
-        self.position = 0
-        self.shown = 0
-        self.halves: list[int] = []
-        self.reads: list[tuple[int, int, int]] = []
-        self.signals = (dut.read_en, dut.read_half, dut.read_output, dut.half_read)
-
-    def drive(self, ctx, cycle):
-        ctx.set(self.dut.read_acc, self.shown)
-
-    def see(self, cycle, *values):
-        enable, half, output, half_read = values
-        if enable:
-            self.shown = self.values[self.position][output]
-            self.reads.append((cycle, half, output))
-        if half_read:
-            self.halves.append(half_read)
-            self.position += 1
 
 
 def run(cases, *, width=40, zero=0, low=0, high=255, gap=1, **options):

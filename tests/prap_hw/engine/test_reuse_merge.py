@@ -7,7 +7,7 @@ import pytest
 
 from prap_hw.engine.reuse_merge import ReuseMerge
 from refmodel.config import SHIFT_NONE, EngineConfig
-from tests.support.bench import Agent, Constant, Source, simulate
+from tests.support.rtl.bench import Agent, Constant, Source, simulate
 
 SLOTS = 16
 

@@ -9,8 +9,8 @@ import pytest
 from prap_hw.common.layouts import Layouts
 from prap_hw.engine.shift_add import ShiftAdd
 from refmodel.config import EngineConfig
-from tests.prap_hw.engine.test_ou_engine import Vector, expected
-from tests.support.bench import Agent, Source, Watch, simulate
+from tests.support.rtl.bench import Agent, Source, Watch, simulate
+from tests.support.rtl.ou_vectors import Vector, expected
 
 FIXED: dict[Any, int] = {"slot": 0, "accumulate": 0, "final": 1, "lane": 0, "first": 1}
 

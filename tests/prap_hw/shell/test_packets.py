@@ -19,9 +19,9 @@ from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.predict.accelerator.plan import network_image
 from refmodel.predict.accelerator.sizing import accelerator_config_for, network_needs
-from tests.support import accelerator_nets
-from tests.support.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
-from tests.support.hand import TINY_ENGINE, hand_layer
+from tests.support.layers.hand import TINY_ENGINE, hand_layer
+from tests.support.nets import accelerator_nets
+from tests.support.rtl.bench import Agent, Constant, Script, Sink, Source, Watch, simulate
 
 LAYOUTS = Layouts(TINY_ENGINE)
 FULL = (1 << BEAT) - 1

@@ -21,8 +21,8 @@ from refmodel.predict.accelerator.sizing import accelerator_config_for
 from refmodel.predict.cycles import EVENTS, predict
 from refmodel.program.program import Program
 from sim import shell
-from tests.support.accelerator_nets import codes, demo_network, program
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.nets.accelerator_nets import codes, demo_network, program
 
 CONFIG = replace(TINY_ENGINE, trace=False)
 

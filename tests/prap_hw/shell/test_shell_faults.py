@@ -40,7 +40,7 @@ from prap_hw.shell.host_shell import HostShell
 from refmodel import golden
 from refmodel.predict.cycles import predict
 from sim import shell
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
 
 LOAD = data.StructLayout({"space": 4, "addr": 24, "data": 64})
 CELLS = unsigned(8)

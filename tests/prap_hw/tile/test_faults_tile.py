@@ -17,9 +17,9 @@ from refmodel.config import EngineConfig
 from refmodel.predict.deal import deal
 from refmodel.predict.tile import tile_config_for
 from refmodel.program.layer import LayerProgram
-from tests.prap_hw.engine.test_mutants import Mutant, apply
-from tests.support.faulty import LIMIT, STANDS
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.rtl.faulty import LIMIT, STANDS
+from tests.support.rtl.mutants import Mutant, apply
 
 ENGINES = 3
 """The third has no part in the layer."""

@@ -15,13 +15,13 @@ from refmodel.config import EngineConfig
 from refmodel.predict.deal import deal
 from refmodel.predict.tile import predict_tile, tile_config_for
 from refmodel.program.layer import LayerProgram
-from tests.prap_hw.engine.test_mutants import Mutant, load
-from tests.refmodel.predict.test_tile import part_of
-from tests.support import tiles
-from tests.support.bench import Script, Sink, Source, Watch, simulate
-from tests.support.builders import random_codes, random_layer_program
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
-from tests.support.tiles import TileRun, TileWork, run_tile
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.layers.tile_parts import part_of
+from tests.support.rtl import tiles
+from tests.support.rtl.bench import Script, Sink, Source, Watch, simulate
+from tests.support.rtl.mutants import Mutant, load
+from tests.support.rtl.tiles import TileRun, TileWork, run_tile
 
 VALUES, CYCLES = "values", "cycles"
 

@@ -10,7 +10,7 @@ from onnx.external_data_helper import set_external_data
 
 from refmodel.errors import InputError
 from refmodel.exchange.onnx_import import load_onnx
-from tests.support.onnx_nets import f32, floats, network, node, save, small_cnn
+from tests.support.nets.onnx_nets import f32, floats, network, node, save, small_cnn
 
 CONV = {"w": floats(2, 4, 2, 3, 3), "b": floats(3, 4)}
 FIRST = node("Conv", "x w b", "c")

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import ArrayLike
 
-from refmodel.compress.quantize import quantize
+from refmodel.compression.quantize import quantize
 from refmodel.errors import InputError
 from refmodel.exchange.onnx_export import to_onnx, write_onnx
 from refmodel.exchange.onnx_import import load_onnx
@@ -25,23 +25,22 @@ from refmodel.network.graph import (
     Rearrange,
 )
 from refmodel.network.images import Preprocess, load_images
-from tests.refmodel.exchange import test_onnx_import
-from tests.refmodel.exchange.test_onnx_import import relative, runtime
-from tests.refmodel.network import test_graph
 from tests.support import ROOT
-from tests.support.onnx_nets import floats, network, node, save, small_cnn
+from tests.support.nets import graph_cases, onnx_cases
+from tests.support.nets.onnx_cases import relative, runtime
+from tests.support.nets.onnx_nets import floats, network, node, save, small_cnn
 
 SEED = 83
 
 CASES = {
-    **{name: network(*case) for name, case in test_graph.CASES.items()},
+    **{name: network(*case) for name, case in graph_cases.CASES.items()},
     **{
         name: network(nodes, constants, shape, opset=opset)
-        for name, (nodes, constants, shape, opset) in test_onnx_import.CASES.items()
+        for name, (nodes, constants, shape, opset) in onnx_cases.CASES.items()
     },
     "small-cnn": small_cnn(SEED),
     "average-ceil-counted": network(
-        *test_graph.after(
+        *graph_cases.after(
             node(
                 "AveragePool",
                 "c",
@@ -55,7 +54,7 @@ CASES = {
         )
     ),
     "average-ceil-one-axis": network(
-        *test_graph.after(
+        *graph_cases.after(
             node(
                 "AveragePool",
                 "c",

@@ -15,8 +15,8 @@ import onnx
 import pytest
 
 from refmodel import golden
-from refmodel.compress import compile as compiler
-from refmodel.compress.quantize import quantize
+from refmodel.compression import compile as compiler
+from refmodel.compression.quantize import quantize
 from refmodel.errors import InputError
 from refmodel.exchange import torch_files
 from refmodel.exchange.onnx_import import load_onnx
@@ -24,7 +24,7 @@ from refmodel.exchange.torch_files import load_torch, state_dict
 from refmodel.network.graph import FloatNetwork, Matrix, Rearrange
 from refmodel.network.images import Preprocess, load_images
 from tests.support import ROOT
-from tests.support.onnx_nets import floats, reference
+from tests.support.nets.onnx_nets import floats, reference
 
 SEED = 5
 

@@ -21,8 +21,9 @@ from refmodel.program.sizes import (
     ou_count,
     ous_of_gathers,
 )
-from tests.refmodel.golden.test_golden import single
-from tests.support.builders import random_codes, random_layer_program
+from tests.support.layers.builders import random_layer_program
+from tests.support.layers.drawn_layers import draw_layer
+from tests.support.layers.layers_by_hand import single
 
 ENGINES = st.builds(
     EngineConfig,
@@ -33,14 +34,6 @@ ENGINES = st.builds(
     adc_bits=st.sampled_from([0, 0, 13]),
     adcs=st.sampled_from([1, 2, 3, 4, 5, 8, 16, 32]),
 )
-
-
-def draw_layer(seed: int, config: EngineConfig, **changes) -> tuple[LayerProgram, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    layer = random_layer_program(
-        rng, ou_rows=config.ou_rows, long_patterns=config.ou_rows < 9, **changes
-    )
-    return layer, random_codes(rng, layer, images=2)
 
 
 def serial(layer: LayerProgram, codes: np.ndarray, config: EngineConfig) -> np.ndarray:

@@ -19,8 +19,9 @@ from refmodel.golden.devices.chip import Chip, LayerChip
 from refmodel.golden.devices.device import Device
 from refmodel.golden.devices.random import draw_words, key_of
 from refmodel.program.layer import LayerProgram
-from tests.refmodel.golden.test_cells import draw_layer
-from tests.refmodel.golden.test_golden import single
+from tests.support.layers.bad_devices import BAD
+from tests.support.layers.drawn_layers import draw_layer
+from tests.support.layers.layers_by_hand import single
 
 ENGINES = st.builds(
     EngineConfig,
@@ -34,19 +35,6 @@ ENGINES = st.builds(
 )
 SEEDS = st.integers(0, 2**32 - 1)
 
-BAD = Device(
-    name="bad",
-    on_off_ratio=12.0,
-    variation_on=0.2,
-    variation_off=0.5,
-    stuck_off=0.05,
-    stuck_on=0.05,
-    read_noise=0.4,
-    drift_nu=0.01,
-    drift_time=1e4,
-    adc_offset=0.3,
-)
-"""Every non-ideality at once, each large enough to change codes."""
 
 QUIET = dataclasses.replace(
     BAD, read_noise=0.02, variation_on=0.1, variation_off=0.1, drift_nu=0.0, adc_offset=0.1

@@ -15,7 +15,8 @@ from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from refmodel.program.sizes import engine_config_for, ou_count
 from refmodel.program.step import Step
-from tests.support.builders import ProgramLists, random_codes, random_layer_program
+from tests.support.layers.builders import ProgramLists, random_codes, random_layer_program
+from tests.support.layers.layers_by_hand import single
 
 SEEDS = range(24)
 
@@ -224,24 +225,6 @@ def test_top_column_that_counts_plus_128_is_noticed():
     assert trace.psums.ravel().tolist() != [event[1] for event in events if event[0] == "psum"]
 
 
-def single(rows: list[list[int]], **changes) -> LayerProgram:
-    """A fully connected layer of one identity group: outputs by inputs, at most 8 inputs."""
-    matrix = np.array(rows)
-    outputs, inputs = matrix.shape
-    lists = ProgramLists(8)
-    lists.gather(0, 0, [(0, 0, inputs)], matrix)
-    lists.group(kept=outputs, first_output=0, outputs=outputs, write=True, gathers=1)
-    fields: dict[str, Any] = {
-        "name": "single", "scheme": "dense", "ou_rows": 8, "in_shape": (1, 1, inputs),
-        "out_shape": (1, 1, outputs), "kernel": (1, 1), "stride": (1, 1), "dilation": (1, 1),
-        "pads": (0, 0, 0, 0), "zero_in": 0, "zero_out": 0, "clip_lo": 0, "clip_hi": 255, "terms": 1,
-        "identity": True, "full_offsets": True, "patterns": outputs, "kept": outputs, "reused": 0,
-        "dropped": 0, "ous_dense": outputs, "bias": [0] * outputs, "multiplier": [1] * outputs,
-        "shift": [8] * outputs,
-    }  # fmt: skip
-    return LayerProgram(**(fields | lists.arrays() | changes))
-
-
 @pytest.mark.parametrize(
     ("total", "multiplier", "shift", "zero", "expected"),
     [
@@ -343,7 +326,8 @@ def test_chunks_do_not_show(monkeypatch):
     config = engine_config_for([layer])
     whole = golden.run_layer_serial(layer, codes, config)
     fresh = dataclasses.replace(layer)
-    monkeypatch.setattr(golden, "_CHUNK", 1)
+    monkeypatch.setattr(golden.layer, "CHUNK", 1)
+    monkeypatch.setattr(golden.serial, "CHUNK", 1)
     small = golden.run_layer_serial(fresh, codes, config)
     assert (whole.codes == small.codes).all()
     assert (whole.psums == small.psums).all()
@@ -370,7 +354,7 @@ def test_sums_beyond_float64_are_refused(monkeypatch):
     assert golden.accumulators(layer, np.full((1, 1, 1, 8), 255, np.uint8)).item() == (
         8 * 127 * 255 << 16
     )
-    monkeypatch.setattr(golden, "_EXACT", 8 * 127 * 255 << 16)
+    monkeypatch.setattr(golden.layer, "_EXACT", 8 * 127 * 255 << 16)
     with pytest.raises(ValueError, match="layer single: sums exceed"):
         golden.accumulators(dataclasses.replace(layer), np.zeros((1, 1, 1, 8), np.uint8))
 

@@ -10,7 +10,7 @@ import pytest
 
 from refmodel.errors import InputError
 from refmodel.network.images import Preprocess, load_images
-from tests.support.onnx_nets import f32
+from tests.support.nets.onnx_nets import f32
 
 SEED = 5
 X = np.random.default_rng(SEED).integers(0, 256, (6, 4, 3), np.uint8)

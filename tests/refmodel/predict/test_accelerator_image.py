@@ -24,7 +24,7 @@ from refmodel.predict.tile import predict_tile
 from refmodel.program.program import Program
 from refmodel.program.sizes import accumulator_bits, engine_config_for
 from refmodel.program.step import Step
-from tests.support.accelerator_nets import NETS, codes, program
+from tests.support.nets.accelerator_nets import NETS, codes, program
 
 EXPECTED = {
     ("residual", "separate"): ["image", "layer", "layer", "layer", "pool", "layer", "layer",

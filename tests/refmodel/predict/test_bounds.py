@@ -6,9 +6,9 @@ from types import ModuleType
 
 import pytest
 
-from refmodel.compress.schemes import SCHEMES
+from refmodel.compression.schemes import SCHEMES
 from refmodel.predict import cycles
-from tests.support.hand import hand_layer
+from tests.support.layers.hand import hand_layer
 
 
 @pytest.fixture

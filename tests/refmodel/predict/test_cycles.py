@@ -20,9 +20,9 @@ from refmodel.predict import cycles
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for
-from tests.support.builders import random_layer_program
-from tests.support.hand import TINY_ENGINE, hand_codes, hand_layer
-from tests.support.hardware import run_engine
+from tests.support.layers.builders import random_layer_program
+from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
+from tests.support.rtl.hardware import run_engine
 
 Case = tuple[LayerProgram, EngineConfig, int]
 

@@ -11,7 +11,7 @@ from refmodel.config import EngineConfig
 from refmodel.predict import cycles
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for, merge_steps
-from tests.support.builders import random_layer_program
+from tests.support.layers.builders import random_layer_program
 
 
 def plain(layer: LayerProgram, config: EngineConfig) -> int:

@@ -24,8 +24,8 @@ from refmodel.predict.events import (
 )
 from refmodel.predict.tile import predict_tile
 from refmodel.program.sizes import engine_config_for, ous_of_gathers
-from tests.support.builders import random_codes, random_layer_program
-from tests.support.hand import TINY_ENGINE, hand_layer, two_group_layer
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.layers.hand import TINY_ENGINE, hand_layer, two_group_layer
 
 # Two patterns to an OU, four requests to a digit of a whole one.
 CONFIG = replace(TINY_ENGINE, ou_cols=16, adcs=4)

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from refmodel import golden
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.schemes import map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.schemes import map_layer
 from refmodel.config import EngineConfig
 from refmodel.predict import cycles
 from refmodel.predict.metrics import ALL, layer_metrics, network_metrics
 from refmodel.program.program import Program
 from refmodel.program.sizes import engine_config_for, index_bits, ous_of_gathers
-from tests.refmodel.compress.test_compile import matrix_layer
-from tests.support.builders import random_codes, random_layer_program
-from tests.support.hand import two_group_layer
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.layers.hand import two_group_layer
+from tests.support.layers.matrix_layers import matrix_layer
 
 
 def test_metrics_by_hand():

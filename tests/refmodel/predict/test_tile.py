@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refmodel import golden
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.schemes import LayerSetting, map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.schemes import LayerSetting, map_layer
 from refmodel.config import SHIFT_NONE, EngineConfig
 from refmodel.errors import InputError
 from refmodel.predict import cycles, events, tile
@@ -26,9 +26,10 @@ from refmodel.predict.tile import (
 )
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import check_fits, engine_config_for
-from tests.refmodel.compress.test_compile import matrix_layer
-from tests.support.builders import random_codes, random_layer_program
-from tests.support.hand import TINY_ENGINE, hand_layer
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.layers.hand import TINY_ENGINE, hand_layer
+from tests.support.layers.matrix_layers import matrix_layer
+from tests.support.layers.tile_parts import part_of
 
 
 def parts_of(layer: LayerProgram, engines: int, config: EngineConfig) -> list[LayerPart]:
@@ -142,21 +143,6 @@ def test_reads_begin_when_the_last_engine_has_merged():
     turned = predict_tile([parts[1], parts[0], None], config)
     assert turned.cycles == got.cycles + 1
     assert turned.engines[2] is None
-
-
-def part_of(layer: LayerProgram, groups: list[int]) -> LayerPart:
-    """Whole groups of a layer, by name."""
-    lists = dealing._Groups(layer)
-    pieces = [
-        dealing._Piece(
-            group=g,
-            slots=np.arange(layer.group_kept[g]),
-            first_output=int(layer.group_first_output[g]),
-            outputs=int(layer.group_outputs[g]),
-        )
-        for g in groups
-    ]
-    return dealing._part(lists, pieces, slice(0, layer.out_shape[2]))
 
 
 def test_a_light_engine_runs_ahead_by_two_halves_and_no_more():
@@ -274,7 +260,7 @@ def test_a_word_that_keeps_a_pattern_of_another_engine_is_noticed(monkeypatch):
         found[found[:, 1] == SHIFT_NONE, 1] = 3
         return found
 
-    monkeypatch.setattr(tile, "_words", greedy)
+    monkeypatch.setattr(dealing, "_words", greedy)
     parts = parts_of(layer, 2, TINY_ENGINE)
     assert (weights_of(parts) != layer.effective_weights()).any()
 

@@ -14,8 +14,8 @@ from refmodel.errors import InputError
 from refmodel.exchange.onnx_import import MOST_NODES, load_onnx
 from refmodel.program.program import Program
 from tests.fuzz.damage import archive, npy
-from tests.refmodel.program.test_program import make
-from tests.support.onnx_nets import network, node, save
+from tests.support.layers.programs import make
+from tests.support.nets.onnx_nets import network, node, save
 
 # Networks
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refmodel.api import compress
-from refmodel.compress.schemes import LayerSetting, map_layer
+from refmodel.compression.schemes import LayerSetting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.digits import PIXEL_SCALE, digits_images, network_path
 from refmodel.errors import InputError
@@ -18,7 +18,7 @@ from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.device import Device
 from refmodel.network.graph import FloatNetwork, Matrix
 from refmodel.network.images import Preprocess
-from tests.support.onnx_nets import f32, floats, network, node, save
+from tests.support.nets.onnx_nets import f32, floats, network, node, save
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")
 
@@ -26,7 +26,7 @@ from refmodel.train import Recipe, finetune, tuning  # noqa: E402
 from refmodel.train.network import TorchNetwork, folded_network  # noqa: E402
 from refmodel.train.noise import CellNoise, rounded_variance  # noqa: E402
 from refmodel.train.weights import PulledWeights, SharedWeights  # noqa: E402
-from tests.refmodel.train.test_train_patterns import SETTINGS, SHAPES, by_hand, mapped  # noqa: E402
+from tests.support.nets.train_cases import SETTINGS, SHAPES, by_hand, mapped  # noqa: E402
 
 PIXELS = Preprocess(scale=PIXEL_SCALE)
 

@@ -1,0 +1,1 @@
+"""Layers, programs and devices that tests make."""
