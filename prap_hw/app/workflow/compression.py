@@ -86,8 +86,8 @@ def compress(
     augment
         How calibration images are changed: :func:`refmodel.network.augment.augment`.
     budget
-        Chooses the settings of the layers: :func:`refmodel.compression.budget.choose`. Mappings that
-        came with the network are not used then.
+        Chooses the settings of the layers: :func:`refmodel.compression.budget.choose`. Mappings
+        that came with the network are not used then.
     replace
         Whether a folder that this function wrote before is replaced.
     config
