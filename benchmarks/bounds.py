@@ -37,7 +37,7 @@ from refmodel.compression.quantize import MatrixLayer, quantize
 from refmodel.compression.schemes import SCHEMES, LayerSetting, default_setting, map_layer
 from refmodel.compression.schemes.base import MAX_TERMS
 from refmodel.config import EngineConfig
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram

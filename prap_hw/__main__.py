@@ -33,7 +33,7 @@ def main() -> None:
     """Be the program ``prap``."""
     try:
         check_sim()
-        from prap_hw.app.cli import main as verbs
+        from prap_hw.app.cli.program import main as verbs
 
         verbs()
     except KeyboardInterrupt:

@@ -351,7 +351,7 @@ def load(path: str | Path) -> Network:
     Parameters
     ----------
     path
-        The file; see :func:`refmodel.exchange.onnx_import.load_onnx` for what is supported.
+        The file; see :func:`refmodel.exchange.onnx.load.load_onnx` for what is supported.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def load(path: str | Path) -> Network:
         The file cannot be read, is not ONNX, or holds what is not supported; the message names
         the node or initialiser.
     """
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     return Network(**vars(load_onnx(path)))
 

@@ -239,7 +239,7 @@ def _command_line() -> str:
     """All options of the verbs, from the program itself."""
     import typer
 
-    from prap_hw.app.cli import app
+    from prap_hw.app.cli.program import app
 
     group: Any = typer.main.get_command(app)
     parts: list[str] = []

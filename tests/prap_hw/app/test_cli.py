@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import pytest
 
-from prap_hw.app import cli, console, demo, workflow
+from prap_hw.app import console, demo, workflow
 from refmodel.compression.schemes import SCHEMES, LayerSetting
 from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
@@ -33,7 +33,7 @@ def prap(capsys: pytest.CaptureFixture[str]) -> Prap:
     """Run the command line in this process: exit code, stdout, stderr without progress."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.run([str(argument) for argument in arguments])
+        code = program.run([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         lines = [line for line in err.splitlines() if not line.endswith(" s)")]
         return code, out, "\n".join(lines)
@@ -88,7 +88,7 @@ def test_version_is_that_of_the_package(prap: Prap) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     check = (
-        "import sys, prap_hw.app.cli as cli; cli.run(['--help']); "
+        "import sys, prap_hw.app.cli.program as program; program.run(['--help']); "
         "heavy = {'amaranth', 'onnx', 'matplotlib', 'cocotb', 'numpy'} & set(sys.modules); "
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
@@ -258,7 +258,7 @@ def test_debug_gives_the_traceback(arguments: list[str], prap: Prap) -> None:
 
 def test_a_reader_that_goes_away_gets_no_traceback(root: Path) -> None:
     folder = root / "tests/refmodel/compression/golden"
-    pipe = f"{sys.executable} -m prap_hw.app.cli golden {folder} | true"
+    pipe = f"{sys.executable} -m prap_hw golden {folder} | true"
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -446,7 +446,7 @@ def test_verilog_is_the_same_text_under_any_hash_seed(tmp_path: Path) -> None:
     texts = []
     for seed in "01":
         out = tmp_path / seed
-        command = [sys.executable, "-m", "prap_hw.app.cli", "verilog", "--preset", "small"]
+        command = [sys.executable, "-m", "prap_hw", "verilog", "--preset", "small"]
         command += ["-o", str(out)]
         env = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(command, capture_output=True, text=True, env=env)

@@ -12,7 +12,7 @@ import pytest
 from prap_hw.app import cli, finetuning
 from refmodel.digits import digits_images, network_path
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 
 pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")
 
