@@ -18,6 +18,7 @@ AREA_OF = ("default", "paper")
 STYLE = """\
 .md-grid { max-width: 78rem; }
 .md-typeset img.wide { width: 100%; }
+@media (min-width: 60em) { .md-typeset :is(p, li, td) > code { white-space: nowrap; } }
 """
 """Rules of style beside the theme's: room for tables of 100 columns, where the screen has it."""
 
@@ -66,7 +67,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for module in (package, *_below(package)):
             text = f"::: {module}\n"
             if _is_package(module):
-                text += _contents(module)
+                text += f"    options:\n      members: {_own(module)}\n" + _contents(module)
             if module == "refmodel":
                 text += _names()
             add(_page(module), text)
@@ -137,7 +138,7 @@ def _area() -> str:
 
 
 def _names() -> str:
-    """What ``import refmodel`` itself offers."""
+    """The names that ``import refmodel`` offers."""
     import refmodel
 
     rows = [
@@ -145,7 +146,7 @@ def _names() -> str:
         for name, home in sorted(refmodel._HOME.items())
         if home != "schemes"
     ]
-    return "\n".join(["\nOf the package itself:\n", "| name | is |", "|---|---|", *rows, ""])
+    return "\n".join(["\nThe package itself offers:\n", "| name | is |", "|---|---|", *rows, ""])
 
 
 def _title(path: Path) -> str:
@@ -204,6 +205,12 @@ def _contents(package: str) -> str:
         for module in _children(package)
     ]
     return "\n".join(["", "| module | |", "|---|---|", *rows, ""])
+
+
+def _own(package: str) -> list[str]:
+    """What a package's own file defines, without what it takes from its modules."""
+    text = (_path(package) / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r"^(?:def|class) ([a-z]\w*)", text, re.MULTILINE | re.IGNORECASE)
 
 
 def _first_line(module: str) -> str:
