@@ -146,7 +146,7 @@ def find() -> Verilator:
 
 
 def _reported(program: Path, environment: Mapping[str, str]) -> str:
-    """What the program says of its version."""
+    """Ask the program for its version."""
     try:
         done = subprocess.run(
             [str(program), "--version"],
@@ -413,7 +413,7 @@ def _root(verilator: Verilator, environment: Mapping[str, str]) -> str:
 
 
 def _processor() -> str:
-    """What kind of processor this is: code for one may not run on another."""
+    """Name the kind of this processor: code for one may not run on another."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
     kinds = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
