@@ -46,7 +46,7 @@ from refmodel.program.sizes import engine_config_for
 
 BudgetOf = Literal["ous", "cycles", "weighted"]
 BUDGET_OF: tuple[BudgetOf, ...] = get_args(BudgetOf)
-"""What a budget may be of."""
+"""Costs that a budget may be set for."""
 
 PATTERNS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """K that are tried, up to half the outputs of a layer."""
@@ -58,7 +58,7 @@ DEFAULT_TERMS = 4
 """T where they have none: more is always better."""
 
 KEEPS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.36, 0.44, 0.54, 0.64, 0.75, 0.87)
-"""What a layer may keep, for schemes that keep a share."""
+"""Shares that are tried, for schemes that keep a share of a layer."""
 
 SHAPES = ((1, 8), (2, 4), (4, 2))
 """C_g and V that are tried for prap: those of the published networks."""
@@ -74,7 +74,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a choice must keep to; one of ``times`` and ``max_loss``.
+    """A limit that a choice must keep to: one of ``times`` and ``max_loss``.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen.
+    """The settings that were chosen.
 
     Attributes
     ----------
@@ -267,7 +267,7 @@ class _Search:
         )
 
     def cost(self, layer: MatrixLayer, mapping: LayerMapping) -> float:
-        """What a mapped layer costs for one image."""
+        """Return the cost of a mapped layer for one image."""
         program = compile_layer(layer, mapping, self.ou_rows)
         if self.budget.of == "cycles":
             return cycles.predict(program, engine_config_for([program], self.config)).cycles
@@ -327,7 +327,7 @@ class _Search:
         return result
 
     def fixed_cost(self) -> float:
-        """What the layers cost of which nothing is to be chosen."""
+        """Return the cost of the layers that offer no choice."""
         cost = 0.0
         for layer, dense in zip(self.layers, self.dense_cost, strict=True):
             if layer.name not in self.open:
@@ -434,9 +434,9 @@ def choose(
     inputs
         Calibration images as network inputs, (N, *input_shape).
     budget
-        What to keep to.
+        The budget to keep to.
     labels
-        Of the images, for ``max_loss``.
+        Labels of the images, for ``max_loss``.
     scheme
         One of :data:`CHOOSABLE`.
     settings

@@ -1,4 +1,4 @@
-"""What is computed on codes between layers: pools, additions, clips, concatenations, moves."""
+"""Steps on codes between layers: pools, additions, clips, concatenations, moves."""
 
 from collections.abc import Mapping
 from typing import Any

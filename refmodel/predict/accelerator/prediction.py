@@ -26,7 +26,7 @@ shift, clip."""
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPrediction:
-    """What one image costs on the accelerator.
+    """Cycles and events of one image on the accelerator.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class NetworkPrediction:
 
     @property
     def events(self) -> dict[str, int]:
-        """What the counters have in the end, of all layers and engines together."""
+        """Values of the counters in the end, for all layers and engines together."""
         total: dict[str, int] = dict.fromkeys((*EVENTS, "stall_gather", "stall_slots"), 0)
         for layer in self.layers:
             engines: Sequence[Prediction | None] = [layer] if isinstance(layer, Prediction) else ()
