@@ -1,13 +1,10 @@
-"""Tiles: a layer dealt out to several engines, its passes, and what it costs there.
+"""Tiles: a layer dealt out to several engines, and cut into passes where it is too large.
 
 A tile is N engines with one requantiser. Each engine runs some groups of the layer, or parts of
 groups, for every output position; the accumulators of all engines add up to the layer's, exactly,
 since an accumulator is a sum over groups and kept patterns in any order.
 
-    from refmodel.tile import deal, predict_tile
-
-    parts = deal(layer, 4, config)
-    print(predict_tile(parts, config).cycles)
+:mod:`refmodel.predict.tile` predicts the cycles of the parts.
 
 **Dealing out.** The load of an engine is the largest of its conversion, gather and merge cycles a
 position (ARCHITECTURE.md, Bounds). Groups go, largest first, to the engine that is then loaded
@@ -33,9 +30,7 @@ import numpy as np
 
 from refmodel.config import SHIFT_NONE, EngineConfig, check_engines
 from refmodel.errors import InputError
-from refmodel.predict.cycles import (
-    requests_of_gathers,
-)
+from refmodel.predict.cycles import requests_of_gathers
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import accumulator_bits, check_fits, merge_steps
 

@@ -1,4 +1,32 @@
-"""Lay a network out: regions of the activation memory, and the operations in their order."""
+"""Lay a network out: regions of the activation memory, and the operations in their order.
+
+The accelerator is an engine or several, an activation memory that holds all tensors which are
+alive, a unit that pools and adds, and a sequencer; ``docs/accelerator.md`` has the picture. All
+layers are resident: the crossbars and the index memories hold the network, one layer behind the
+other.
+
+**Engines.** Several engines are a tile (:mod:`refmodel.predict.deal`): each layer is dealt out to
+them, and every engine holds its parts of all layers, one behind the other, so each has places of
+its own. Output parameters, and which engines have a share in an output, are the tile's. One engine
+holds the layers themselves.
+
+**Memory.** Regions of tensors that are alive at the same time do not overlap; a tensor is alive
+from the operation that writes it to the last one that reads it, both included. In a chain of layers
+that is two buffers in turn.
+
+**Operations.** ``image`` takes the network's input from the host; ``layer`` runs the engine, with
+or without a residual operand; ``pool`` reads one or two operands a byte a cycle and either takes
+the largest code of a window, or computes::
+
+    clip(floor((sum over operands k of M_k * sum of (code - z_k)) / 2^s + 1/2) + zero_out, lo, hi)
+
+Every step of a program that is not a layer is one or several of them: its file in
+:mod:`refmodel.program.steps` says which.
+
+**Rearrangement.** A step that only moves codes costs nothing where its output is added: it is no
+operation, but how the operand is read. ResNet's parameter-free shortcut (every second pixel, more
+channels) is one. What three loops cannot read is refused.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
