@@ -910,7 +910,7 @@ def _device(name: str | None) -> Any:
 
 def _budget(times: float | None, of: BudgetOf, max_loss: float | None) -> Any:
     """Make a budget of its options; None where there is none."""
-    from refmodel.compress.budget import Budget
+    from refmodel.compression.budget import Budget
 
     if times is None and max_loss is None:
         return None
@@ -926,7 +926,7 @@ def _pair(images: Path, labels: Path | None) -> list[Path]:
 
 def _settings(texts: list[str], scheme: str) -> dict[str, Any]:
     """Read ``conv2=2,4,0.375`` or ``conv2=keep=0.2,scheme=orc`` into settings by name pattern."""
-    from refmodel.compress.schemes import LayerSetting
+    from refmodel.compression.schemes import LayerSetting
 
     kinds = {field.name: type(field.default) for field in dataclasses.fields(LayerSetting)}
     result = {}

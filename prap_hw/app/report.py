@@ -598,7 +598,7 @@ def render_report(
         Images that went through the hardware; see :func:`draw_images`.
     """
     environment = Environment(
-        loader=PackageLoader("prap_hw"),
+        loader=PackageLoader("prap_hw.app"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

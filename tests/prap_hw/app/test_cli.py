@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from prap_hw.app import cli, console, demo, workflow
-from refmodel.compress.schemes import SCHEMES, LayerSetting
+from refmodel.compression.schemes import SCHEMES, LayerSetting
 from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
@@ -257,7 +257,7 @@ def test_debug_gives_the_traceback(arguments: list[str], prap: Prap) -> None:
 
 
 def test_a_reader_that_goes_away_gets_no_traceback(root: Path) -> None:
-    folder = root / "tests" / "golden"
+    folder = root / "tests/refmodel/compression/golden"
     pipe = f"{sys.executable} -m prap_hw.app.cli golden {folder} | true"
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")
@@ -420,7 +420,7 @@ def test_evaluate_refuses_cells_that_there_are_not(given: Path) -> None:
 def test_golden_reports_the_last_line_that_was_asked_for(
     prap: Prap, root: Path, tmp_path: Path
 ) -> None:
-    folder = root / "tests" / "golden"
+    folder = root / "tests/refmodel/compression/golden"
     code, text, err = prap("golden", folder)
     assert (code, err) == (0, "")
     cases = len(json.loads((folder / "index.json").read_text())["cases"])
@@ -429,7 +429,7 @@ def test_golden_reports_the_last_line_that_was_asked_for(
 
 def test_golden_ends_with_1_where_a_case_fails(prap: Prap, root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "golden"
-    shutil.copytree(root / "tests" / "golden", folder)
+    shutil.copytree(root / "tests/refmodel/compression/golden", folder)
     case = json.loads((folder / "index.json").read_text())["cases"][0]
     file = folder / case["file"]
     arrays = dict(np.load(file))
