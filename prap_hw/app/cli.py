@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 a comparison found differences; 2 bad input or usage; 3 a 
 130 interrupted. Errors are one line on stderr; ``--debug`` adds the traceback.
 """
 
-import dataclasses
 import os
 import sys
 import traceback
@@ -59,8 +58,6 @@ Scheme = Literal[
     "dictionary",
 ]
 BudgetOf = Literal["ous", "cycles", "weighted"]
-SHORT_SETTING = ("channels", "positions", "keep")
-BOOLEANS = {"true": True, "false": False}
 Layout = Literal["auto", "nf", "nhw", "nhwc", "nchw"]
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
@@ -925,32 +922,10 @@ def _pair(images: Path, labels: Path | None) -> list[Path]:
 
 
 def _settings(texts: list[str], scheme: str) -> dict[str, Any]:
-    """Read ``conv2=2,4,0.375`` or ``conv2=keep=0.2,scheme=orc`` into settings by name pattern."""
-    from refmodel.compression.schemes import LayerSetting
+    """Read the settings of ``--set`` by name pattern."""
+    from refmodel.compression.schemes import read_settings
 
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(LayerSetting)}
-    result = {}
-    for text in texts:
-        name, _, values = text.partition("=")
-        parts = values.split(",")
-        if values and "=" not in values and len(parts) == 3:
-            parts = [f"{key}={part}" for key, part in zip(SHORT_SETTING, parts, strict=True)]
-        chosen: dict[str, Any] = {"scheme": scheme}
-        try:
-            for part in parts:
-                key, _, value = part.partition("=")
-                if not name or not value or key not in kinds:
-                    raise InputError(
-                        f"expected LAYER=C,V,KEEP or LAYER=KEY=VALUE,... with {', '.join(kinds)}, "
-                        f"found {text!r} in --set"
-                    )
-                chosen[key] = BOOLEANS[value] if kinds[key] is bool else kinds[key](value)
-            result[name] = LayerSetting(**chosen)
-        except (KeyError, ValueError) as problem:
-            raise InputError(
-                f"expected settings that a layer can have, found {text!r} in --set ({problem})"
-            ) from None
-    return result
+    return dict(read_settings(texts, scheme))
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
