@@ -9,7 +9,7 @@ import pytest
 from refmodel.compression.quantize import QuantNetwork, fixed_point, quantize
 from refmodel.compression.ranges import least_error_scale
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Node
 from refmodel.network.images import Preprocess
 from refmodel.program.tensors import TensorInfo, decode, encode, memory_shape
