@@ -27,6 +27,7 @@ class Add(StepKind):
     """Parameters: zeros_in, multipliers, shift, zero_out, clip."""
 
     op = "add"
+    words = "addition"
     inputs = 2
     takes_views = True
 

@@ -38,6 +38,7 @@ class AveragePool(StepKind):
     """Parameters: kernel, stride, pads, zero_in, multiplier, shift, zero_out."""
 
     op = "average_pool"
+    words = "average pooling"
 
     def check(
         self, params: Mapping[str, Any], inputs: Sequence[Shape], output: Shape, where: str

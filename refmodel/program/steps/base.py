@@ -125,6 +125,8 @@ class StepKind(ABC):
     ----------
     op
         Its name in programs.
+    words
+        Its name in reports.
     inputs
         How many inputs it has; None: one or more.
     takes_views
@@ -132,6 +134,7 @@ class StepKind(ABC):
     """
 
     op: ClassVar[str]
+    words: ClassVar[str]
     inputs: ClassVar[int | None] = 1
     takes_views: ClassVar[bool] = False
 

@@ -19,6 +19,7 @@ class Clip(StepKind):
     """Parameters: lo, hi."""
 
     op = "clip"
+    words = "clipping"
 
     def check(
         self, params: Mapping[str, Any], inputs: Sequence[Shape], output: Shape, where: str

@@ -30,6 +30,7 @@ class Concat(StepKind):
     """Parameters: axis; zeros_in, multipliers, shift, zero_out, clip."""
 
     op = "concat"
+    words = "concatenation"
     inputs = None
 
     def check(

@@ -20,6 +20,7 @@ class MaxPool(StepKind):
     """Parameters: kernel, stride, pads."""
 
     op = "max_pool"
+    words = "max pooling"
 
     def check(
         self, params: Mapping[str, Any], inputs: Sequence[Shape], output: Shape, where: str

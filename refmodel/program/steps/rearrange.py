@@ -27,6 +27,7 @@ class Rearrange(StepKind):
     """Parameters: index, shape; and fill, the code where index is -1."""
 
     op = "rearrange"
+    words = "rearrangement"
 
     def check(
         self, params: Mapping[str, Any], inputs: Sequence[Shape], output: Shape, where: str
