@@ -34,11 +34,12 @@ from refmodel.exchange.onnx.operators import (
     matrix,
     pooling,
     quantisation,
+    several,
     shapes,
 )
 from refmodel.network.graph import FloatNetwork
 
-FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, shapes)
+FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
 """Modules that register operators when they are imported."""
 
 
