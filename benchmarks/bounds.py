@@ -9,8 +9,8 @@ terms, also the first and the last of a network, which would run dense by defaul
 setting for a layer keeps all of it, that is dense, too.) For each of these programs,
 :func:`refmodel.predict.cycles.predict` prices engines with 1, 2, 4 and 8 ADCs, 1, 2 and 4 merge
 lanes and crossbars of latency 1, 10 and 40. A combination misses where cycles exceed 1.02 * bound +
-start (ARCHITECTURE.md, Bounds); its ratio is (cycles - start) / bound. The exit code is 1 where one
-does.
+start (docs/specification/architecture.md, Bounds); its ratio is (cycles - start) / bound. The exit
+code is 1 where one does.
 
 Cycles depend on the shapes and counts of patterns, not on their values, so dictionaries are learnt
 in one round. Networks and published settings come from the folder of given data (PRAP_SHARED,

@@ -418,10 +418,11 @@ def compress(
     Notes
     -----
     Eight schemes are those of the paper (doi:10.1016/j.hcc.2023.100123): ``dense``, which prunes
-    nothing, and by the rules of ALGORITHM.md ``structured`` (rule 1), ``orc`` (2), ``shape`` (3),
-    ``identical`` (4), ``structured+identical`` (5), ``similar`` (6) and ``prap`` (masks of rule 3,
-    reuse maps of rule 7). ``dictionary`` is ours: it learns the patterns of a layer from its
-    weights and, with ``moments``, from the covariances of its inputs on the calibration images.
+    nothing, and by the rules of docs/specification/algorithm.md ``structured`` (rule 1), ``orc``
+    (2), ``shape`` (3), ``identical`` (4), ``structured+identical`` (5), ``similar`` (6) and
+    ``prap`` (masks of rule 3, reuse maps of rule 7). ``dictionary`` is ours: it learns the patterns
+    of a layer from its weights and, with ``moments``, from the covariances of its inputs on the
+    calibration images.
 
     Moments are matched by default, of every layer that is mapped here; ranges of activations are
     taken after that.
