@@ -12,6 +12,10 @@ BAD = {
         after(node("Flatten", "c", "f"), node("Sum", "c f", "y")),
         "expected Sum of tensors of the same shape, found (N, 4, 6, 6), (N, 144), in node 'y_node'",
     ),
+    "sum-of-many": (
+        after(node("Sum", "c " * 257, "y")),
+        "expected Sum of at most 256 operands, found 257, in node 'y_node'",
+    ),
     "sum-per-pixel": (
         after(node("Sum", "c c k", "y"), k=floats(1, 4, 6, 6)),
         "expected Sum of one constant to a channel, found (4, 6, 6) on (N, 4, 6, 6)",

@@ -12,6 +12,9 @@ from refmodel.exchange.onnx.operators.arithmetic import affine
 from refmodel.exchange.onnx.registry import operator
 from refmodel.network.graph import Add, AveragePool, Concat, MaxPool
 
+MOST_OPERANDS = 256
+"""Inputs of one node; networks that branch widely have some tens."""
+
 
 @operator("Sum", batch_last=True)
 def import_sum(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
@@ -72,7 +75,10 @@ def _operands(
     net: NetworkBuilder, node: NodeProto, what: str
 ) -> tuple[list[str], list[NDArray[np.float64]]]:
     """Return the tensors, all of one shape, and the constants among the inputs."""
-    names, constants = [], []
+    names: list[str] = []
+    constants: list[NDArray[np.float64]] = []
+    if len(node.input) > MOST_OPERANDS:
+        net.fail(f"of at most {MOST_OPERANDS} operands", f"{len(node.input)}", node)
     for name in node.input:
         if name in net.constants:
             constants.append(net.numbers(name, node, what).astype(np.float64))
