@@ -1,0 +1,1 @@
+"""Energy, latency and area: of a program on the engine, and as published."""
