@@ -1,0 +1,167 @@
+"""Options that belong together: those of the engine, of pixels, of a budget."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import typer
+
+from prap_hw.app.cli import values
+from refmodel.errors import InputError
+
+PANEL = "Engine"
+
+OuRows = Annotated[
+    int | None,
+    typer.Option(
+        "--ou-rows",
+        help="Wordlines of an OU, 4 to 32; after `prap compress`, those that it was given.",
+        rich_help_panel=PANEL,
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Sizes of the engine: fields of EngineConfig, None where the user chose none."""
+
+    preset: Annotated[
+        Literal["default", "paper", "small"],
+        typer.Option(
+            "--preset",
+            help="Engine whose sizes hold where no option sets them: default (8x8 OUs in 128x128"
+            " crossbars, 8 converters), paper (256x256, 1 converter), small (64x64, 4 converters).",
+            rich_help_panel=PANEL,
+        ),
+    ] = "default"
+    adcs: Annotated[
+        int | None,
+        typer.Option(
+            "--adcs",
+            help="Converters: columns of an OU in a cycle, 1 to --ou-cols.",
+            min=1,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    merge_lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--merge-lanes",
+            help="Reuse words merged in a cycle: 1, 2 or 4.",
+            min=1,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    crossbar_latency: Annotated[
+        int | None,
+        typer.Option(
+            "--latency",
+            help="Cycles of the emulated crossbar, 1 to 40.",
+            min=1,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    ou_rows: OuRows = None
+    ou_cols: Annotated[
+        int | None,
+        typer.Option(
+            "--ou-cols", help="Bitlines of an OU, a multiple of 4 up to 32.", rich_help_panel=PANEL
+        ),
+    ] = None
+    cell_bits: Annotated[
+        int | None,
+        typer.Option("--cell-bits", help="Bits of a cell: 1, 2 or 4.", rich_help_panel=PANEL),
+    ] = None
+    dac_bits: Annotated[
+        int | None,
+        typer.Option(
+            "--dac-bits", help="Bits of an input digit: 1, 2 or 4.", rich_help_panel=PANEL
+        ),
+    ] = None
+    adc_bits: Annotated[
+        int | None,
+        typer.Option(
+            "--adc-bits",
+            help="Bits of an ADC code, up to 13; larger sums clip. 0: enough for every sum.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
+    def checked(self) -> dict[str, Any]:
+        """The options as the workflow takes them; InputError where the RTL has no such engine."""
+        from prap_hw.app import workflow
+
+        options = dataclasses.asdict(self)
+        workflow.rtl_engine(options)
+        return options
+
+
+ENGINE = Engine()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How pixels become network inputs."""
+
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", help="Subtracted after --scale: one value, or a,b,c by channel."),
+    ] = None
+    std: Annotated[str | None, typer.Option("--std", help="Divided by at the end; as --mean.")] = (
+        None
+    )
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="What pixels are multiplied by first.")
+    ] = None
+    layout: Annotated[
+        Literal["auto", "nf", "nhw", "nhwc", "nchw"],
+        typer.Option("--layout", help="Order of the axes of the images."),
+    ] = "auto"
+
+    def arguments(self) -> dict[str, Any]:
+        """The options as the workflow takes them."""
+        return {
+            "mean": values.numbers("--mean", self.mean),
+            "std": values.numbers("--std", self.std),
+            "scale": self.scale,
+            "layout": self.layout,
+        }
+
+
+PIXELS = Pixels()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """A budget that chooses the settings of the layers."""
+
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", help="Choose settings that cost so many times less than dense."),
+    ] = None
+    budget_of: Annotated[
+        Literal["ous", "cycles", "weighted"],
+        typer.Option("--budget-of", help="What --budget and --max-loss count."),
+    ] = "ous"
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            "--max-loss",
+            help="Choose the cheapest settings that lose so many points of accuracy at most, on"
+            " calibration images with labels, before any fine-tuning.",
+        ),
+    ] = None
+
+    def chosen(self) -> Any:
+        """The budget; None where there is none."""
+        from refmodel.compression.budget import Budget
+
+        if self.budget is None and self.max_loss is None:
+            return None
+        try:
+            return Budget(times=self.budget, of=self.budget_of, max_loss=self.max_loss)
+        except ValueError as problem:
+            raise InputError(f"expected one of --budget and --max-loss, found {problem}") from None
+
+
+BUDGET = BudgetOptions()

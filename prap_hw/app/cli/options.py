@@ -1,0 +1,131 @@
+"""Options and arguments that several verbs share, and how a verb is declared.
+
+An option is an annotation; options that belong together are a frozen dataclass of such annotations,
+a group (:mod:`prap_hw.app.cli.groups`). A verb that has a parameter of a group's class has the
+group's options at that place, with the same names, help and defaults as every other verb.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from prap_hw.app.cli.outcome import Debugging
+
+Scheme = Literal[
+    "dense",
+    "structured",
+    "orc",
+    "shape",
+    "identical",
+    "structured+identical",
+    "similar",
+    "prap",
+    "dictionary",
+]
+Plant = Literal["code", "shift", "index"]
+
+Debug = Annotated[
+    bool,
+    typer.Option("--debug", help="Print the traceback of an error.", callback=Debugging.set),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the figures to FILE as JSON."),
+]
+Images = Annotated[
+    Path,
+    typer.Option(
+        "--images",
+        metavar="FILE",
+        help="Images: .npz with x and y, or idx(.gz).",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels of idx images; left out, the file beside them with labels in its name.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="LAYER=C,V,KEEP",
+        help="For layers whose name matches LAYER (* and ? allowed): channels in a group,"
+        " kept positions, share kept (1: dense). Or LAYER=KEY=VALUE,... with any field of"
+        " LayerSetting: scheme, channels, positions, keep, structure_keep, ... Can be given"
+        " again.",
+    ),
+]
+Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A verb of the program.
+
+    Attributes
+    ----------
+    name
+        What the user types.
+    function
+        Is called with the options; its docstring is the help, and its groups are expanded.
+    epilog
+        Examples, below the help.
+    """
+
+    name: str
+    function: Callable[..., None]
+    epilog: str
+
+
+def verb(*, epilog: str) -> Callable[[Callable[..., None]], Verb]:
+    """Declare a function as the verb of its name; the program has those in its list."""
+
+    def declare(function: Callable[..., None]) -> Verb:
+        return Verb(name=function.__name__, function=_expanded(function), epilog=epilog)
+
+    return declare
+
+
+def _expanded(function: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter that is a group by the options of the group."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if dataclasses.is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += _options(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def command(**given: Any) -> None:
+        for name, group in groups.items():
+            fields = [each.name for each in dataclasses.fields(group)]
+            given[name] = group(**{field: given.pop(field) for field in fields})
+        function(**given)
+
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__dict__["__signature__"] = inspect.Signature(parameters)
+    return command
+
+
+def _options(group: Any) -> Iterator[inspect.Parameter]:
+    """Options of a group as parameters of a function."""
+    annotations = get_type_hints(group, include_extras=True)
+    for field in dataclasses.fields(group):
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=annotations[field.name],
+        )

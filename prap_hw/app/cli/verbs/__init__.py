@@ -1,0 +1,1 @@
+"""The verbs of ``prap``, a module to those that change together."""

@@ -1,0 +1,125 @@
+"""``prap compress``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from prap_hw.app import console
+from prap_hw.app.cli import values
+from prap_hw.app.cli.groups import BUDGET, ENGINE, PIXELS, BudgetOptions, Engine, Pixels
+from prap_hw.app.cli.options import Debug, Json, Network, Scheme, Settings, verb
+from prap_hw.app.cli.outcome import write_json
+
+Activations = Literal["minmax", "percentile", "mse"]
+Weights = Literal["layer", "channel"]
+Residual = Literal["separate", "fused"]
+
+
+@verb(
+    epilog="Examples:\n\n"
+    "prap compress net.onnx --calibration train.npz -o build/net\n\n"
+    "prap compress net.onnx --calibration train.npz --mean .1307 --std .3081 --scheme dense"
+    " -o build/dense\n\n"
+    "prap compress net.onnx --calibration train.npz --set 'conv*=2,4,0.375' -o build/net"
+)
+def compress(
+    network: Network,
+    calibration: Annotated[
+        Path,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
+    ],
+    scheme: Annotated[
+        Scheme | None,
+        typer.Option(
+            "--scheme",
+            help="How weights are mapped. Left out: as the network was fine-tuned, with the"
+            " mappings that came with it; prap where it was not.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    pixels: Pixels = PIXELS,
+    limit: Annotated[
+        int, typer.Option("--limit", help="Calibration images used at most.", min=1)
+    ] = 256,
+    activations: Annotated[
+        Activations,
+        typer.Option("--activations", help="Ranges of activations: all, most, or of least error."),
+    ] = "minmax",
+    percentile: Annotated[
+        float,
+        typer.Option(
+            "--percentile", help="Which, for --activations percentile.", min=50.01, max=100
+        ),
+    ] = 99.99,
+    weights: Annotated[
+        Weights, typer.Option("--weights", help="One weight scale to a layer, or to each output.")
+    ] = "layer",
+    residual: Annotated[
+        Residual,
+        typer.Option(
+            "--residual",
+            help="Residual additions: steps of their own, or fused into a layer: one rounding.",
+        ),
+    ] = "separate",
+    no_moments: Annotated[
+        bool,
+        typer.Option("--no-moments", help="Do not match means and variances after mapping."),
+    ] = False,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            metavar="crop4,flip",
+            help="Change calibration images as training did: crops of images padded by 4, flips.",
+        ),
+    ] = None,
+    budget: BudgetOptions = BUDGET,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
+    ] = False,
+    engine: Engine = ENGINE,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Quantise, prune and compile an ONNX network into a program for the engine."""
+    from prap_hw.app import workflow
+
+    chosen: str | None = scheme
+    if settings and chosen is None:
+        chosen = workflow.default_scheme(network)
+    with console.progress() as report:
+        summary = workflow.compress(
+            network,
+            calibration,
+            out,
+            scheme=chosen,
+            settings=values.layer_settings(settings or [], chosen or "prap"),
+            **pixels.arguments(),
+            limit=limit,
+            activations=activations,
+            percentile=percentile,
+            weights=weights,
+            residual=residual,
+            moments=not no_moments,
+            augment=augment,
+            budget=budget.chosen(),
+            replace=force,
+            config=engine.checked(),
+            report=report,
+        )
+    screen = console.console()
+    screen.print(console.layer_table(summary["layers"]))
+    if "budget" in summary:
+        screen.print(*console.choice_tables(summary["budget"]), sep="\n")
+    if summary["carried"]:
+        screen.print(console.carried_line(summary))
+    screen.print(f"program: {out / workflow.PROGRAM_FILE}")
+    write_json(json_file, summary)

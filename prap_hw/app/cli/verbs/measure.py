@@ -1,0 +1,98 @@
+"""``prap inspect`` and ``prap evaluate``: figures of a compiled network from the model alone."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from prap_hw.app import console
+from prap_hw.app.cli import values
+from prap_hw.app.cli.groups import ENGINE, Engine
+from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
+from prap_hw.app.cli.outcome import write_json
+
+Cells = Literal["twos-complement", "pairs"]
+
+
+@verb(epilog="Example:\n\nprap inspect build/net --json metrics.json")
+def inspect(
+    folder: Folder,
+    engine: Engine = ENGINE,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Count what a compiled network holds (cells, index bits) and does (events of one image)."""
+    from prap_hw.app import workflow
+
+    with console.progress() as report:
+        figures = workflow.inspect(
+            folder,
+            config=engine.checked(),
+            report=report,
+        )
+    console.console().print(console.metrics_table(figures["layers"], figures["total"]))
+    write_json(json_file, figures)
+
+
+@verb(
+    epilog="Examples:\n\nprap evaluate build/net --images test.npz --json accuracy.json\n\n"
+    "prap evaluate build/net --images test.npz --device wan-2022 --device mine.toml --limit 100"
+)
+def evaluate(
+    folder: Folder,
+    images: Images,
+    labels: Labels = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Images evaluated at most.", min=1)
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device",
+            metavar="FILE",
+            help="Cells and converters that are not ideal: a device file, or the name of a packaged"
+            " one (docs/devices.md); may be repeated.",
+        ),
+    ] = None,
+    cells: Annotated[
+        Cells,
+        typer.Option(
+            "--cells",
+            help="How cells hold weights, for --device: as those of the RTL, or as differential"
+            " pairs.",
+        ),
+    ] = "twos-complement",
+    trials: Annotated[
+        int, typer.Option("--trials", help="Chips drawn of each --device.", min=1)
+    ] = 5,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of the first chip, for --device.", min=0, max=1 << 62)
+    ] = 0,
+    adc_bits: Annotated[
+        int,
+        typer.Option(
+            "--adc-bits", help="Bits of an ADC code, for --device; 0: enough for every sum.", min=0
+        ),
+    ] = 0,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Measure the accuracy of a compiled network, beside the float network it came from."""
+    from prap_hw.app import workflow
+
+    with console.progress() as report:
+        figures = workflow.evaluate(
+            folder,
+            values.pair(images, labels),
+            limit=limit,
+            device=device or (),
+            cells=cells,
+            trials=trials,
+            seed=seed,
+            config={"adc_bits": adc_bits},
+            report=report,
+        )
+    screen = console.console()
+    screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
+    if "devices" in figures:
+        screen.print(console.device_table(figures["devices"]))
+    write_json(json_file, figures)

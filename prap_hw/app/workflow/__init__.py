@@ -1,0 +1,71 @@
+"""What the verbs of the command line do, as functions for Python.
+
+    from prap_hw import workflow
+
+    workflow.compress("net.onnx", "train.npz", "build/net", scheme="prap")
+    print(workflow.evaluate("build/net", "test.npz")["accuracy"])
+    figures = workflow.cosim("build/net", "test.npz", count=1)
+    assert not workflow.faults(figures)
+
+Functions return their figures as a dictionary of JSON values. Bad input raises
+:class:`refmodel.errors.InputError`; a folder or file that is written is whole or not there.
+"""
+
+from prap_hw.app.workflow.accuracy import evaluate, inspect, program_accuracy
+from prap_hw.app.workflow.compression import compile_floats, compress, default_scheme
+from prap_hw.app.workflow.engines import EngineOptions, engine, engine_for, rtl_engine
+from prap_hw.app.workflow.figures import cycle_total, faults, layer_figures
+from prap_hw.app.workflow.folders import (
+    NETWORK_FILE,
+    PROGRAM_FILE,
+    SUMMARY_FILE,
+    Paths,
+    input_codes,
+    load_program,
+    names_of,
+    versions,
+)
+from prap_hw.app.workflow.golden_cases import check_golden
+from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
+from prap_hw.app.workflow.simulation import (
+    TIERS,
+    cosim,
+    simulate,
+    simulate_network,
+)
+from refmodel.api import float_accuracy, predict
+
+__all__ = [
+    "NETWORK_FILE",
+    "PROGRAM_FILE",
+    "SUMMARY_FILE",
+    "TIERS",
+    "EngineOptions",
+    "Paths",
+    "area",
+    "area_of",
+    "check_golden",
+    "compile_floats",
+    "compress",
+    "cosim",
+    "cycle_total",
+    "default_scheme",
+    "deliver",
+    "engine",
+    "engine_for",
+    "evaluate",
+    "faults",
+    "float_accuracy",
+    "input_codes",
+    "inspect",
+    "layer_figures",
+    "load_program",
+    "names_of",
+    "predict",
+    "program_accuracy",
+    "rtl_engine",
+    "simulate",
+    "simulate_network",
+    "versions",
+    "write_verilog",
+]

