@@ -99,7 +99,7 @@ def verb(*, epilog: str) -> Callable[[Callable[..., None]], Verb]:
 def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter that is a group by the options of the group."""
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, type] = {}
+    groups: dict[str, Any] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if dataclasses.is_dataclass(parameter.annotation):
             groups[parameter.name] = parameter.annotation
