@@ -13,7 +13,7 @@ from prap_hw.app import finetuning
 from prap_hw.app.cli import program
 from refmodel.digits import digits_images, network_path
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 
 pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")
 
