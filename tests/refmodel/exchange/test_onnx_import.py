@@ -26,6 +26,9 @@ from refmodel.network.graph import (
     Rearrange,
 )
 from refmodel.network.images import Preprocess, load_images
+from refmodel.predict.accelerator.plan import network_image
+from refmodel.predict.accelerator.run import run_image
+from refmodel.predict.accelerator.sizing import accelerator_config_for
 from refmodel.program.tensors import encode
 from tests.support.nets.onnx_cases import (
     CASES,
@@ -93,6 +96,16 @@ def test_operators_one_behind_the_other_match_onnxruntime(tmp_path):
     loaded = load_onnx(save(model, tmp_path))
     for x in floats(SEED, 8, 1, 2, 4, 4):
         assert relative(loaded.forward(x), runtime(model, x)) <= 1e-5
+
+
+def test_operators_one_behind_the_other_run_on_the_accelerator(tmp_path):
+    loaded = load_onnx(save(several_operands(), tmp_path))
+    x = floats(SEED, 16, 2, 4, 4)
+    program = compiler.compile_network(quantize(loaded, x), scheme="dense")
+    codes = golden.quantise_input(program, x)
+    expected = golden.run_program(program, codes)[program.output].reshape(16, -1)
+    image = network_image(program, accelerator_config_for(program))
+    np.testing.assert_array_equal(run_image(image, program.layers, codes), expected)
 
 
 def kinds(network: FloatNetwork) -> list[type]:
