@@ -48,7 +48,7 @@ from refmodel.program.sizes import engine_config_for
 
 BudgetOf = Literal["ous", "cycles", "weighted"]
 BUDGET_OF: tuple[BudgetOf, ...] = get_args(BudgetOf)
-"""What a budget may be of."""
+"""Costs that a budget may be set for."""
 
 PROBE_IMAGES = 512
 """Images on which sensitivities are measured, at most: choices by fewer are noisy."""
@@ -58,7 +58,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a choice must keep to; one of ``times`` and ``max_loss``.
+    """A limit that a choice must keep to: one of ``times`` and ``max_loss``.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen.
+    """The settings that were chosen.
 
     Attributes
     ----------
@@ -239,7 +239,7 @@ class _Search:
         )
 
     def cost(self, layer: MatrixLayer, mapping: LayerMapping) -> float:
-        """What a mapped layer costs for one image."""
+        """Return the cost of a mapped layer for one image."""
         program = compile_layer(layer, mapping, self.ou_rows)
         if self.budget.of == "cycles":
             return cycles.predict(program, engine_config_for([program], self.config)).cycles
@@ -300,7 +300,7 @@ class _Search:
         return result
 
     def fixed_cost(self) -> float:
-        """What the layers cost of which nothing is to be chosen."""
+        """Return the cost of the layers that offer no choice."""
         cost = 0.0
         for layer, dense in zip(self.layers, self.dense_cost, strict=True):
             if layer.name not in self.open:
@@ -385,9 +385,9 @@ def choose(
     inputs
         Calibration images as network inputs, (N, *input_shape).
     budget
-        What to keep to.
+        The budget to keep to.
     labels
-        Of the images, for ``max_loss``.
+        Labels of the images, for ``max_loss``.
     scheme
         One of :func:`choosable`.
     settings

@@ -84,10 +84,10 @@ ACTIVATIONS: tuple[Activations, ...] = get_args(Activations)
 """Ways to choose the ranges of activations."""
 
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
-"""What has a weight scale of its own: a layer, or each of its output channels."""
+"""Granularities of weight scales: one to a layer, or one to each output channel."""
 
 RESIDUALS: tuple[Residual, ...] = get_args(Residual)
-"""What becomes of residual additions."""
+"""Ways to carry out residual additions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

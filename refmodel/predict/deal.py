@@ -40,7 +40,7 @@ many: every split costs index memory."""
 
 
 class LayerPart(LayerProgram):
-    """What one engine of a tile runs of a layer: a program that may leave outputs to others.
+    """The part of a layer that one engine runs: a program that may leave outputs to others.
 
     It is a kind of :class:`~refmodel.program.layer.LayerProgram`, so that everything that takes a
     program (memory images, cells, partial sums, predicted events) takes a part; only the rule that
@@ -330,7 +330,7 @@ class _Deal:
             self.loads[engine] += self.costs[engine][group]
 
     def change(self, engine: int, group: int, ranges: list[tuple[int, int]]) -> np.ndarray:
-        """What :meth:`put` would add to the engine's load."""
+        """Return how much :meth:`put` would add to the engine's load."""
         return self.cost(group, ranges) - self.costs[engine].get(group, 0)
 
     def whole_groups(self) -> None:
@@ -412,7 +412,7 @@ class _Deal:
         return value, steps
 
     def pieces(self, engine: int) -> list[_Piece]:
-        """What an engine has, as pieces."""
+        """Return the pieces that an engine has."""
         layer, result = self.groups.layer, []
         for g, ranges in sorted(self.ranges[engine].items()):
             first, count = int(layer.group_first_output[g]), int(layer.group_outputs[g])

@@ -107,7 +107,7 @@ class LayerProgram:
     residual_zero, residual_multiplier, residual_shift
         0 to 255; -32767 to 32767; 0 to the least ``shift``. 0 without ``residual``.
     partial
-        Of the class, not of the program: whether some outputs may be left to others. A program
+        A constant of the class: whether some outputs may be left to others. A program
         writes every output; :class:`refmodel.predict.deal.LayerPart` writes each once or not at
         all.
     """

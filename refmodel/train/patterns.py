@@ -26,9 +26,9 @@ class PatternTable:
     Attributes
     ----------
     mapping
-        What it was made of.
+        The mapping that it was made from.
     shape
-        Of the layer's weights, (out, in / groups, kh, kw).
+        Shape of the layer's weights, (out, in / groups, kh, kw).
     values
         int8 [values]: pattern after pattern, each in the order of its shape's rows.
     element

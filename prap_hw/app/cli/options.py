@@ -95,7 +95,9 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     parameters: list[inspect.Parameter] = []
     groups: dict[str, type] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if dataclasses.is_dataclass(parameter.annotation):
+        if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(
+            parameter.annotation
+        ):
             groups[parameter.name] = parameter.annotation
             parameters += _options(parameter.annotation)
         else:

@@ -157,7 +157,7 @@ class Walk:
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """What is read for each item of an operation's loops, beside what the engine gathers.
+    """An operand: codes read for each item of an operation's loops, beside the engine's gathers.
 
     Attributes
     ----------
