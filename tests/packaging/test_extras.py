@@ -124,7 +124,8 @@ def test_another_package_of_the_name_sim_is_told(tmp_path, monkeypatch):
     other.mkdir()
     (other / "__init__.py").touch()
     code = (
-        f"import sys\nsys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\nsys.argv = ['prap', '--version']\n"
+        f"import sys\nsys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]\n"
+        "sys.argv = ['prap', '--version']\n"
         "from prap_hw.__main__ import main\nmain()\n"
     )
     done = subprocess.run(
