@@ -57,6 +57,11 @@ class ProtectedPorts:
     wrong: Value
 
 
+def protected_bits(shape: ShapeLike) -> int:
+    """Bits that a read of a :class:`ProtectedMemory` gives: those of a word, and the parity bit."""
+    return Shape.cast(shape).width + 1
+
+
 class ProtectedMemory:
     """A memory that holds a part of the program, a parity bit to each word.
 

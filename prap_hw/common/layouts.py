@@ -33,13 +33,30 @@ COUNTERS = (
     "stall_gather",
     "stall_slots",
     "stall_port",
+    "conversions",
+    "wordline_drives",
+    "cells_read",
+    "index_bits",
+    "psum_updates",
+    "merge_shifts",
+    "accumulator_updates",
+    "activation_writes",
+    "operand_reads",
 )
 """The event counters: cycles while busy; conversion requests; OUs run; bytes gathered; words taken
 from the index memories; reuse words merged; outputs sent; cycles in which no request was issued for
-want of a gathered vector, of free slots, or of room in the crossbar port."""
+want of a gathered vector, of free slots, or of room in the crossbar port; columns converted;
+wordlines driven, and cells read, by the requests; bits taken from the index memories; partial sums
+added to their slots; reuse words that add something; accumulators added to; and of an accelerator
+the bytes that operations write, without the image, and that post-processing reads. What else costs
+energy follows from these: :data:`refmodel.predict.events.DERIVED`."""
 
-CORE_COUNTERS = tuple(name for name in COUNTERS if name not in ("cycles", "outputs"))
-"""Those that an engine of a tile has for itself; cycles and outputs are the tile's."""
+RUN_COUNTERS = ("cycles", "outputs", "activation_writes", "operand_reads")
+"""Those of what runs: an engine by itself, a tile, an accelerator. Operations write, and
+post-processing reads, in an accelerator only; elsewhere the two are 0."""
+
+CORE_COUNTERS = tuple(name for name in COUNTERS if name not in RUN_COUNTERS)
+"""Those that an engine of a tile has for itself."""
 
 POSITION_BITS = 12
 """Bits that count output rows or columns: a layer has at most 4096 of each."""

@@ -21,6 +21,9 @@ IDENTITY = 0x50524150
 MAJOR = 2
 """Major version of the register map that this driver knows."""
 
+MINOR = 1
+"""Least minor version of the register map that has all registers that this driver reads."""
+
 POLLS = 1000
 """Reads of STATUS, a number and no time, until the shell has to have taken a packet apart that the
 stream has taken."""
@@ -139,8 +142,11 @@ class Driver:
             raise ConfigurationError(f"expected 0x{IDENTITY:08X} in IDENTITY, found 0x{found:08X}")
         version = transport.read32(Register.VERSION)
         self.version = version >> 16, version & 0xFFFF
-        if self.version[0] != MAJOR:
-            raise ConfigurationError(f"expected version {MAJOR} of the shell, found {self.version}")
+        if self.version[0] != MAJOR or self.version[1] < MINOR:
+            raise ConfigurationError(
+                f"expected version {MAJOR}.{MINOR} of the shell, or a later {MAJOR}.x, found "
+                f"{self.version[0]}.{self.version[1]}"
+            )
         transport.write32(Register.IRQ_ENABLE, IrqEnable.DONE | IrqEnable.ERROR)
 
     def configuration(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ that are written in the cycle in which they are read read as written."""
 OUTPUT_LATENCY = 5
 """Cycles from an accumulator read to its output: read, bias, multiply, shift, clip."""
 
-EVENTS = COUNTED[:6]
+EVENTS = COUNTED
 """Fields of a prediction that count events; the hardware has counters of these names."""
 
 
@@ -129,7 +129,7 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
         output=outputs,
         start=start,
         positions=layer.positions,
-        **{name: events[name] for name in COUNTED},
+        **{name: events[name] for name in EVENTS},
         stall_gather=walk.stall_gather,
         stall_slots=walk.stall_slots,
     )

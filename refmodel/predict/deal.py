@@ -1,14 +1,10 @@
-"""Tiles: a layer dealt out to several engines, its passes, and what it costs there.
+"""Tiles: a layer dealt out to several engines, and cut into passes where it is too large.
 
 A tile is N engines with one requantiser. Each engine runs some groups of the layer, or parts of
 groups, for every output position; the accumulators of all engines add up to the layer's, exactly,
 since an accumulator is a sum over groups and kept patterns in any order.
 
-    from refmodel.predict.deal import deal
-    from refmodel.predict.tile import predict_tile
-
-    parts = deal(layer, 4, config)
-    print(predict_tile(parts, config).cycles)
+:mod:`refmodel.predict.tile` predicts the cycles of the parts.
 
 **Dealing out.** The load of an engine is the largest of its conversion, gather and merge cycles a
 position (docs/specification/architecture.md, Bounds). Groups go, largest first, to the engine that
