@@ -1,4 +1,4 @@
-"""What the pages name is there: files, folders, modules, targets of make, imports of the code."""
+"""Names in the pages exist: files, folders, modules, targets of make, imports of the code."""
 
 import ast
 import importlib.util
@@ -32,7 +32,7 @@ def exists(name: str) -> bool:
 
 
 def problems(text: str, folder) -> list[str]:
-    """What a page names and is not there."""
+    """List the names of a page that are not there."""
     # A guide names the file that its reader writes: its folder must be there.
     guide = folder.name == "howto"
     found = [

@@ -78,7 +78,7 @@ DAMPING = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class DictionarySetting(SchemeSetting):
-    """What there is to set for a layer.
+    """The settings of a layer.
 
     Attributes
     ----------

@@ -83,7 +83,7 @@ UNITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """What is known of a kind of cell and its converters.
+    """Properties of a kind of cell and its converters.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class Device:
 
     @property
     def decay(self) -> float:
-        """What drift leaves of a conductance: (time / start)^-nu."""
+        """The share of a conductance that drift leaves: (time / start)^-nu."""
         return (self.drift_time / self.drift_start) ** -self.drift_nu
 
     @property
