@@ -1,4 +1,4 @@
-"""Co-simulation, for ``prap cosim``: images through the RTL, figures beside the predicted ones."""
+"""What ``prap cosim`` does: images through the RTL, and its figures beside the predicted ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -310,7 +310,7 @@ def simulate_network(
 
 
 def simulated_figures(simulated: "LayerResult", prediction: cycles.Prediction) -> dict[str, Any]:
-    """Return the counters of the hardware for one image of a layer."""
+    """What the hardware counted for one image of a layer."""
     waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
     busy = simulated.counters.get("requests", 0)
     waits["start and end"] = simulated.cycles - busy - sum(waits.values())

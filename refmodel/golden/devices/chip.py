@@ -49,7 +49,7 @@ class LayerChip:
     noise_of
         float32 [65536], noise in codes by 16 random bits; None where there is no read noise.
     key
-        Key of the noise, before the image.
+        Of the noise, before the image.
     positions
         Output positions of an image.
     first_image
@@ -77,7 +77,7 @@ class LayerChip:
     def _starts(
         self, places: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return, for each place, key plus g * (index + 1) of column 0, digit 0, quad, lane."""
+        """Of each place: key plus g * (index + 1) of column 0 and digit 0, quad, and lane."""
         image, position = np.divmod(places, self.positions)
         first, last = int(image.min(initial=0)), int(image.max(initial=0))
         keys = [draw_word(self.key, self.first_image + i) for i in range(first, last + 1)]
@@ -151,7 +151,7 @@ class LayerChip:
     def codes(
         self, columns: slice, lines: NDArray[np.float32], places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Convert some columns of one gather to codes.
+        """What the converters make of some columns of one gather.
 
         Parameters
         ----------
@@ -348,7 +348,7 @@ class Chip:
         *,
         minus: bool = False,
     ) -> NDArray[np.float32]:
-        """Return the share of each cell in a code.
+        """What each cell adds to a code.
 
         Parameters
         ----------
@@ -478,7 +478,7 @@ class Chip:
         )
 
     def _matrix(self, layer: LayerProgram, number: int) -> NDArray[np.float32]:
-        """Return the share of each cell, or pair of cells, of a layer in a code: [OUs, R, C]."""
+        """What each cell, or pair of cells, of a layer adds to a code: [OUs, R, C]."""
         if not self.pairs:
             programmed = golden.cells(layer, self.config)
             return self.cells(programmed, number, np.arange(len(programmed)))

@@ -83,7 +83,7 @@ UNITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Properties of a kind of cell and its converters.
+    """What is known of a kind of cell and its converters.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class Device:
 
     @property
     def decay(self) -> float:
-        """The share of a conductance that drift leaves: (time / start)^-nu."""
+        """What drift leaves of a conductance: (time / start)^-nu."""
         return (self.drift_time / self.drift_start) ** -self.drift_nu
 
     @property
