@@ -23,7 +23,7 @@ ENGINE = EngineConfig(adcs=8)
 REPORT_FILE, FIGURES_FILE = "report.html", "demo.json"
 
 TRAINING_SEED = 2023
-"""What ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
+"""Arguments that ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
 
 NOTE = (
     "Float is the network as it was trained; prap is the same network, fine-tuned with the "

@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, as functions for Python.
+"""The verbs of the command line, as functions for Python.
 
     from prap_hw import workflow
 
