@@ -18,6 +18,7 @@ from prap_hw.app.cli.verbs import (
     finetune,
     golden_cases,
     hardware,
+    headline,
     measure,
 )
 from refmodel.errors import InputError
@@ -31,6 +32,7 @@ VERBS: tuple[Verb, ...] = (
     cosim.cosim,
     hardware.verilog,
     hardware.area,
+    headline.headline,
     golden_cases.golden,
 )
 """All verbs, in the order of the help."""
