@@ -20,6 +20,7 @@ from prap_hw.app.cli.verbs import (
     hardware,
     headline,
     measure,
+    price,
 )
 from refmodel.errors import InputError, missing_extra
 
@@ -29,6 +30,7 @@ VERBS: tuple[Verb, ...] = (
     finetune.finetune,
     measure.inspect,
     measure.evaluate,
+    price.price,
     cosim.cosim,
     hardware.verilog,
     hardware.area,

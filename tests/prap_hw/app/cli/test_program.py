@@ -24,6 +24,7 @@ VERBS = (
     "verilog",
     "golden",
     "headline",
+    "price",
 )
 
 
