@@ -18,7 +18,9 @@ from prap_hw.app.cli.verbs import (
     finetune,
     golden_cases,
     hardware,
+    headline,
     measure,
+    price,
 )
 from refmodel.errors import InputError, missing_extra
 
@@ -28,9 +30,11 @@ VERBS: tuple[Verb, ...] = (
     finetune.finetune,
     measure.inspect,
     measure.evaluate,
+    price.price,
     cosim.cosim,
     hardware.verilog,
     hardware.area,
+    headline.headline,
     golden_cases.golden,
 )
 """All verbs, in the order of the help."""
