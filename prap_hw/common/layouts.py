@@ -93,7 +93,7 @@ class Space(enum.Enum, shape=4):
 
 
 class Source(enum.Enum, shape=2):
-    """What computes the outputs of an operation; numbered as :data:`SOURCES`."""
+    """Units that compute the outputs of an operation; numbered as :data:`SOURCES`."""
 
     #: Nothing: they come from the host.
     IMAGE = SOURCES.index("image")
@@ -143,7 +143,7 @@ class Layouts:
     trace_psum, trace_psums, trace_acc
         Payloads of the trace ports: a partial sum, ``columns.ends`` of them, an accumulator.
     store, sent, read, post, command
-        Of an accelerator: a byte written to the activation memory, a code to the host, a code read
+        An accelerator's: a byte written to the activation memory, a code to the host, a code read
         for post-processing, the registers of that, and a word of the sequencer's list.
     columns
         Where the bitlines of patterns lie.
@@ -371,8 +371,8 @@ class TileLayouts:
     acts, output
         As an engine's: every engine has a copy of the activations.
     command, word
-        Of an accelerator: a word of the sequencer's list, and what a word of the list or of the
-        host becomes. Both are an engine's ``command`` and ``load`` with ``engine`` and ``every``
+        An accelerator's: a word of the sequencer's list, and the form that a word of the list or of
+        the host takes. Both are an engine's ``command`` and ``load`` with ``engine`` and ``every``
         behind them: whether it is for every engine, whatever ``engine`` says.
     """
 

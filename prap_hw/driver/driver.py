@@ -16,7 +16,7 @@ from .registers import (
 )
 
 IDENTITY = 0x50524150
-"""What the register IDENTITY holds: the letters PRAP."""
+"""Value of the register IDENTITY: the letters PRAP."""
 
 MAJOR = 2
 """Major version of the register map that this driver knows."""
@@ -30,7 +30,7 @@ stream has taken."""
 
 
 class DriverError(Exception):
-    """What the driver raises."""
+    """Base of the errors that the driver raises."""
 
 
 class BusError(DriverError):
@@ -162,7 +162,7 @@ class Driver:
         return counts
 
     def status(self) -> Status:
-        """What the shell is doing."""
+        """Return the state of the shell."""
         return Status(self.transport.read32(Register.STATUS))
 
     def reset(self, *, drop_packet: bool = False) -> None:
@@ -215,8 +215,8 @@ class Driver:
     def load_activations(self, activations: bytes) -> None:
         """Load the input of one run, a byte to a code.
 
-        Of an engine's layer it is the input with its padding, of an accelerator's network the image
-        without.
+        For an engine's layer it is the input with its padding, for an accelerator's network the
+        image without.
 
         Raises
         ------

@@ -44,7 +44,7 @@ EVENTS = COUNTED
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What one image of one layer costs.
+    """Cycles and events of one image of one layer.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Walk(Protocol):
 
     @property
     def stalls(self) -> tuple[int, ...]:
-        """What has been counted so far."""
+        """The counts so far."""
         ...
 
     def position(self) -> None:

@@ -26,7 +26,7 @@ shift, clip."""
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPrediction:
-    """What one image costs on the accelerator.
+    """Cycles and events of one image on the accelerator.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class NetworkPrediction:
 
     @property
     def events(self) -> dict[str, int]:
-        """What the counters have in the end, of all layers and engines together.
+        """Values of the counters in the end, for all layers and engines together.
 
         ``activation_writes`` are the bytes of outputs and borders that operations write, the image
         not counted, which is loaded; every engine has a copy of them. ``operand_reads`` are the
