@@ -19,6 +19,7 @@ from prap_hw.app.cli.verbs import (
     golden_cases,
     hardware,
     measure,
+    report,
 )
 from refmodel.errors import InputError
 
@@ -28,6 +29,7 @@ VERBS: tuple[Verb, ...] = (
     finetune.finetune,
     measure.inspect,
     measure.evaluate,
+    report.report,
     cosim.cosim,
     hardware.verilog,
     hardware.area,
