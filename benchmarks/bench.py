@@ -81,8 +81,8 @@ def weights(outputs: int, inputs: int, kernel: int) -> Any:
 
 def map_512() -> Figures:
     """Rules 3 and 7 alone: what the published program takes 198 s for."""
-    from refmodel.compress.prune import shape_mask
-    from refmodel.compress.reuse import SIMILAR_LEVELS, prap_map, quantise
+    from refmodel.compression.prune import shape_mask
+    from refmodel.compression.reuse import SIMILAR_LEVELS, prap_map, quantise
 
     weight = weights(512, 512, 3)
 
@@ -95,7 +95,7 @@ def map_512() -> Figures:
 
 def map_512_as_compress() -> Figures:
     """The same as ``prap compress`` does it: a trained map is looked for first."""
-    from refmodel.compress.schemes import LayerSetting, map_layer
+    from refmodel.compression.schemes import LayerSetting, map_layer
 
     weight = weights(512, 512, 3)
     setting = LayerSetting(scheme="prap", channels=4, positions=2, keep=0.125)
@@ -104,7 +104,7 @@ def map_512_as_compress() -> Figures:
 
 def map_vgg16() -> Figures:
     """All layers of VGG16 with the published settings of prap; keep 1.0 runs dense."""
-    from refmodel.compress.schemes import LayerSetting, map_layer
+    from refmodel.compression.schemes import LayerSetting, map_layer
 
     file = SHARED / "published" / "networks.json"
     if not file.is_file():
@@ -136,7 +136,7 @@ def map_vgg16() -> Figures:
 
 def map_fc_untuned() -> Figures:
     """A large layer that nobody gave a setting."""
-    from refmodel.compress.schemes import map_layer
+    from refmodel.compression.schemes import map_layer
 
     weight = weights(4096, 4096, 1)
     return seconds(lambda: map_layer(weight, 1, "prap"))
@@ -146,9 +146,9 @@ def predict_vgg16() -> Figures:
     """Cycles and events of the largest layers, mapped already, prap and dense, at 14 x 14."""
     import numpy as np
 
-    from refmodel.compress.compile import compile_layer
-    from refmodel.compress.quantize import MatrixLayer
-    from refmodel.compress.schemes import LayerSetting, map_layer
+    from refmodel.compression.compile import compile_layer
+    from refmodel.compression.quantize import MatrixLayer
+    from refmodel.compression.schemes import LayerSetting, map_layer
     from refmodel.predict.cycles import predict
     from refmodel.program.sizes import engine_config_for
 
@@ -250,7 +250,7 @@ def preprocess(pixels: Any) -> Any:
 
 def import_and_quantise() -> Figures:
     """From the ONNX file and 256 images to the integer network."""
-    from refmodel.compress.quantize import quantize
+    from refmodel.compression.quantize import quantize
     from refmodel.exchange.onnx_import import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:
@@ -290,7 +290,7 @@ def golden_inference(scheme: str) -> Figures:
 def serial_inference(published: bool) -> Figures:
     """Images through digits, cells, ADC codes and shift-and-add, ideal device."""
     from refmodel import golden
-    from refmodel.compress.schemes import LayerSetting
+    from refmodel.compression.schemes import LayerSetting
     from refmodel.program.sizes import ou_count
 
     settings = None

@@ -32,10 +32,10 @@ import mapping
 import numpy as np
 
 from refmodel import digits
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.quantize import MatrixLayer, quantize
-from refmodel.compress.schemes import SCHEMES, LayerSetting, default_setting, map_layer
-from refmodel.compress.schemes.base import MAX_TERMS
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.quantize import MatrixLayer, quantize
+from refmodel.compression.schemes import SCHEMES, LayerSetting, default_setting, map_layer
+from refmodel.compression.schemes.base import MAX_TERMS
 from refmodel.config import EngineConfig
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.network.images import Preprocess

@@ -34,7 +34,7 @@ MODES = {
 
 def settings(network: dict[str, Any], scheme: str) -> list[Any]:
     """Layer settings of a published network."""
-    from refmodel.compress.schemes import LayerSetting
+    from refmodel.compression.schemes import LayerSetting
 
     if scheme == "dense":
         return [LayerSetting() for _ in network["weight_name"]]
@@ -63,7 +63,7 @@ def measure(network: dict[str, Any], scheme: str) -> tuple[float, float, float]:
     """Seconds of all layers, of the slowest one, and peak memory in MB."""
     import numpy as np
 
-    from refmodel.compress.schemes import map_layer
+    from refmodel.compression.schemes import map_layer
 
     rng = np.random.default_rng(0)
     seconds = []

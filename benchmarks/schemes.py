@@ -31,9 +31,9 @@ from types import ModuleType
 
 import numpy as np
 
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.quantize import MatrixLayer, quantize
-from refmodel.compress.schemes import default_setting, map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.quantize import MatrixLayer, quantize
+from refmodel.compression.schemes import default_setting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.exchange.onnx_import import load_onnx

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refmodel.api import Network, Program, compress, load
-    from refmodel.compress.schemes import SCHEMES, LayerSetting
+    from refmodel.compression.schemes import SCHEMES, LayerSetting
     from refmodel.config import EngineConfig
     from refmodel.errors import InputError
     from refmodel.network.images import Preprocess, load_images
@@ -24,8 +24,8 @@ _HOME = {
     "InputError": "errors",
     "Preprocess": "network.images",
     "load_images": "network.images",
-    "SCHEMES": "compress.schemes",
-    "LayerSetting": "compress.schemes",
+    "SCHEMES": "compression.schemes",
+    "LayerSetting": "compression.schemes",
     "Table": "table",
 }
 

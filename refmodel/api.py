@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from refmodel import golden
 from refmodel import program as programs
-from refmodel.compress import compile as compiler
-from refmodel.compress import tuned
-from refmodel.compress.moments import changes, learning_statistics, quantize_matched
-from refmodel.compress.quantize import QuantNetwork, quantize
-from refmodel.compress.schemes import LayerSetting
+from refmodel.compression import compile as compiler
+from refmodel.compression import tuned
+from refmodel.compression.moments import changes, learning_statistics, quantize_matched
+from refmodel.compression.quantize import QuantNetwork, quantize
+from refmodel.compression.schemes import LayerSetting
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Matrix
@@ -115,7 +115,7 @@ class Network(FloatNetwork):
         images
             Calibration images; a few hundred from the training set.
         options
-            Passed on to :func:`refmodel.compress.quantize.quantize`: how ranges are chosen.
+            Passed on to :func:`refmodel.compression.quantize.quantize`: how ranges are chosen.
         """
         chosen = _preprocess(images, preprocess)
         inputs = chosen.apply(images, self.input_shape, source="the calibration images")
@@ -159,7 +159,7 @@ class Program(programs.Program):
 
     @classmethod
     def of(cls, program: programs.Program) -> "Program":
-        """Give the methods of this class to what :mod:`refmodel.compress.compile` made."""
+        """Give the methods of this class to what :mod:`refmodel.compression.compile` made."""
         return program if isinstance(program, cls) else cls(**vars(program))
 
     def layer(self, name: str) -> LayerProgram:
@@ -387,12 +387,12 @@ def compress(
         Calibration images, (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W); a few hundred from
         the training set.
     scheme
-        A name in :data:`refmodel.compress.schemes.SCHEMES`. None: the one that the network was
-        fine-tuned for, where it was (:mod:`refmodel.compress.tuned`), else ``prap``.
+        A name in :data:`refmodel.compression.schemes.SCHEMES`. None: the one that the network was
+        fine-tuned for, where it was (:mod:`refmodel.compression.tuned`), else ``prap``.
     settings
         Layer name pattern to setting; layers that none matches take
-        :func:`refmodel.compress.schemes.default_setting`. In a network that was fine-tuned for the
-        scheme, these take the mapping that they came with, or run dense where they have none.
+        :func:`refmodel.compression.schemes.default_setting`. In a network that was fine-tuned for
+        the scheme, these take the mapping that they came with, or run dense where they have none.
     preprocess
         How pixels become network inputs; None: integer pixels are divided by 255, others taken as
         they are.
@@ -400,13 +400,14 @@ def compress(
         R, rows of an operation unit.
     moments
         Whether each output of a layer that is mapped here, and does not run dense, gets the mean
-        and variance that it has in the network, by gain and bias: :mod:`refmodel.compress.moments`.
+        and variance that it has in the network, by gain and bias:
+        :mod:`refmodel.compression.moments`.
     source
         Where the images came from, for messages.
     report
         Is told of progress.
     options
-        Passed on to :func:`refmodel.compress.quantize.quantize`: how ranges are chosen.
+        Passed on to :func:`refmodel.compression.quantize.quantize`: how ranges are chosen.
 
     Raises
     ------
@@ -428,8 +429,8 @@ def compress(
     Nothing here is trained by gradients or sees a label: with a network that was not fine-tuned for
     its settings the accuracy is what one shot of pruning, or of learning patterns, and matched
     moments leave. Settings are as given, or defaults. Those that keep to a budget of cost or of
-    loss, for scheme ``dictionary``, are chosen by :func:`refmodel.compress.budget.choose`; ``prap
-    compress`` does so with ``--budget`` or ``--max-loss``.
+    loss, for scheme ``dictionary``, are chosen by :func:`refmodel.compression.budget.choose`;
+    ``prap compress`` does so with ``--budget`` or ``--max-loss``.
     """
     floats = network if isinstance(network, FloatNetwork) else load(network)
     scheme = scheme or tuned.scheme_of(floats)

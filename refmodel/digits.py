@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.compress.schemes import LayerSetting
+from refmodel.compression.schemes import LayerSetting
 
 PIXEL_SCALE = 1 / 16
 """What a pixel (0 to 16) is multiplied by to become a network input."""

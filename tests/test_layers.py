@@ -58,7 +58,7 @@ def test_imports_go_down_without_a_circle(copy):
             """from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refmodel.compress.compile import compile_layer
+    from refmodel.compression.compile import compile_layer
 """,
             "layers of refmodel",
         ),

@@ -81,12 +81,12 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         return markdown.replace("AREA\n", _area())
     if page.file.src_uri != "schemes.md":
         return markdown
-    from refmodel.compress.schemes import SCHEMES
+    from refmodel.compression.schemes import SCHEMES
 
     rows = []
     for name, scheme in SCHEMES.items():
         function = scheme.map
-        module = getattr(function, "__module__", "refmodel.compress.schemes")
+        module = getattr(function, "__module__", "refmodel.compression.schemes")
         short = module.removeprefix("refmodel.")
         text = _first_line("refmodel", short).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")

@@ -27,10 +27,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refmodel.compress.patterned import recover_map
-from refmodel.compress.prune import shape_mask
-from refmodel.compress.reuse import SIMILAR_LEVELS, prap_map, quantise
-from refmodel.compress.schemes import LayerSetting
+from refmodel.compression.patterned import recover_map
+from refmodel.compression.prune import shape_mask
+from refmodel.compression.reuse import SIMILAR_LEVELS, prap_map, quantise
+from refmodel.compression.schemes import LayerSetting
 from refmodel.digits import SETTINGS
 
 HERE = Path(__file__).resolve().parent

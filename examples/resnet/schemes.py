@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from prap_hw.app import console, workflow
-from refmodel.compress.schemes import SCHEMES
+from refmodel.compression.schemes import SCHEMES
 
 
 def main(

@@ -111,7 +111,7 @@ def _pixels(options: argparse.Namespace) -> dict[str, Any]:
 
 def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
     """Choose the settings of a scheme for every budget: by budget, by layer; None: out of reach."""
-    from refmodel.compress.budget import Budget, choose_each
+    from refmodel.compression.budget import Budget, choose_each
     from refmodel.exchange.onnx_import import load_onnx
     from refmodel.network.augment import augment
     from refmodel.network.images import Preprocess, load_images
@@ -139,7 +139,7 @@ def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def settings(point: Point, options: argparse.Namespace) -> dict[str, Any] | None:
     """Read the settings of a point; None where it takes the default ones, or none reach it."""
-    from refmodel.compress.schemes import LayerSetting
+    from refmodel.compression.schemes import LayerSetting
 
     if not point.times:
         return None

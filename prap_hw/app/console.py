@@ -236,8 +236,8 @@ def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:
     Parameters
     ----------
     budget
-        Fields of a :class:`refmodel.compress.budget.Budget` and of the
-        :class:`refmodel.compress.budget.Choice`.
+        Fields of a :class:`refmodel.compression.budget.Budget` and of the
+        :class:`refmodel.compression.budget.Choice`.
     """
     shown = {"scheme"}
     for each in budget["settings"].values():

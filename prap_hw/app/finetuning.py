@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow import Paths, engine, float_accuracy, names_of, versions
 from refmodel import files
-from refmodel.compress.budget import Budget, choose
-from refmodel.compress.schemes import LayerSetting
+from refmodel.compression.budget import Budget, choose
+from refmodel.compression.schemes import LayerSetting
 from refmodel.errors import InputError
 from refmodel.network.augment import augment
 from refmodel.network.images import Preprocess, load_images
@@ -90,7 +90,7 @@ def finetune(
         ``network`` and ``sha256`` of its file, ``scheme``, ``data``, the number of ``images``,
         ``recipe``, ``versions``, ``history`` (``loss`` and ``accuracy`` on the changed training
         images, per epoch); with a budget ``budget``, its fields, and ``settings``, ``ratio`` and
-        ``loss`` of :class:`refmodel.compress.budget.Choice`; with ``test`` ``accuracy`` of
+        ``loss`` of :class:`refmodel.compression.budget.Choice`; with ``test`` ``accuracy`` of
         ``float`` and ``tuned``, shares of 1, on so many ``test_images``.
 
     Raises

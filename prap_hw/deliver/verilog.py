@@ -126,8 +126,10 @@ def kept_verilog(config: EngineConfig, *, open_port: bool = False, cache: Path |
 
     Amaranth takes longer to write it than a small network takes to simulate.
     """
-    here = Path(__file__).resolve().parent.parent
-    sources = [*sorted((here / "prap_hw").glob("*.py")), here / "refmodel" / "config.py"]
+    here = Path(__file__).resolve().parents[1]
+    rooms = ("common", "engine", "tile", "accelerator", "shell", "deliver")
+    sources = [path for room in rooms for path in sorted((here / room).glob("*.py"))]
+    sources.append(here.parent / "refmodel" / "config.py")
     parts = [
         dataclasses.asdict(config),
         open_port,

@@ -15,8 +15,8 @@ others        Add, Concat, MaxPool, AveragePool
 
 Weights are written bit for bit. Gains and biases, float64 in
 :class:`refmodel.network.graph.Matrix`, are rounded to float32, as ``Matrix.apply`` rounds them too.
-Mappings of a fine-tuned network go with it, as :mod:`refmodel.compress.tuned` writes them. The same
-network gives the same bytes.
+Mappings of a fine-tuned network go with it, as :mod:`refmodel.compression.tuned` writes them. The
+same network gives the same bytes.
 """
 
 from itertools import product
@@ -28,7 +28,7 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from refmodel.compress import tuned, tuned_file
+from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
 from refmodel.network.graph import (
     Add,
@@ -86,7 +86,7 @@ def to_onnx(network: FloatNetwork) -> onnx.ModelProto:
     InputError
         A layer has weights that are 8-bit integers, a weight, gain or bias that is not finite as
         float32, or an average has counts that no AveragePool has; the message names the node. Or
-        the mappings of the network do not fit it: :func:`refmodel.compress.tuned.check`.
+        the mappings of the network do not fit it: :func:`refmodel.compression.tuned.check`.
     """
     writer = _Writer(network)
     for node in network.nodes:

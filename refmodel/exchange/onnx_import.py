@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from refmodel.compress import tuned, tuned_file
+from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
 from refmodel.network.graph import (
     Add,
@@ -131,7 +131,7 @@ def load_onnx(path: str | Path) -> FloatNetwork:
     -------
     FloatNetwork
         Weights as float32; BatchNormalization apart from them, as gain and bias of its layer. The
-        mappings of a fine-tuned network, if the file has them (:mod:`refmodel.compress.tuned`).
+        mappings of a fine-tuned network, if the file has them (:mod:`refmodel.compression.tuned`).
 
     Raises
     ------

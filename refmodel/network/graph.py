@@ -330,7 +330,7 @@ class FakeQuant(Node):
 
 
 class Carried(Protocol):
-    """What a network was fine-tuned for and carries: :class:`refmodel.compress.tuned.Tuned`."""
+    """What a network was fine-tuned for and carries: :class:`refmodel.compression.tuned.Tuned`."""
 
     @property
     def scheme(self) -> str:

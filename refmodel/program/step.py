@@ -35,7 +35,7 @@ class Step:
             axis of (H, W, C), 0 to 2; zeros_in, multipliers (one to an input), shift, zero_out,
             clip. With one input it is a requantisation.
 
-        :class:`refmodel.compress.quantize.QuantNetwork` gives the formulas.
+        :class:`refmodel.compression.quantize.QuantNetwork` gives the formulas.
     """
 
     op: str

@@ -1,7 +1,7 @@
 """A mapped layer as one flat list of pattern values, and which weights are made of which.
 
 Whatever the scheme, an effective weight is a sum of values of kept patterns, each times a signed
-power of two (:class:`refmodel.compress.schemes.base.PatternGroup`)::
+power of two (:class:`refmodel.compression.schemes.base.PatternGroup`)::
 
     weight_q8[element] / 256 = sum over its entries of factor * values[value]
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.compress.schemes import LayerMapping
-from refmodel.compress.schemes.base import PatternGroup
+from refmodel.compression.schemes import LayerMapping
+from refmodel.compression.schemes.base import PatternGroup
 from refmodel.config import FRACTION_BITS
 
 

@@ -38,11 +38,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from refmodel.compress.compile import map_network
-from refmodel.compress.moments import learning_statistics
-from refmodel.compress.quantize import quantize
-from refmodel.compress.schemes import SCHEMES, LayerMapping, LayerSetting
-from refmodel.compress.tuned import attach
+from refmodel.compression.compile import map_network
+from refmodel.compression.moments import learning_statistics
+from refmodel.compression.quantize import quantize
+from refmodel.compression.schemes import SCHEMES, LayerMapping, LayerSetting
+from refmodel.compression.tuned import attach
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
 from refmodel.network.augment import augment

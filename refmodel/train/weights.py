@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from refmodel.compress.reuse import DENSE_LEVELS
-from refmodel.compress.schemes import LayerMapping
+from refmodel.compression.reuse import DENSE_LEVELS
+from refmodel.compression.schemes import LayerMapping
 from refmodel.train.noise import CellNoise
 from refmodel.train.patterns import PatternTable
 

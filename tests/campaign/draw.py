@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.quantize import MatrixLayer
-from refmodel.compress.schemes import SCHEMES, LayerSetting, map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.quantize import MatrixLayer
+from refmodel.compression.schemes import SCHEMES, LayerSetting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from refmodel import golden
-from refmodel.compress.schemes import SCHEMES
+from refmodel.compression.schemes import SCHEMES
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
 from sim.bench_engine import expected_values

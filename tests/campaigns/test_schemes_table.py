@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refmodel.compress.schemes import SCHEMES
+from refmodel.compression.schemes import SCHEMES
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
 from refmodel.program.sizes import engine_config_for

@@ -27,8 +27,8 @@ from hypothesis.strategies import DrawFn
 from onnx import TensorProto, helper, numpy_helper
 
 from refmodel import digits
-from refmodel.compress.compile import compile_network
-from refmodel.compress.quantize import quantize
+from refmodel.compression.compile import compile_network
+from refmodel.compression.quantize import quantize
 from refmodel.exchange.onnx_export import to_onnx
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.program.program import _digest

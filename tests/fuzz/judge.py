@@ -6,9 +6,9 @@ import numpy as np
 
 from refmodel import golden
 from refmodel.api import Program
-from refmodel.compress import tuned
-from refmodel.compress.compile import compile_network, map_network
-from refmodel.compress.quantize import QuantNetwork, quantize
+from refmodel.compression import tuned
+from refmodel.compression.compile import compile_network, map_network
+from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.errors import InputError
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.network.graph import FloatNetwork

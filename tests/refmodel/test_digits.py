@@ -8,11 +8,11 @@ from typing import Literal, get_args
 import numpy as np
 import pytest
 
-from refmodel.compress.compile import compile_network
-from refmodel.compress.patterned import recover_map
-from refmodel.compress.quantize import quantize
-from refmodel.compress.reuse import SIMILAR_LEVELS, quantise
-from refmodel.compress.schemes import default_setting, map_layer
+from refmodel.compression.compile import compile_network
+from refmodel.compression.patterned import recover_map
+from refmodel.compression.quantize import quantize
+from refmodel.compression.reuse import SIMILAR_LEVELS, quantise
+from refmodel.compression.schemes import default_setting, map_layer
 from refmodel.digits import (
     PIXEL_SCALE,
     SETTINGS,

@@ -154,7 +154,7 @@ class BudgetOptions:
 
     def chosen(self) -> Any:
         """The budget; None where there is none."""
-        from refmodel.compress.budget import Budget
+        from refmodel.compression.budget import Budget
 
         if self.budget is None and self.max_loss is None:
             return None

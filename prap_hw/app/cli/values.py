@@ -24,7 +24,7 @@ def device(name: str | None) -> Any:
 
 def layer_settings(texts: list[str], scheme: str) -> dict[str, Any]:
     """Read ``conv2=2,4,0.375`` or ``conv2=keep=0.2,scheme=orc`` into settings by name pattern."""
-    from refmodel.compress.schemes import LayerSetting
+    from refmodel.compression.schemes import LayerSetting
 
     kinds = {field.name: type(field.default) for field in dataclasses.fields(LayerSetting)}
     result = {}

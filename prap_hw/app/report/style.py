@@ -96,8 +96,10 @@ def svg(figure: Figure, *, title: str, small: bool = False) -> Markup:
     # Matplotlib leaves black, the initial value, out: text then has no fill of its own.
     for colour, variable in _VARIABLES.items():
         text = re.sub(rf"(fill|stroke): {colour}", rf"\1: var({variable}, {colour})", text)
-    # What is clipped or drawn a thousand times over needs no more than a tenth of a unit.
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    # A hundredth of a unit of a path is not seen.
+    text = re.sub(
+        r' d="[^"]*"', lambda path: re.sub(r"(\d\.\d\d)\d+", r"\1", path.group()), text
+    )
     return Markup(re.sub(r"\n\s*", "\n", text))
 
 

@@ -22,10 +22,10 @@ from prap_hw.app.workflow.folders import (
 )
 from refmodel import api, files
 from refmodel.api import predict
-from refmodel.compress.budget import Budget, choose
-from refmodel.compress.quantize import Activations, Residual, Weights
-from refmodel.compress.schemes import LayerSetting
-from refmodel.compress.tuned import scheme_of
+from refmodel.compression.budget import Budget, choose
+from refmodel.compression.quantize import Activations, Residual, Weights
+from refmodel.compression.schemes import LayerSetting
+from refmodel.compression.tuned import scheme_of
 from refmodel.config import EngineConfig
 from refmodel.network.augment import augment as augmented
 from refmodel.network.graph import FloatNetwork
@@ -69,7 +69,7 @@ def compress(
     out
         Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
     scheme
-        A name in ``refmodel.compress.schemes.SCHEMES``. None: the one that the network was
+        A name in ``refmodel.compression.schemes.SCHEMES``. None: the one that the network was
         fine-tuned for, where it was, else ``prap``.
     settings
         Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
@@ -80,14 +80,14 @@ def compress(
         Calibration images used at most: the first of the file.
     activations, percentile, weights, residual
         How ranges of activations are chosen, what has a weight scale of its own, and what becomes
-        of residual additions; see :func:`refmodel.compress.quantize.quantize`.
+        of residual additions; see :func:`refmodel.compression.quantize.quantize`.
     moments
-        Whether moments are matched after mapping: :mod:`refmodel.compress.moments`.
+        Whether moments are matched after mapping: :mod:`refmodel.compression.moments`.
     augment
         How calibration images are changed: :func:`refmodel.network.augment.augment`.
     budget
-        Chooses the settings of the layers: :func:`refmodel.compress.budget.choose`. Mappings that
-        came with the network are not used then.
+        Chooses the settings of the layers: :func:`refmodel.compression.budget.choose`. Mappings
+        that came with the network are not used then.
     replace
         Whether a folder that this function wrote before is replaced.
     config

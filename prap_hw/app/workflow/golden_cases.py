@@ -14,7 +14,7 @@ def check_golden(folder: Paths) -> dict[str, Any]:
         ``cases``, ``reproduced``, ``failures`` (case to reason), ``not_implemented`` (function to
         number of cases), ``lines`` (the text, of which the last is ``N of M cases reproduced``).
     """
-    from refmodel.compress.golden_cases import check_folder
+    from refmodel.compression.golden_cases import check_folder
 
     found = check_folder(folder)
     return {

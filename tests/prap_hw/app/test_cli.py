@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from prap_hw.app import console, demo, workflow
-from refmodel.compress.schemes import SCHEMES, LayerSetting
+from refmodel.compression.schemes import SCHEMES, LayerSetting
 from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device

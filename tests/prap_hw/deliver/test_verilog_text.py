@@ -14,7 +14,7 @@ from tests.support.layers.hand import TINY_ENGINE
 
 SCRIPT = """
 import sys
-from prap_hw.verilog import engine_verilog
+from prap_hw.deliver.verilog import engine_verilog
 from tests.support.layers.hand import TINY_ENGINE
 sys.stdout.write(engine_verilog(TINY_ENGINE, open_port=sys.argv[1] == "True"))
 """

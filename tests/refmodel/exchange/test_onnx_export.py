@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import ArrayLike
 
-from refmodel.compress.quantize import quantize
+from refmodel.compression.quantize import quantize
 from refmodel.errors import InputError
 from refmodel.exchange.onnx_export import to_onnx, write_onnx
 from refmodel.exchange.onnx_import import load_onnx

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from refmodel import golden
-from refmodel.compress import compile as compiler
-from refmodel.compress.quantize import quantize
+from refmodel.compression import compile as compiler
+from refmodel.compression.quantize import quantize
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.network.graph import (
     Add,

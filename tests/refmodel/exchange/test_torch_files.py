@@ -15,8 +15,8 @@ import onnx
 import pytest
 
 from refmodel import golden
-from refmodel.compress import compile as compiler
-from refmodel.compress.quantize import quantize
+from refmodel.compression import compile as compiler
+from refmodel.compression.quantize import quantize
 from refmodel.errors import InputError
 from refmodel.exchange import torch_files
 from refmodel.exchange.onnx_import import load_onnx

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from refmodel.compress.schemes import SCHEMES
+from refmodel.compression.schemes import SCHEMES
 from refmodel.predict import cycles
 from tests.support.layers.hand import hand_layer
 

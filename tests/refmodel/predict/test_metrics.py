@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from refmodel import golden
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.schemes import map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.schemes import map_layer
 from refmodel.config import EngineConfig
 from refmodel.predict import cycles
 from refmodel.predict.metrics import ALL, layer_metrics, network_metrics

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refmodel import golden
-from refmodel.compress.compile import compile_layer
-from refmodel.compress.schemes import LayerSetting, map_layer
+from refmodel.compression.compile import compile_layer
+from refmodel.compression.schemes import LayerSetting, map_layer
 from refmodel.config import SHIFT_NONE, EngineConfig
 from refmodel.errors import InputError
 from refmodel.predict import cycles, tile
@@ -260,7 +260,7 @@ def test_a_word_that_keeps_a_pattern_of_another_engine_is_noticed(monkeypatch):
         found[found[:, 1] == SHIFT_NONE, 1] = 3
         return found
 
-    monkeypatch.setattr(tile, "_words", greedy)
+    monkeypatch.setattr(dealing, "_words", greedy)
     parts = parts_of(layer, 2, TINY_ENGINE)
     assert (weights_of(parts) != layer.effective_weights()).any()
 

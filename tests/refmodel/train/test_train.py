@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from refmodel.api import compress
-from refmodel.compress.schemes import LayerSetting, map_layer
+from refmodel.compression.schemes import LayerSetting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.digits import PIXEL_SCALE, digits_images, network_path
 from refmodel.errors import InputError

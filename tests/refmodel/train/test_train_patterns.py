@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from refmodel.compress.reuse import DENSE_LEVELS, SIMILAR_LEVELS, quantise
-from refmodel.compress.schemes import SCHEMES
-from refmodel.compress.schemes.base import eight_bit
+from refmodel.compression.reuse import DENSE_LEVELS, SIMILAR_LEVELS, quantise
+from refmodel.compression.schemes import SCHEMES
+from refmodel.compression.schemes.base import eight_bit
 from tests.support.nets.train_cases import SETTINGS, SHAPES, by_hand, mapped
 
 pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")

@@ -1,4 +1,4 @@
-"""Shared by tests: bad_devices."""
+"""Device files that must be refused, each with the reason."""
 
 from refmodel.golden.devices.device import Device
 

@@ -1,4 +1,4 @@
-"""Shared by tests: drawn_layers."""
+"""Layers and inputs drawn at random for the serial arithmetic."""
 
 import numpy as np
 

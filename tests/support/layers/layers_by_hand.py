@@ -1,4 +1,4 @@
-"""Shared by tests: layers_by_hand."""
+"""Layers with one gather and few weights, to be worked by hand."""
 
 from typing import Any
 

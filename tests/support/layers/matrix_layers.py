@@ -1,8 +1,8 @@
-"""Shared by tests: matrix_layers."""
+"""Quantised layers as the compiler takes them."""
 
 import numpy as np
 
-from refmodel.compress.quantize import MatrixLayer
+from refmodel.compression.quantize import MatrixLayer
 
 
 def matrix_layer(rng: np.random.Generator, **changes) -> MatrixLayer:

@@ -1,4 +1,4 @@
-"""Shared by tests: programs."""
+"""Small whole programs."""
 
 import numpy as np
 

@@ -1,8 +1,8 @@
-"""Shared by tests: scheme_words."""
+"""Reuse words of a compiled layer, and the weights that they stand for."""
 
 import numpy as np
 
-from refmodel.compress.schemes import (
+from refmodel.compression.schemes import (
     LayerMapping,
     PatternGroup,
 )

@@ -1,4 +1,4 @@
-"""Shared by tests: tile_parts."""
+"""Parts of a layer that a tile's engines run."""
 
 import numpy as np
 

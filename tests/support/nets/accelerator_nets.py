@@ -8,8 +8,8 @@ from onnx import NodeProto
 
 from prap_hw.app import workflow
 from refmodel import digits, golden
-from refmodel.compress.compile import compile_network
-from refmodel.compress.quantize import quantize
+from refmodel.compression.compile import compile_network
+from refmodel.compression.quantize import quantize
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess

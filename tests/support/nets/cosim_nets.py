@@ -1,4 +1,4 @@
-"""Shared by tests: cosim_nets."""
+"""Random networks, and engines that they are co-simulated on."""
 
 from typing import Any
 

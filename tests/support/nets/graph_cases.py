@@ -1,4 +1,4 @@
-"""Shared by tests: graph_cases."""
+"""Networks for the float graph, one to each kind of node."""
 
 import numpy as np
 import onnx

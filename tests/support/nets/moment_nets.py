@@ -1,4 +1,4 @@
-"""Shared by tests: moment_nets."""
+"""A network and images for matching moments."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Shared by tests: onnx_cases."""
+"""ONNX networks, one to each operator and form, and ONNX Runtime as a second opinion."""
 
 import numpy as np
 import onnx

@@ -1,8 +1,8 @@
-"""Shared by tests: train_cases."""
+"""Layers and settings for fine-tuning, and mappings worked by hand."""
 
 import numpy as np
 
-from refmodel.compress.schemes import LayerMapping, LayerSetting, PatternGroup, map_layer
+from refmodel.compression.schemes import LayerMapping, LayerSetting, PatternGroup, map_layer
 from tests.support.nets.onnx_nets import floats
 
 SETTINGS = {

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from refmodel.compress.compile import map_network
-from refmodel.compress.quantize import QuantNetwork, quantize
-from refmodel.compress.schemes import LayerMapping, LayerSetting
-from refmodel.compress.tuned import attach
+from refmodel.compression.compile import map_network
+from refmodel.compression.quantize import QuantNetwork, quantize
+from refmodel.compression.schemes import LayerMapping, LayerSetting
+from refmodel.compression.tuned import attach
 from refmodel.exchange.onnx_import import load_onnx
 from refmodel.network.graph import FloatNetwork
 from tests.support.nets.onnx_nets import floats, network, node, save

@@ -1,4 +1,4 @@
-"""Shared by tests: accelerator_engines."""
+"""The accelerator with several engines, against the golden model and the prediction."""
 
 from typing import Any
 

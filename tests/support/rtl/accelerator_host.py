@@ -1,4 +1,4 @@
-"""Shared by tests: accelerator_host."""
+"""A host of the accelerator: it loads a network, sends images, and takes the outputs."""
 
 import random
 from collections.abc import Sequence

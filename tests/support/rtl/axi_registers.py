@@ -1,4 +1,4 @@
-"""Shared by tests: axi_registers."""
+"""A register file behind an AXI4-Lite port, and a host that reads and writes it."""
 
 from types import SimpleNamespace
 

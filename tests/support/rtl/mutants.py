@@ -1,4 +1,4 @@
-"""Shared by tests: mutants."""
+"""Mutants of the hardware: a module with lines of its source replaced."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Shared by tests: operand_walks."""
+"""Operands of post-processing read by plain loops, and the reader held against them."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Shared by tests: ou_vectors."""
+"""Vectors for the OU engine, the requests that they must become, and the check of both."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Shared by tests: pooling."""
+"""Pooling by the formula, and the pool unit held against it."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""Shared by tests: requantising."""
+"""Accumulators that a requantiser reads."""
 
 from tests.support.rtl.bench import Agent
 

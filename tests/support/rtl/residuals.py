@@ -1,4 +1,4 @@
-"""Shared by tests: residuals."""
+"""Outputs with a residual operand, and the requantiser held against the golden model."""
 
 import dataclasses
 from typing import Any

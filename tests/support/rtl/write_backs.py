@@ -1,4 +1,4 @@
-"""Shared by tests: write_backs."""
+"""Regions that are written back, and the check of what lies in memory afterwards."""
 
 import random
 

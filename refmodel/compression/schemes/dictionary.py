@@ -1,0 +1,578 @@
+"""Scheme ``dictionary``: learnt patterns, several signed powers of two of them to an output (ours).
+
+For each group of rows, K patterns D of 8-bit weights are learnt, each on at most R rows, and every
+output is a sum of at most T of them, each times a signed power of two::
+
+    W ~ diag(c) A D,    A: outputs by K, at most T non-zeros in a row, each +-2^k, k in -8..+6
+
+c belongs to the output and costs nothing: it is part of requantisation. Rules ``identical``,
+``similar`` and ``prap`` are special cases with T = 1 and D taken from W.
+
+What is built (ALGORITHM.md, Dictionary reuse):
+
+1. Rows are multiplied by the gain of their output (BatchNormalization), so that an error counts as
+   much as it will behind it. c undoes that.
+2. D starts from K of the outputs themselves, chosen one after the other so that the sum over all
+   outputs of what the best chosen one explains grows most.
+3. Rounds, 25 unless the setting says otherwise, of: **coding**, T greedy steps over (pattern,
+   sign, k) by the largest decrease of the squared error, then each term chosen anew given the
+   others; and **patterns**, each by least squares given the others, on those R rows where it
+   matters most; one that nothing uses becomes the worst residual. Of all rounds, the one of least
+   error counts.
+4. Where the covariances of the layer's inputs are known, from calibration images, the groups are
+   gone through once more, one after the other. The squared error is that of the layer's output,
+   not of its weights, and what a group gets wrong, the weights of all later groups are changed to
+   make good, as far as inputs are correlated (optimal brain surgery, as GPTQ does it for rounding:
+   arXiv:2210.17323). The mean of an output does not matter, since its bias is matched later.
+5. Patterns are scaled by powers of two to more than 63 and at most 127, and rounded; outputs are
+   coded once more.
+
+All groups of a layer are worked on at once. Outputs are put in the order of their norms before, so
+that the result does not depend on the order in which the network has them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmodel.compression.reuse import DENSE_LEVELS
+from refmodel.compression.schemes.base import (
+    InputStatistics,
+    LayerMapping,
+    LayerSetting,
+    LayerSize,
+    PatternGroup,
+    Weight,
+    dense_ous,
+    register,
+    weight_unit,
+)
+from refmodel.config import FRACTION_BITS, MAX_SHIFT, MIN_SHIFT
+
+Real = NDArray[np.float64]
+
+SWEEPS = 2
+"""Times that each term of an output is chosen anew."""
+
+CANDIDATES = 256
+"""Outputs, those of largest norm, that patterns may start from."""
+
+BLOCK = 1 << 21
+"""Values of the largest array in work at a time, about."""
+
+MOST_PATTERNS = 64
+
+REFINEMENTS = 4
+"""Alternations for each group where the covariance of the inputs is known."""
+
+DAMPING = 0.1
+"""Variance added to each input then, as a share of their mean variance."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Codes:
+    """How outputs are put together from patterns; the axes are [groups, outputs, terms].
+
+    Attributes
+    ----------
+    pattern
+        intp, -1 where a term is not used.
+    factor
+        float64, +-2^k, 0 where a term is not used.
+    """
+
+    pattern: NDArray[np.intp]
+    factor: Real
+
+    def matrix(self, patterns: int) -> Real:
+        """A, [groups, outputs, patterns]: a pattern may be there in several terms."""
+        result = np.zeros((*self.pattern.shape[:2], patterns))
+        for term in range(self.pattern.shape[2]):
+            place = np.maximum(self.pattern[:, :, term], 0)[:, :, None]
+            value = np.take_along_axis(result, place, 2) + self.factor[:, :, term, None]
+            np.put_along_axis(result, place, value, 2)
+        return result
+
+
+def default_patterns(outputs: int) -> int:
+    """K of a layer that nobody tuned: 3, 4, 6, 8, 12, 17 for 16, 32, 64, 128, 256, 512 outputs.
+
+    That is rint(3/4 * sqrt(outputs)), at least 2. The first three were measured on ResNet-20
+    (ALGORITHM.md); wider layers follow the same root, so that they gain more than narrow ones.
+    """
+    return int(np.clip(np.rint(0.75 * np.sqrt(outputs)), 2, MOST_PATTERNS))
+
+
+def default_setting(layer: LayerSize) -> LayerSetting:
+    """K of :func:`default_patterns`, T = 3; groups of 1 channel, R for 1x1."""
+    return LayerSetting(
+        scheme="dictionary",
+        channels=1 if layer.kernel > 1 else layer.ou_rows,
+        patterns=default_patterns(layer.outputs),
+        terms=3,
+    )
+
+
+def applies(setting: LayerSetting) -> bool:
+    """Whether a setting asks for patterns at all."""
+    return setting.patterns > 0 or setting.keep < 1
+
+
+def learn_dictionary(
+    weight: Weight,
+    groups: int,
+    setting: LayerSetting,
+    ou_rows: int,
+    statistics: InputStatistics | None,
+) -> LayerMapping:
+    """Learn patterns for each group of rows, and code the outputs.
+
+    A group has all positions of ``setting.channels`` input channels; where these are more than R
+    rows and an eighth, they are cut into as few equal parts as are not. K is ``setting.patterns``,
+    or where that is 0 the whole part of outputs * ``setting.keep``, and at least 1. Patterns that
+    no output uses in the end are not programmed. ``statistics`` are used where their blocks are
+    whole groups of channels.
+    """
+    outputs, inputs, height, width = weight.shape
+    unit = weight_unit(weight) or 1.0
+    real = weight.astype(np.float64) / unit
+    count = outputs // groups
+    patterns = min(setting.patterns or max(1, int(count * setting.keep)), count)
+    # Codes of 8-bit weights reach -128, patterns +-127: they are coded like any others.
+    parts: list[PatternGroup] = []
+    weight_q8 = np.zeros(weight.shape, np.int64)
+    for index in range(groups):
+        block = slice(index * count, (index + 1) * count)
+        parts.extend(
+            _map_group(
+                real[block],
+                weight_q8[block],
+                channel=index * inputs,
+                output=block.start,
+                cuts=_cuts(inputs, height * width, setting.channels, ou_rows),
+                patterns=patterns,
+                terms=setting.terms,
+                rounds=setting.rounds,
+                rows=ou_rows,
+                blocks=_blocks(statistics, index, groups, setting.channels),
+            )
+        )
+    # An output without a term in a group is dropped there.
+    kept, total = sum(part.kept for part in parts), sum(part.outputs for part in parts)
+    none = sum(
+        int(np.count_nonzero((part.slot < 0).all(1))) for part in parts if part.slot is not None
+    )
+    dropped = min(none, total - kept)
+    return LayerMapping(
+        scheme="dictionary",
+        terms=setting.terms,
+        identity=False,
+        full_offsets=not all(_whole(shape) for part in parts for shape in part.shapes),
+        groups=_present(parts),
+        weight_q8=weight_q8,
+        kept=kept,
+        reused=total - kept - dropped,
+        dropped=dropped,
+        ous_dense=dense_ous(weight, ou_rows),
+    )
+
+
+@register("dictionary", default_setting, applies, learner=learn_dictionary)
+def map_dictionary(
+    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
+) -> LayerMapping:
+    """Learn patterns from the weights alone: :func:`learn_dictionary`."""
+    return learn_dictionary(weight, groups, setting, ou_rows, None)
+
+
+def _blocks(
+    statistics: InputStatistics | None, index: int, groups: int, channels: int
+) -> tuple[int, tuple[Real, ...]] | None:
+    """Channels in a block, and covariances of one group of the convolution."""
+    if statistics is None or statistics.channels % channels:
+        return None
+    count = len(statistics.blocks) // groups
+    return statistics.channels, statistics.blocks[index * count : (index + 1) * count]
+
+
+def _present(parts: list[PatternGroup]) -> tuple[PatternGroup, ...]:
+    """Leave out the groups without patterns, except the first where an output has no other."""
+    firsts = {part.first_output: part for part in reversed(parts)}
+    full = {part.first_output for part in parts if part.kept}
+    return tuple(
+        part
+        for part in parts
+        if part.kept or (part.first_output not in full and part is firsts[part.first_output])
+    )
+
+
+def _whole(shape: NDArray[np.int32]) -> bool:
+    """Whether a shape has the same channels, from the group's first on, at all its positions."""
+    positions, counts = np.unique(shape[:, 0], return_counts=True)
+    expected = [(p, c) for p in positions.tolist() for c in range(int(counts[0]))]
+    return shape.tolist() == [list(row) for row in expected]
+
+
+def _cuts(
+    inputs: int, kernel: int, channels: int, ou_rows: int
+) -> list[tuple[int, int, NDArray[np.int32]]]:
+    """(first channel, channels, rows [n, 2]) of each group, rows by position, then channel."""
+    result = []
+    for first in range(0, inputs, channels):
+        width = min(channels, inputs - first)
+        rows = np.stack(np.divmod(np.arange(kernel * width), width), axis=1).astype(np.int32)
+        pieces = -(-len(rows) // (ou_rows + ou_rows // 8))
+        result.extend((first, width, piece) for piece in np.array_split(rows, pieces))
+    return result
+
+
+def _map_group(
+    real: Real,
+    weight_q8: NDArray[np.int64],
+    *,
+    channel: int,
+    output: int,
+    cuts: list[tuple[int, int, NDArray[np.int32]]],
+    patterns: int,
+    terms: int,
+    rounds: int,
+    rows: int,
+    blocks: tuple[int, tuple[Real, ...]] | None,
+) -> list[PatternGroup]:
+    """Pattern groups of one group of the convolution; fills ``weight_q8``."""
+    outputs, _, height, width = real.shape
+    flat = real.reshape(outputs, -1, height * width)
+    longest = max(len(piece) for _, _, piece in cuts)
+    # By norm, and where norms are equal by the weights themselves.
+    by_norm = np.lexsort([*flat.reshape(outputs, -1)[:, :4].T, -np.abs(flat).sum((1, 2))])
+    table = np.zeros((len(cuts), outputs, longest))
+    for index, (first, _, piece) in enumerate(cuts):
+        table[index, :, : len(piece)] = flat[by_norm][:, first + piece[:, 1], piece[:, 0]]
+    lengths = np.array([len(piece) for _, _, piece in cuts])
+    learnt = learn(table, lengths, patterns=patterns, terms=terms, rounds=rounds, rows=rows)
+    if blocks is not None:
+        width_of_block, covariances = blocks
+        block_of = np.array([first // width_of_block for first, _, _ in cuts])
+        for number, covariance in enumerate(covariances):
+            chosen = np.flatnonzero(block_of == number)
+            # Where the rows of the groups lie in the covariance.
+            row_lists = [
+                (cuts[i][0] - number * width_of_block + cuts[i][2][:, 1]) * (height * width)
+                + cuts[i][2][:, 0]
+                for i in chosen
+            ]
+            order = np.concatenate(row_lists)
+            _refine(table, learnt, chosen, lengths, covariance[np.ix_(order, order)], rows)
+    result = []
+    effective = np.zeros(flat.shape, np.int64)
+    for index, (first, count, piece) in enumerate(cuts):
+        group = _pattern_group(
+            learnt.values[index, :, : len(piece)],
+            learnt.support[index, :, : len(piece)],
+            learnt.codes.pattern[index],
+            learnt.codes.factor[index],
+            piece,
+        )
+        values, shapes, shape_of, slot, shift, sign = group
+        back = np.argsort(by_norm)
+        result.append(
+            PatternGroup(
+                channel=channel + first,
+                channels=count,
+                first_output=output,
+                outputs=outputs,
+                shapes=shapes,
+                shape_of=shape_of,
+                values=values,
+                slot=slot[back],
+                shift=shift[back],
+                sign=sign[back],
+            )
+        )
+        matrix = learnt.codes.pattern[index]
+        factors = np.rint(np.ldexp(learnt.codes.factor[index], FRACTION_BITS)).astype(np.int64)
+        whole = learnt.values[index, :, : len(piece)].astype(np.int64)
+        total = (factors[:, :, None] * whole[np.maximum(matrix, 0)]).sum(1)
+        effective[:, first + piece[:, 1], piece[:, 0]] = total[back]
+    weight_q8[...] = effective.reshape(weight_q8.shape)
+    return result
+
+
+def _pattern_group(
+    values: NDArray[np.int8],
+    support: NDArray[np.bool_],
+    pattern: NDArray[np.intp],
+    factor: Real,
+    rows: NDArray[np.int32],
+) -> tuple[
+    NDArray[np.int8],
+    tuple[NDArray[np.int32], ...],
+    NDArray[np.int32],
+    NDArray[np.int32],
+    NDArray[np.int8],
+    NDArray[np.int8],
+]:
+    """Values, shapes, shape of each pattern, slots, shifts and signs of one group."""
+    used = np.unique(pattern[pattern >= 0])
+    numbers: dict[bytes, int] = {}
+    number = np.array([numbers.setdefault(support[k].tobytes(), len(numbers)) for k in used], int)
+    order = np.argsort(number, kind="stable")
+    used, shape_of = used[order], number[order]
+    places = [np.flatnonzero(np.frombuffer(name, bool)) for name in numbers]
+    kept = np.zeros((len(used), max((len(place) for place in places), default=0)), np.int8)
+    for j, k in enumerate(used):
+        place = places[shape_of[j]]
+        kept[j, : len(place)] = values[k, place]
+    slot_of = np.full(len(values) + 1, -1, np.int32)
+    slot_of[used] = np.arange(len(used))
+    _, exponent = np.frexp(np.abs(factor))
+    return (
+        kept,
+        tuple(rows[place] for place in places),
+        shape_of.astype(np.int32),
+        slot_of[pattern],
+        np.where(pattern >= 0, exponent - 1, 0).astype(np.int8),
+        np.where(factor < 0, -1, 1).astype(np.int8),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learnt:
+    """Patterns of several groups.
+
+    Attributes
+    ----------
+    values
+        int8 [groups, K, rows].
+    support
+        bool [groups, K, rows]: the rows of each pattern, at most R.
+    codes
+        Who uses them.
+    """
+
+    values: NDArray[np.int8]
+    support: NDArray[np.bool_]
+    codes: Codes
+
+
+def learn(
+    table: Real, lengths: NDArray[np.intp], *, patterns: int, terms: int, rounds: int, rows: int
+) -> Learnt:
+    """Learn patterns for several groups at once.
+
+    Parameters
+    ----------
+    table
+        Weights [groups, outputs, rows] in units of which a pattern has at most 127; zero where a
+        group has fewer rows than the longest.
+    lengths
+        Rows of each group.
+    patterns, terms, rounds, rows
+        K, at most the number of outputs; T; alternations; R.
+    """
+    groups, outputs, longest = table.shape
+    step = max(1, BLOCK // (outputs * max(patterns, longest, min(outputs, CANDIDATES))))
+    parts = [
+        _learn(
+            table[start : start + step],
+            lengths[start : start + step],
+            patterns,
+            terms,
+            rounds,
+            rows,
+        )
+        for start in range(0, groups, step)
+    ]
+    return Learnt(
+        values=np.concatenate([part.values for part in parts]),
+        support=np.concatenate([part.support for part in parts]),
+        codes=Codes(
+            pattern=np.concatenate([part.codes.pattern for part in parts]),
+            factor=np.concatenate([part.codes.factor for part in parts]),
+        ),
+    )
+
+
+def _learn(
+    table: Real, lengths: NDArray[np.intp], patterns: int, terms: int, rounds: int, rows: int
+) -> Learnt:
+    """Learn patterns for the groups of one block."""
+    valid = np.arange(table.shape[2]) < lengths[:, None]
+    chosen = start_patterns(table, patterns, valid, rows)
+    best = np.full(len(table), np.inf)
+    kept = chosen
+    for turn in range(rounds + 1):
+        chosen, _ = _scaled(chosen)
+        codes = code(table, chosen, terms)
+        matrix = codes.matrix(patterns)
+        residual = table - matrix @ chosen
+        error = np.square(residual).sum((1, 2))
+        better = error < best
+        best = np.where(better, error, best)
+        kept = np.where(better[:, None, None], chosen, kept)
+        if turn < rounds:
+            chosen = _least_squares(table, chosen, matrix, residual, valid, rows)
+    support = _largest_rows(kept, valid, rows)
+    values = np.rint(kept * support).astype(np.int8)
+    codes = code(table, values.astype(np.float64), terms)
+    return Learnt(values=values, support=support, codes=codes)
+
+
+def _refine(
+    table: Real,
+    learnt: Learnt,
+    chosen: NDArray[np.intp],
+    lengths: NDArray[np.intp],
+    covariance: Real,
+    rows: int,
+) -> None:
+    """Learn the ``chosen`` groups again, one after the other, and change ``learnt`` accordingly.
+
+    With H the covariance of the inputs of groups that are still to come and U the upper Cholesky
+    factor of its inverse, an error e in the weights of group g costs e M e', M the inverse of
+    Ugg' Ugg, once the later weights w are changed by -e Ugg^-1 Ug,later, which is for the best.
+    """
+    damped = covariance + np.eye(len(covariance)) * (
+        DAMPING * np.trace(covariance) / len(covariance)
+    )
+    if not np.trace(covariance) > 0:
+        return
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
+    terms = learnt.codes.pattern.shape[2]
+    weights = np.concatenate([table[i, :, : lengths[i]] for i in chosen], axis=1)
+    start = 0
+    for i in chosen.tolist():
+        end = start + int(lengths[i])
+        own = upper[start:end, start:end]
+        inverse = np.linalg.inv(own)
+        metric = np.linalg.cholesky(inverse @ inverse.T)
+        wanted = weights[None, :, start:end]
+        patterns = learnt.values[None, i, :, : end - start].astype(np.float64)
+        valid = np.ones((1, end - start), bool)
+        for _ in range(REFINEMENTS):
+            matrix = code(wanted @ metric, patterns @ metric, terms).matrix(patterns.shape[1])
+            residual = wanted - matrix @ patterns
+            patterns = _least_squares(wanted, patterns, matrix, residual, valid, rows)
+            patterns, _ = _scaled(patterns)
+        support = _largest_rows(patterns, valid, rows)
+        patterns = np.rint(patterns * support)
+        codes = code(wanted @ metric, patterns @ metric, terms)
+        error = (wanted - codes.matrix(patterns.shape[1]) @ patterns)[0]
+        weights[:, end:] -= error @ inverse @ upper[start:end, end:]
+        learnt.values[i, :, : end - start] = patterns[0].astype(np.int8)
+        learnt.support[i, :, : end - start] = support[0]
+        learnt.codes.pattern[i], learnt.codes.factor[i] = codes.pattern[0], codes.factor[0]
+        start = end
+
+
+def start_patterns(table: Real, patterns: int, valid: NDArray[np.bool_], rows: int) -> Real:
+    """Choose outputs that between them explain most, as patterns on their largest R rows.
+
+    What one output explains of another is the square of their product over the first one's.
+    """
+    groups = len(table)
+    norm = np.square(table).sum(2)
+    candidates = np.argsort(-norm, axis=1, kind="stable")[:, :CANDIDATES]
+    shapes = np.take_along_axis(table, candidates[:, :, None], 1)
+    shapes = shapes * _largest_rows(shapes, valid, rows)
+    energy = np.square(shapes).sum(2)
+    products = np.square(table @ shapes.transpose(0, 2, 1))
+    explained = products / np.where(energy > 0, energy, np.inf)[:, None, :]
+    result = np.zeros((groups, patterns, table.shape[2]))
+    reached = np.zeros((groups, table.shape[1], 1))
+    each = np.arange(groups)
+    for index in range(min(patterns, candidates.shape[1])):
+        found = np.maximum(explained - reached, 0).sum(1).argmax(1)
+        result[:, index] = shapes[each, found]
+        reached = np.maximum(reached, explained[each, :, found][:, :, None])
+    return result
+
+
+def _largest_rows(values: Real, valid: NDArray[np.bool_], rows: int) -> NDArray[np.bool_]:
+    """The R rows of largest magnitude of [groups, n, rows], of equal ones the first; valid ones."""
+    if values.shape[2] <= rows:
+        return np.broadcast_to(valid[:, None], values.shape)
+    magnitude = np.where(valid[:, None], np.abs(values), -1.0)
+    order = np.argsort(-magnitude, axis=2, kind="stable")
+    result = np.zeros(values.shape, bool)
+    np.put_along_axis(result, order[:, :, :rows], True, 2)
+    return result & valid[:, None]
+
+
+def _scaled(patterns: Real) -> tuple[Real, NDArray[np.int32]]:
+    """Scale patterns by powers of two, 2^-e, to a largest magnitude of 63.75 up to below 127.5."""
+    _, exponent = np.frexp(np.abs(patterns).max(2) / (DENSE_LEVELS + 0.5))
+    return np.ldexp(patterns, -exponent[:, :, None]), exponent
+
+
+def _least_squares(
+    table: Real,
+    patterns: Real,
+    matrix: Real,
+    residual: Real,
+    valid: NDArray[np.bool_],
+    rows: int,
+) -> Real:
+    """Fit each pattern to what the others leave, on its R rows of largest weight."""
+    result = patterns.copy()
+    across = matrix.transpose(0, 2, 1)
+    gram, target = across @ matrix, across @ table
+    worst = np.argsort(-np.square(residual).sum(2), axis=1, kind="stable")
+    unused = gram.diagonal(axis1=1, axis2=2) == 0
+    place = np.cumsum(unused, axis=1) - 1
+    each = np.arange(len(table))
+    for index in range(patterns.shape[1]):
+        own = gram[:, index, index]
+        rest = target[:, index] - (gram[:, index, None] @ result)[:, 0]
+        fitted = result[:, index] + rest / np.where(own > 0, own, 1)[:, None]
+        spare = residual[each, worst[each, np.maximum(place[:, index], 0)]]
+        fitted = np.where(unused[:, index, None], spare, fitted)[:, None]
+        result[:, index] = (fitted * _largest_rows(fitted, valid, rows))[:, 0]
+    return result
+
+
+def code(table: Real, patterns: Real, terms: int) -> Codes:
+    """Put each output together from at most T patterns times signed powers of two.
+
+    Parameters
+    ----------
+    table
+        Weights [groups, outputs, rows].
+    patterns
+        [groups, K, rows].
+    terms
+        T. A pattern may be used in several terms of an output.
+    """
+    across = patterns.transpose(0, 2, 1)
+    gram = patterns @ across
+    energy = gram.diagonal(axis1=1, axis2=2)[:, None, :]
+    inverse = 1 / np.where(energy > 0, energy, np.inf)
+    product = table @ across
+    shape = (*table.shape[:2], terms)
+    pattern, factor = np.full(shape, -1, np.intp), np.zeros(shape)
+    each = np.arange(len(table))[:, None]
+    for turn in range(terms * (1 + SWEEPS)):
+        term = turn % terms
+        if turn >= terms:  # what the term explained is to be explained again
+            product = product + factor[:, :, term, None] * gram[each, pattern[:, :, term]]
+        magnitude = np.abs(product)
+        power = _nearest_power(magnitude * inverse)
+        gain = power * (2 * magnitude - power * energy)
+        chosen = gain.argmax(2)
+        place = chosen[:, :, None]
+        used = np.take_along_axis(gain, place, 2) > 0
+        signed = np.copysign(
+            np.take_along_axis(power, place, 2), np.take_along_axis(product, place, 2)
+        )
+        step = np.where(used, signed, 0.0)
+        pattern[:, :, term] = np.where(used[:, :, 0], chosen, -1)
+        factor[:, :, term] = step[:, :, 0]
+        product = product - step * gram[each, chosen]
+    return Codes(pattern=pattern, factor=factor)
+
+
+def _nearest_power(ratio: Real) -> Real:
+    """Nearest 2^k, k in -8..+6, by distance: 3 lies between 2 and 4 and goes up."""
+    _, exponent = np.frexp(ratio * (4 / 3))
+    return np.ldexp(1.0, np.clip(exponent - 1, MIN_SHIFT, MAX_SHIFT))

@@ -1,0 +1,140 @@
+"""Settings of a network that nobody tuned, and settings by layer name."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+import numpy as np
+
+from refmodel.compression.prune import OU_ROWS
+from refmodel.compression.schemes.base import SCHEMES, LayerSetting, LayerSize, Weight
+from refmodel.errors import InputError
+
+FEWEST_OUTPUTS = 8
+"""Layers with fewer outputs (to a group of a convolution) run dense: there is nobody to share with.
+Depthwise convolutions are the case in point."""
+
+
+def default_setting(
+    weight: Weight | Sequence[int],
+    *,
+    groups: int = 1,
+    scheme: str = "prap",
+    fully_connected: bool = False,
+    first: bool = False,
+    last: bool = False,
+    ou_rows: int = OU_ROWS,
+) -> LayerSetting:
+    """Choose a setting by the widths of a layer, as the published networks have it.
+
+    First and last layers are dense, and so are layers with few outputs. Everything else is for the
+    scheme to say: the ``default_setting`` of its module tells which numbers come from where.
+
+    Parameters
+    ----------
+    weight
+        Weights [out, in / groups, kh, kw], or their shape alone.
+    groups
+        Groups of the convolution.
+    scheme
+        Scheme of the network.
+    fully_connected
+        Whether the layer is a matrix product, not a 1x1 convolution.
+    first, last
+        Whether it is the network's first or last layer with weights.
+    ou_rows
+        R, rows of an operation unit.
+    """
+    shape = tuple(weight.shape if isinstance(weight, np.ndarray) else weight)
+    if len(shape) != 4:
+        raise ValueError(f"weight must have the shape [out, in, kh, kw], not {shape!r}")
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
+    outputs = shape[0] // groups
+    if first or last or outputs < FEWEST_OUTPUTS:
+        return LayerSetting(scheme="dense")
+    return SCHEMES[scheme].default(
+        LayerSize(
+            outputs=outputs,
+            inputs=shape[1],
+            kernel=shape[2] * shape[3],
+            fully_connected=fully_connected,
+            ou_rows=ou_rows,
+        )
+    )
+
+
+class MappedLayer(Protocol):
+    """What :func:`network_settings` asks of a layer; ``quantize.MatrixLayer`` has it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the network."""
+        ...
+
+    @property
+    def weight(self) -> Weight:
+        """Weights [out, in / groups, kh, kw]."""
+        ...
+
+    @property
+    def groups(self) -> int:
+        """Groups of the convolution."""
+        ...
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the input."""
+        ...
+
+
+def network_settings(
+    layers: Sequence[MappedLayer],
+    scheme: str,
+    overrides: Mapping[str, LayerSetting] | None = None,
+    ou_rows: int = OU_ROWS,
+) -> dict[str, LayerSetting]:
+    """Give every layer of a network its setting.
+
+    Parameters
+    ----------
+    layers
+        Layers with weights, in order.
+    scheme
+        Scheme of the network.
+    overrides
+        Settings by name pattern (``*``, ``?`` and ``[...]`` as in file names, case counts). The
+        first pattern that matches a layer's name holds; layers that none matches take
+        :func:`default_setting`.
+    ou_rows
+        R, rows of an operation unit.
+
+    Returns
+    -------
+    dict
+        Layer name to setting, in the order of the layers.
+    """
+    overrides = overrides or {}
+    names = [layer.name for layer in layers]
+    for pattern in overrides:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(
+                f"expected a layer that matches {pattern!r}, found only {', '.join(names)}"
+            )
+    settings = {}
+    for index, layer in enumerate(layers):
+        chosen = [value for key, value in overrides.items() if fnmatchcase(layer.name, key)]
+        settings[layer.name] = (
+            chosen[0]
+            if chosen
+            else default_setting(
+                layer.weight,
+                groups=layer.groups,
+                scheme=scheme,
+                fully_connected=tuple(layer.in_shape[:2]) == (1, 1),
+                first=index == 0,
+                last=index == len(layers) - 1,
+                ou_rows=ou_rows,
+            )
+        )
+    return settings
