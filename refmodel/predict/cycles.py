@@ -16,8 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from refmodel.config import EngineConfig
+from refmodel.predict.events import COUNTED, layer_events, requests_of_gathers
 from refmodel.program.layer import LayerProgram
-from refmodel.program.sizes import columns_of_ous, merge_steps, ous_of_gathers
+from refmodel.program.sizes import merge_steps
 
 FIRST_READ = 4
 """Cycles from start accepted to the first byte read: two for the index memories, one each for the
@@ -37,7 +38,7 @@ that are written in the cycle in which they are read read as written."""
 OUTPUT_LATENCY = 5
 """Cycles from an accumulator read to its output: read, bias, multiply, shift, clip."""
 
-EVENTS = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
+EVENTS = COUNTED[:6]
 """Fields of a prediction that count events; the hardware has counters of these names."""
 
 
@@ -57,9 +58,9 @@ class Prediction:
     positions
         Output positions.
     requests, ous, gathered, index_reads, merged, outputs
-        Events of one image: conversion requests (of ``adcs`` columns each), OU activations, bytes
-        gathered, words taken from the index memories (``merge_lanes`` reuse words count as one),
-        reuse words merged, outputs.
+    conversions, wordline_drives, cells_read, index_bits
+    psum_updates, merge_shifts, accumulator_updates
+        Events of one image, as :data:`refmodel.predict.events.COUNTED` has them.
     stall_gather, stall_slots
         Cycles of one image, from the first vector to the last request, in which no request was
         issued: for want of a gathered vector, or of free slots.
@@ -78,6 +79,13 @@ class Prediction:
     index_reads: int
     merged: int
     outputs: int
+    conversions: int
+    wordline_drives: int
+    cells_read: int
+    index_bits: int
+    psum_updates: int
+    merge_shifts: int
+    accumulator_updates: int
     stall_gather: int
     stall_slots: int
 
@@ -103,16 +111,13 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
         The engine; ``crossbar_latency`` is the fixed latency of its crossbars.
     """
     rows = layer.gather_rows
-    ous = ous_of_gathers(layer, config)
     requests = requests_of_gathers(layer, config)
     count = layer.group_outputs.astype(np.int64)
-    steps = merge_steps(layer, config.merge_lanes)
     least_steps = -(-count * layer.terms // config.merge_lanes)
     group_end = np.cumsum(layer.group_gathers)
     group_requests = np.add.reduceat(requests, group_end - layer.group_gathers)
     outputs = layer.out_shape[2]
-    words = len(layer.gather_base) + len(layer.segment_position) * (1 + layer.full_offsets)
-    words += len(count) + (0 if layer.identity else int(steps.sum()))
+    events = layer_events(layer, config)
     walk = EngineWalk(layer, config)
     cycles = walk.run()
     start = int(group_requests[0]) + int(least_steps[-1]) + outputs + config.crossbar_latency + 100
@@ -124,25 +129,10 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
         output=outputs,
         start=start,
         positions=layer.positions,
-        requests=int(requests.sum()) * layer.positions,
-        ous=int(ous.sum()) * layer.positions,
-        gathered=int(rows.sum()) * layer.positions,
-        index_reads=words * layer.positions,
-        merged=int(count.sum()) * layer.terms * layer.positions,
-        outputs=outputs * layer.positions,
+        **{name: events[name] for name in COUNTED},
         stall_gather=walk.stall_gather,
         stall_slots=walk.stall_slots,
     )
-
-
-def requests_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
-    """Conversion requests of each gather a position, int64 [gathers].
-
-    Each OU is asked ceil(columns in use / A) times for every input digit.
-    """
-    chunks = -(-columns_of_ous(layer, config) // config.adcs)
-    ends = np.cumsum(ous_of_gathers(layer, config))
-    return np.diff(np.cumsum(chunks)[ends - 1], prepend=0) * config.digits
 
 
 class Walk(Protocol):

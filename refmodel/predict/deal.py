@@ -33,9 +33,7 @@ import numpy as np
 
 from refmodel.config import SHIFT_NONE, EngineConfig, check_engines
 from refmodel.errors import InputError
-from refmodel.predict.cycles import (
-    requests_of_gathers,
-)
+from refmodel.predict.events import requests_of_gathers
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import accumulator_bits, check_fits, merge_steps
 

@@ -7,9 +7,7 @@ and writes what). With R, C, S, A, B, D as there, for one layer::
     OUs                  sum over gathers of ceil(patterns * S / C)
     crossbars            ceil(OUs / (floor(X / R) * floor(X / C)))
     cells programmed     sum over gathers of rows * patterns * S
-    conversions          sum over gathers of patterns * S, times ceil(B / D), times positions
-    wordline drives      sum over gathers of rows * OUs, times ceil(B / D), times positions
-    partial-sum writes   sum over gathers of patterns, times positions
+    events               refmodel.predict.events
 
     from refmodel.metrics import network_metrics
 
@@ -25,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from refmodel import golden
-from refmodel.config import SHIFT_NONE, WEIGHT_BITS, EngineConfig
+from refmodel.config import WEIGHT_BITS, EngineConfig
 from refmodel.predict import cycles
+from refmodel.predict.events import layer_events
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
-from refmodel.program.sizes import columns_of_ous, engine_config_for, index_bits, ous_of_gathers
+from refmodel.program.sizes import engine_config_for, index_bits, ous_of_gathers
 
 ALL = "all"
 """Name of the total over a network's layers."""
@@ -69,8 +68,7 @@ class Metrics:
     conversions
         Columns converted for one image; converters without a column in use are not counted.
     wordline_drives
-        Wordlines driven with a digit for one image: rows in use of each activation and digit,
-        whatever the digit's value.
+        Wordlines driven for one image: rows in use of each request, whatever their digits.
     buffer_reads
         Bytes read from the activation buffer for one image.
     index_reads
@@ -82,9 +80,9 @@ class Metrics:
     merges
         Reuse words merged for one image, "none" included; with an identity map, the outputs that
         groups touch. Each takes a cycle of a merge lane.
-    accumulator_updates
-        Accumulators written for one image: one to a reuse word that is not "none", and one to an
-        output that its first group has no such word for.
+    accumulator_writes, accumulator_updates
+        Accumulators of one image that the first group of an output writes; and that another group
+        reads, adds to and writes. Terms of one output are added up before.
     outputs
         Output codes of one image.
     cycles
@@ -127,6 +125,7 @@ class Metrics:
     psum_writes: int
     psum_reads: int
     merges: int
+    accumulator_writes: int
     accumulator_updates: int
     outputs: int
     cycles: int
@@ -230,15 +229,9 @@ def layer_metrics(
     crossbars = -(-count // config.ous_per_crossbar)
     cells = int((rows * patterns).sum()) * width
     bits = index_bits(layer, config)
-    words = int(layer.group_outputs.sum(dtype=np.int64)) * layer.terms
-    used, untouched = words, 0
-    if not layer.identity:
-        none = layer.word_shift == SHIFT_NONE
-        used -= int(none.sum())
-        writes = np.repeat(layer.group_write == 1, layer.group_outputs)
-        untouched = int((none.reshape(-1, layer.terms).all(1) & writes).sum())
-    segments = len(layer.segment_position) * (2 if layer.full_offsets else 1)
-    stored = 0 if layer.identity else words
+    events = layer_events(layer, config)
+    gathers, segments = len(layer.gather_base), len(layer.segment_position)
+    segments *= 2 if layer.full_offsets else 1
     return Metrics(
         name=layer.name,
         scheme=layer.scheme,
@@ -262,18 +255,18 @@ def layer_metrics(
         index_padding=bits["padding"],
         index_headers=bits["headers"],
         positions=positions,
-        requests=found.requests,
-        ou_activations=found.ous,
-        conversions=int(columns_of_ous(layer, config).sum()) * config.digits * positions,
-        wordline_drives=int((rows * ous).sum()) * config.digits * positions,
-        buffer_reads=found.gathered,
-        index_reads=positions
-        * (len(layer.gather_base) + len(layer.group_kept) + segments + stored),
-        psum_writes=int(patterns.sum()) * positions,
-        psum_reads=(used + int(patterns[layer.gather_accumulate == 1].sum())) * positions,
-        merges=found.merged,
-        accumulator_updates=(used + untouched) * positions,
-        outputs=found.outputs,
+        requests=events["requests"],
+        ou_activations=events["ous"],
+        conversions=events["conversions"],
+        wordline_drives=events["wordline_drives"],
+        buffer_reads=events["gathered"],
+        index_reads=positions * (gathers + len(layer.group_kept) + segments + len(layer.word_slot)),
+        psum_writes=events["psum_writes"],
+        psum_reads=events["psum_reads"],
+        merges=events["merged"],
+        accumulator_writes=events["accumulator_writes"],
+        accumulator_updates=events["accumulator_updates"],
+        outputs=events["outputs"],
         cycles=found.cycles,
         conversion_cycles=found.conversion * positions,
         gather_cycles=found.gather * positions,

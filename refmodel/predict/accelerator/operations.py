@@ -100,7 +100,7 @@ class Operation:
 
     @property
     def reads(self) -> int:
-        """Bytes that a ``pool`` reads, or would read of channels that have none."""
+        """Bytes of its operands, or that it would read of channels that have none."""
         return self.outputs * prod(self.kernel) * len(self.operands)
 
 

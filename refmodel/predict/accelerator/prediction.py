@@ -38,7 +38,8 @@ class NetworkPrediction:
         being there.
     operations
         Per operation its name, kind, ``words`` loaded before it, ``cycles`` from its start to its
-        end, and ``filled``, bytes of border that it writes.
+        end, ``filled``, bytes of border that it writes, ``written``, these and its outputs, and
+        ``operand_reads``, bytes that post-processing reads for it.
     layers
         To each ``layer`` operation, in order, the prediction of the engine alone, or of the tile.
     """
@@ -102,6 +103,8 @@ def predict_network(
                 "words": words,
                 "cycles": cycles,
                 "filled": filled,
+                "written": operation.outputs + filled,
+                "operand_reads": operation.reads,
             }
         )
     return NetworkPrediction(

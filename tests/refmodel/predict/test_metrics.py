@@ -12,43 +12,15 @@ from refmodel.compression.schemes import map_layer
 from refmodel.config import EngineConfig
 from refmodel.predict import cycles
 from refmodel.predict.metrics import ALL, layer_metrics, network_metrics
-from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
-from refmodel.program.sizes import engine_config_for, index_bits
-from tests.support.layers.builders import ProgramLists, random_codes, random_layer_program
+from refmodel.program.sizes import engine_config_for, index_bits, ous_of_gathers
+from tests.support.layers.builders import random_codes, random_layer_program
+from tests.support.layers.hand import two_group_layer
 from tests.support.layers.matrix_layers import matrix_layer
 
 
-def hand_layer() -> LayerProgram:
-    """2 inputs, 3x3 pixels, kernel 2x1, 3 outputs, 2 terms: 6 positions.
-
-    Group 0: one gather of 2 rows (position 0, both channels) with 3 patterns; group 1: two gathers
-    of 1 row each (position 1, channel 0; then channel 1, adding into the same slot), 1 pattern.
-    """
-    lists = ProgramLists(8)
-    lists.gather(0, 0, [(0, 0, 2)], np.array([[1, 0], [2, 3], [4, 5]]))
-    lists.group(kept=3, first_output=0, outputs=3, write=True, gathers=1)
-    # Output 0: slots 0 and 1; output 1: slot 2, none; output 2: none, none (zero is written).
-    for slot, shift in ((0, 8), (1, 8), (2, 7), (0, 15), (0, 15), (0, 15)):
-        lists.word(slot, shift, 0)
-    lists.gather(0, 0, [(1, 0, 1)], np.array([[6]]), final=False)
-    lists.gather(0, 0, [(1, 1, 1)], np.array([[7]]), accumulate=True)
-    lists.group(kept=1, first_output=1, outputs=2, write=False, gathers=2)
-    # Output 1: none twice (nothing is written); output 2: slot 0, none.
-    for slot, shift in ((0, 15), (0, 15), (0, 9), (0, 15)):
-        lists.word(slot, shift, 0)
-    return LayerProgram(
-        name="hand", scheme="prap", ou_rows=8, in_shape=(3, 3, 2), out_shape=(2, 3, 3),
-        kernel=(2, 1), stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), zero_in=0, zero_out=0,
-        clip_lo=0, clip_hi=255, terms=2, identity=False, full_offsets=True, patterns=6, kept=4,
-        reused=1, dropped=1, ous_dense=3, bias=np.zeros(3), multiplier=np.ones(3),
-        shift=np.full(3, 8),
-        **lists.arrays(),
-    )  # fmt: skip
-
-
 def test_metrics_by_hand():
-    layer = hand_layer()
+    layer = two_group_layer()
     config = EngineConfig(ou_cols=16, adcs=4, slots=16, crossbar_size=32)
     found = layer_metrics(layer, config)
     prediction = cycles.predict(layer, config)
@@ -73,14 +45,14 @@ def test_metrics_by_hand():
         "index_bits": 133, "index_share": 133 / 32,
         # All of these for 6 positions: requests of 4 columns, 8 digits:
         "positions": 6, "requests": 6 * 8 * (4 + 2 + 2 + 2), "ou_activations": 6 * 4,
-        "conversions": 6 * 8 * (24 + 8 + 8), "wordline_drives": 6 * 8 * (2 * 2 + 1 + 1),
+        "conversions": 6 * 8 * (24 + 8 + 8), "wordline_drives": 6 * 8 * (2 * 6 + 2 + 2),
         "buffer_reads": 6 * 4,
         # 3 gathers, 2 groups, 3 segments twice, 10 words
         "index_reads": 6 * 21,
         # 3 + 1 + 1 patterns; the last gather reads its slot, 4 words read theirs
         "psum_writes": 6 * 5, "psum_reads": 6 * (1 + 4), "merges": 6 * 10,
-        # 4 words, and output 2 of the first group, which has none
-        "accumulator_updates": 6 * 5, "outputs": 6 * 3,
+        # Each group touches its outputs once, whatever their words: the first writes, one adds.
+        "accumulator_writes": 6 * 3, "accumulator_updates": 6 * 2, "outputs": 6 * 3,
         "cycles": prediction.cycles, "conversion_cycles": 6 * 80, "gather_cycles": 6 * 4,
         "merge_cycles": 6 * 10, "output_cycles": 6 * 3, "bound": 480, "limit": prediction.limit,
     }  # fmt: skip
@@ -89,7 +61,7 @@ def test_metrics_by_hand():
 
 def test_index_bits_have_the_padding_of_the_lanes():
     # Four lanes hold 4 words for the 3 and the 2 outputs of a group, and that for each of 2 terms.
-    layer = hand_layer()
+    layer = two_group_layer()
     config = EngineConfig(ou_cols=16, adcs=4, slots=16, crossbar_size=32, merge_lanes=4)
     found = layer_metrics(layer, config)
     assert (found.index_words, found.index_padding) == (90, (16 - 10) * 9)
@@ -113,9 +85,8 @@ def test_events_are_those_of_the_trace(seed, cell_bits):
     assert found.positions == positions
     assert found.requests == len(trace.ou) * positions
     assert found.ous == len(set(trace.ou.tolist()))
-    pairs = set(zip(trace.ou.tolist(), trace.digit.tolist(), strict=True))
-    rows = np.repeat(layer.gather_rows, cycles.ous_of_gathers(layer, config))
-    assert found.wordline_drives == sum(int(rows[ou]) for ou, _ in pairs) * positions
+    rows = np.repeat(layer.gather_rows, ous_of_gathers(layer, config))
+    assert found.wordline_drives == int(rows[trace.ou].sum()) * positions
     per_digit = int(layer.gather_patterns.sum()) * (8 // cell_bits)
     assert found.conversions == per_digit * (8 // config.dac_bits) * positions
     weights = layer.effective_weights()
@@ -136,7 +107,10 @@ def test_dense_saves_nothing_and_grouped_layers_count_their_own_inputs():
     assert found.weight_bits_saved == 0
     assert found.index_share is None
     assert found.ous == found.ous_dense == 8 * 4
-    assert found.merges == found.accumulator_updates == found.psum_reads == found.positions * 32
+    assert found.merges == found.psum_reads == found.positions * 32
+    # Four gathers' outputs each: the first of them writes.
+    assert found.accumulator_writes == found.positions * 8
+    assert found.accumulator_updates == found.positions * 24
 
 
 def test_network_adds_up_and_is_json():

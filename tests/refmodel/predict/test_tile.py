@@ -14,7 +14,7 @@ from refmodel.compression.compile import compile_layer
 from refmodel.compression.schemes import LayerSetting, map_layer
 from refmodel.config import SHIFT_NONE, EngineConfig
 from refmodel.errors import InputError
-from refmodel.predict import cycles, tile
+from refmodel.predict import cycles, events, tile
 from refmodel.predict import deal as dealing
 from refmodel.predict.cycles import OUTPUT_LATENCY, predict
 from refmodel.predict.deal import LayerPart, check_fits_tile, deal, loads, passes
@@ -44,7 +44,7 @@ def largest_group(layer: LayerProgram, config: EngineConfig) -> int:
     """The load of the largest group, from its gathers in plain loops."""
     gather, largest = 0, 0
     steps = cycles.merge_steps(layer, config.merge_lanes)
-    requests = cycles.requests_of_gathers(layer, config)
+    requests = events.requests_of_gathers(layer, config)
     for g, count in enumerate(layer.group_gathers.tolist()):
         run = slice(gather, gather + count)
         work = [requests[run].sum(), layer.gather_rows[run].sum(), steps[g]]

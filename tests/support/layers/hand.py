@@ -110,6 +110,34 @@ def hand_layer(
     )
 
 
+def two_group_layer() -> LayerProgram:
+    """Make a layer of 2 inputs, 3x3 pixels, kernel 2x1, 3 outputs, 2 terms: 6 positions.
+
+    Group 0: one gather of 2 rows (position 0, both channels) with 3 patterns; group 1: two gathers
+    of 1 row each (position 1, channel 0; then channel 1, adding into the same slot), 1 pattern.
+    """
+    lists = ProgramLists(8)
+    lists.gather(0, 0, [(0, 0, 2)], np.array([[1, 0], [2, 3], [4, 5]]))
+    lists.group(kept=3, first_output=0, outputs=3, write=True, gathers=1)
+    # Output 0: slots 0 and 1; output 1: slot 2, none; output 2: none, none (zero is written).
+    for slot, shift in ((0, 8), (1, 8), (2, 7), (0, 15), (0, 15), (0, 15)):
+        lists.word(slot, shift, 0)
+    lists.gather(0, 0, [(1, 0, 1)], np.array([[6]]), final=False)
+    lists.gather(0, 0, [(1, 1, 1)], np.array([[7]]), accumulate=True)
+    lists.group(kept=1, first_output=1, outputs=2, write=False, gathers=2)
+    # Output 1: none twice (nothing is written); output 2: slot 0, none.
+    for slot, shift in ((0, 15), (0, 15), (0, 9), (0, 15)):
+        lists.word(slot, shift, 0)
+    return LayerProgram(
+        name="hand", scheme="prap", ou_rows=8, in_shape=(3, 3, 2), out_shape=(2, 3, 3),
+        kernel=(2, 1), stride=(1, 1), dilation=(1, 1), pads=(0, 0, 0, 0), zero_in=0, zero_out=0,
+        clip_lo=0, clip_hi=255, terms=2, identity=False, full_offsets=True, patterns=6, kept=4,
+        reused=1, dropped=1, ous_dense=3, bias=np.zeros(3), multiplier=np.ones(3),
+        shift=np.full(3, 8),
+        **lists.arrays(),
+    )  # fmt: skip
+
+
 def hand_codes(layer: LayerProgram, images: int = 1, seed: int = 0) -> np.ndarray:
     """Draw input codes uint8 [images, H, W, C]."""
     rng = np.random.default_rng(seed)
