@@ -12,6 +12,7 @@ from prap_hw.app import console
 from prap_hw.app.cli.options import Debug, Verb
 from prap_hw.app.cli.outcome import BAD_INPUT, INTERRUPTED, OUR_FAULT, Debugging
 from prap_hw.app.cli.verbs import (
+    compare,
     compress,
     cosim,
     demo,
@@ -30,6 +31,7 @@ VERBS: tuple[Verb, ...] = (
     measure.inspect,
     measure.evaluate,
     report.report,
+    compare.compare,
     cosim.cosim,
     hardware.verilog,
     hardware.area,

@@ -149,7 +149,7 @@ def _legend_above(figure: Figure, handles: Sequence[Any], *, left: float, most: 
 
 
 def draw_parts(
-    rows: Sequence[tuple[str, Mapping[str, float]]], *, unit: str, title: str, digits: int = 3
+    rows: Sequence[tuple[str, Mapping[str, float]]], *, unit: str, title: str, order: Sequence[str] = ()
 ) -> Markup:
     """Draw stacked bars, one to a row, of what its parts come to.
 
@@ -161,12 +161,13 @@ def draw_parts(
         Of the values, on the axis.
     title
         Name of the picture.
-    digits
-        Significant digits of the sums beside the bars.
+    order
+        Parts from the first colour on, so that pictures agree; empty: the largest first.
     """
     parts = list(dict.fromkeys(part for _, values in rows for part in values))
-    order = sorted(parts, key=lambda part: -sum(values.get(part, 0.0) for _, values in rows))
-    shown, rest = order[: len(SERIES) - 1], order[len(SERIES) - 1 :]
+    ranked = sorted(parts, key=lambda part: -sum(values.get(part, 0.0) for _, values in rows))
+    ranked = [part for part in order if part in parts] + [p for p in ranked if p not in order]
+    shown, rest = ranked[: len(SERIES) - 1], ranked[len(SERIES) - 1 :]
     thin = len(rows) > MANY_LAYERS
     figure = Figure(figsize=(8.4, (0.155 if thin else 0.34) * len(rows) + 0.95))
     axes = figure.add_subplot()
@@ -183,7 +184,7 @@ def draw_parts(
             axes.barh(i, more, left=left, height=0.7, color=MUTED, linewidth=0)
         total = sum(values.values())
         axes.annotate(
-            f"{total:,.{digits}g}" if total < 1000 else f"{total:,.0f}",
+            f"{total:,.0f}" if total >= 100 or total == int(total) else f"{total:#.3g}",
             (total, i), xytext=(4, 0), textcoords="offset points", va="center",
             fontsize=6.5 if thin else 8, color=MUTED,
         )  # fmt: skip
