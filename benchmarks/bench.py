@@ -251,7 +251,7 @@ def preprocess(pixels: Any) -> Any:
 def import_and_quantise() -> Figures:
     """From the ONNX file and 256 images to the integer network."""
     from refmodel.compression.quantize import quantize
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         path, note = resnet20(Path(folder))

@@ -9,8 +9,8 @@ terms, also the first and the last of a network, which would run dense by defaul
 setting for a layer keeps all of it, that is dense, too.) For each of these programs,
 :func:`refmodel.predict.cycles.predict` prices engines with 1, 2, 4 and 8 ADCs, 1, 2 and 4 merge
 lanes and crossbars of latency 1, 10 and 40. A combination misses where cycles exceed 1.02 * bound +
-start (ARCHITECTURE.md, Bounds); its ratio is (cycles - start) / bound. The exit code is 1 where one
-does.
+start (docs/specification/architecture.md, Bounds); its ratio is (cycles - start) / bound. The exit
+code is 1 where one does.
 
 Cycles depend on the shapes and counts of patterns, not on their values, so dictionaries are learnt
 in one round. Networks and published settings come from the folder of given data (PRAP_SHARED,
@@ -37,7 +37,7 @@ from refmodel.compression.quantize import MatrixLayer, quantize
 from refmodel.compression.schemes import SCHEMES, LayerSetting, default_setting, map_layer
 from refmodel.compression.schemes.base import MAX_TERMS
 from refmodel.config import EngineConfig
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram

@@ -36,7 +36,7 @@ from refmodel.compression.quantize import MatrixLayer, quantize
 from refmodel.compression.schemes import default_setting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.exchange.torch_files import state_dict
 from refmodel.predict.metrics import Metrics, layer_metrics
 from refmodel.program.layer import LayerProgram

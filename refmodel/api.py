@@ -351,7 +351,7 @@ def load(path: str | Path) -> Network:
     Parameters
     ----------
     path
-        The file; see :func:`refmodel.exchange.onnx_import.load_onnx` for what is supported.
+        The file; see :func:`refmodel.exchange.onnx.load.load_onnx` for what is supported.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def load(path: str | Path) -> Network:
         The file cannot be read, is not ONNX, or holds what is not supported; the message names
         the node or initialiser.
     """
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     return Network(**vars(load_onnx(path)))
 
@@ -418,10 +418,11 @@ def compress(
     Notes
     -----
     Eight schemes are those of the paper (doi:10.1016/j.hcc.2023.100123): ``dense``, which prunes
-    nothing, and by the rules of ALGORITHM.md ``structured`` (rule 1), ``orc`` (2), ``shape`` (3),
-    ``identical`` (4), ``structured+identical`` (5), ``similar`` (6) and ``prap`` (masks of rule 3,
-    reuse maps of rule 7). ``dictionary`` is ours: it learns the patterns of a layer from its
-    weights and, with ``moments``, from the covariances of its inputs on the calibration images.
+    nothing, and by the rules of docs/specification/algorithm.md ``structured`` (rule 1), ``orc``
+    (2), ``shape`` (3), ``identical`` (4), ``structured+identical`` (5), ``similar`` (6) and
+    ``prap`` (masks of rule 3, reuse maps of rule 7). ``dictionary`` is ours: it learns the patterns
+    of a layer from its weights and, with ``moments``, from the covariances of its inputs on the
+    calibration images.
 
     Moments are matched by default, of every layer that is mapped here; ranges of activations are
     taken after that.

@@ -1,4 +1,4 @@
-"""Pages that are read from elsewhere: the README, the command line, the modules of the packages."""
+"""Pages that are made by the build: README, command line, one to each module and package."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,18 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PACKAGES = {
-    "refmodel": "What must be computed, in numpy.",
-    "prap_hw": "The hardware, its Verilog, and the command line.",
-    "sim": "What runs inside the simulator.",
-}
+PACKAGES = ("refmodel", "prap_hw", "sim")
+"""Packages of the reference, in its order."""
 
 AREA_OF = ("default", "paper")
 """Presets whose area the page of the engine has."""
+
+STYLE = """\
+.md-grid { max-width: 78rem; }
+.md-typeset img.wide { width: 100%; }
+@media (min-width: 60em) { .md-typeset :is(p, li, td) > code { white-space: nowrap; } }
+"""
+"""Rules of style beside the theme's: room for tables of 100 columns, where the screen has it."""
 
 WAVES = re.compile(r"```wavedrom\n(.*?)```", re.DOTALL)
 """A timing diagram in a page."""
@@ -27,16 +31,22 @@ TIMED = ("port", "integration")
 FRONT = ("api", "workflow", "table")
 """Modules that stand first in the reference: what users call."""
 
+THEMED = re.compile(
+    r'<picture>.*?srcset="(?:docs/)?(images/[\w-]+)-dark\.svg".*?alt="([^"]*)".*?</picture>',
+    re.DOTALL,
+)
+"""A picture that is drawn for light and for dark pages."""
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the modules into the navigation."""
-    reference: list[dict[str, Any]] = []
-    for package in PACKAGES:
-        pages: list[Any] = [f"reference/{package}/index.md"]
-        pages += [{name: _page(f"{package}.{name}")} for name in _modules(package)]
-        reference.append({package: pages})
+    """Put the guides and the modules into the navigation."""
     assert config.nav is not None
-    config.nav[-1] = {"Python reference": reference}
+    guides = sorted((ROOT / "docs/howto").glob("*.md"))
+    named = {_title(path): f"howto/{path.name}" for path in guides}
+    for place, entry in enumerate(config.nav):
+        if entry == {"How to": "howto/"}:
+            config.nav[place : place + 1] = [{"How to": [named]}] if named else []
+    config.nav[-1] = {"Python reference": [{name: _tree(name)} for name in PACKAGES]}
     return config
 
 
@@ -46,35 +56,35 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     def add(path: str, text: str) -> None:
         files.append(File.generated(config, path, content=text))
 
-    # Room for tables of 100 columns, where the screen has it.
-    add("style.css", ".md-grid { max-width: 76rem; }\n")
+    add("style.css", STYLE)
     add("index.md", _home())
-    add("cli.md", _command_line())
+    add("CONTRIBUTING.md", _top("CONTRIBUTING.md"))
     for page in TIMED:
         waves = WAVES.findall((ROOT / f"docs/{page}.md").read_text(encoding="utf-8"))
         for number, text in enumerate(waves, 1):
             add(f"{page}-{number}.svg", _timing(text))
-    for package, what in PACKAGES.items():
-        rows = [
-            f"| [`{package}.{name}`]({name.replace('.', '/')}.md) | {_first_line(package, name)} |"
-            for name in _modules(package)
-        ]
-        table = "\n".join(["| module | |", "|---|---|", *rows])
-        text = f"# {package}\n\n{what}\n\n{table}\n"
-        if package == "refmodel":
-            text += _names()
-        add(f"reference/{package}/index.md", text)
-        for name in _modules(package):
-            add(_page(f"{package}.{name}"), f"::: {package}.{name}\n")
+    for package in PACKAGES:
+        for module in (package, *_below(package)):
+            text = f"::: {module}\n"
+            if _is_package(module):
+                text += f"    options:\n      members: {_own(module)}\n" + _contents(module)
+            if module == "refmodel":
+                text += _names()
+            add(_page(module), text)
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     """Put the tables that are made from the code where their pages have their place."""
     name = page.file.src_uri.removesuffix(".md")
+    markdown = THEMED.sub(
+        r"![\2](\1-light.svg#only-light){ .wide } ![\2](\1-dark.svg#only-dark){ .wide }", markdown
+    )
     if name in TIMED:
         numbers = iter(range(1, 100))
         markdown = WAVES.sub(lambda _: f"![timing diagram]({name}-{next(numbers)}.svg)", markdown)
+    if name == "cli":
+        return markdown.replace("COMMANDS\n", _command_line())
     if name == "integration":
         return markdown.replace("REGISTERS\n", _registers())
     if page.file.src_uri == "engine.md":
@@ -87,8 +97,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     for name, scheme in SCHEMES.items():
         function = scheme.map
         module = getattr(function, "__module__", "refmodel.compression.schemes")
-        short = module.removeprefix("refmodel.")
-        text = _first_line("refmodel", short).removeprefix(f"Scheme ``{name}``: ")
+        text = _first_line(module).removeprefix(f"Scheme ``{name}``: ")
         rows.append(f"| [`{name}`][{module}] | {text} |")
     return markdown.replace("SCHEMES\n", "\n".join(["| scheme | |", "|---|---|", *rows, ""]))
 
@@ -129,7 +138,7 @@ def _area() -> str:
 
 
 def _names() -> str:
-    """What ``import refmodel`` itself offers."""
+    """The names that ``import refmodel`` offers."""
     import refmodel
 
     rows = [
@@ -137,48 +146,103 @@ def _names() -> str:
         for name, home in sorted(refmodel._HOME.items())
         if home != "schemes"
     ]
-    return "\n".join(["\nOf the package itself:\n", "| name | is |", "|---|---|", *rows, ""])
+    return "\n".join(["\nThe package itself offers:\n", "| name | is |", "|---|---|", *rows, ""])
+
+
+def _title(path: Path) -> str:
+    """First heading of a page."""
+    return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+
+
+def _path(module: str) -> Path:
+    """A module's file, or a package's folder."""
+    path = ROOT / Path(*module.split("."))
+    return path if path.is_dir() else path.with_suffix(".py")
+
+
+def _is_package(module: str) -> bool:
+    return _path(module).is_dir()
 
 
 def _page(module: str) -> str:
-    return f"reference/{module.replace('.', '/')}.md"
+    place = f"reference/{module.replace('.', '/')}"
+    return f"{place}/index.md" if _is_package(module) else f"{place}.md"
 
 
-def _modules(package: str) -> list[str]:
-    """Modules of a package by name, those that users call first."""
-    folder = ROOT / package
-    names = [
-        ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__")
-        for path in folder.rglob("*.py")
-        if path != folder / "__init__.py" and not path.name.startswith("_main")
+def _children(package: str) -> list[str]:
+    """Modules and packages in a package: first what users call, packages last."""
+    found = [
+        f"{package}.{path.stem}"
+        for path in _path(package).iterdir()
+        if (path / "__init__.py").exists() or (path.suffix == ".py" and path.stem[0] != "_")
     ]
-    return sorted(names, key=lambda name: (name not in FRONT, name))
+    name = {module: module.rpartition(".")[2] for module in found}
+    return sorted(found, key=lambda each: (_is_package(each), name[each] not in FRONT, each))
 
 
-def _first_line(package: str, name: str) -> str:
-    path = ROOT / package / Path(*name.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def _below(package: str) -> list[str]:
+    """All modules and packages in a package and in those in it."""
+    found = []
+    for module in _children(package):
+        found += [module, *(_below(module) if _is_package(module) else ())]
+    return found
+
+
+def _tree(package: str) -> list[Any]:
+    """A package's part of the navigation: its page, its modules, and its packages."""
+    entries: list[Any] = [_page(package)]
+    for module in _children(package):
+        name = module.rpartition(".")[2]
+        entries.append({name: _tree(module) if _is_package(module) else _page(module)})
+    return entries
+
+
+def _contents(package: str) -> str:
+    """The modules of a package with their first lines."""
+    here = Path(_page(package)).parent
+    rows = [
+        f"| [`{module}`]({Path(_page(module)).relative_to(here)}) | {_first_line(module)} |"
+        for module in _children(package)
+    ]
+    return "\n".join(["", "| module | |", "|---|---|", *rows, ""])
+
+
+def _own(package: str) -> list[str]:
+    """What a package's own file defines, without what it takes from its modules."""
+    text = (_path(package) / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r"^(?:def|class) ([a-z]\w*)", text, re.MULTILINE | re.IGNORECASE)
+
+
+def _first_line(module: str) -> str:
+    path = _path(module)
+    path = path / "__init__.py" if path.is_dir() else path
     found = re.search(r'"""(.*?)(?:"""|\n\n)', path.read_text(encoding="utf-8"), re.DOTALL)
     text = " ".join(found[1].split()) if found else ""
     text = re.sub(r":\w+:`([^`]*)`", r"`\1`", text)
     return text.replace("|", r"\|")
 
 
+def _top(name: str) -> str:
+    """A page of the top folder, with links as they are here; what is no page has no link."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+    return re.sub(
+        r"\[([^]]*)\]\((?!http|images/|(?:specification/|howto/)?[\w-]+\.md)[^)]*\)", r"\1", text
+    )
+
+
 def _home() -> str:
-    """The README, with links as they are here; what is no page is named without a link."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    text = text.replace("](docs/", "](")
-    return re.sub(r"\[([^]]*)\]\((?!http|images/|\w+\.md)[^)]*\)", r"\1", text)
+    """The README."""
+    return _top("README.md")
 
 
 def _command_line() -> str:
-    """The verbs and their options, from the program itself."""
+    """All options of the verbs, from the program itself."""
     import typer
 
     from prap_hw.app.cli.program import app
 
     group: Any = typer.main.get_command(app)
-    parts = ["# Command line", "", _plain(group.help or ""), "", _plain(group.epilog or ""), ""]
+    parts: list[str] = []
     for name, command in group.commands.items():
         arguments = [each for each in command.params if each.param_type_name == "argument"]
         options = [each for each in command.params if each.param_type_name == "option"]

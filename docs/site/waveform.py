@@ -21,7 +21,7 @@ from prap_hw.app import workflow
 from prap_hw.app.demo import ENGINE
 from refmodel import digits, golden
 from refmodel.config import EngineConfig
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram

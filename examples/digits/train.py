@@ -48,7 +48,7 @@ BATCH = 128
 FLOAT_EPOCHS, FLOAT_RATE, WEIGHT_DECAY = 200, 0.1, 5e-4
 TUNE_EPOCHS, TUNE_RATE = 200, 0.05
 PULL = 0.001
-"""Both factors of the published regulariser (ALGORITHM.md, Fine-tuning)."""
+"""Both factors of the published regulariser (docs/specification/algorithm.md)."""
 PROJECT_EVERY = 5
 """Epochs between projections onto S."""
 

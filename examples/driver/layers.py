@@ -20,7 +20,7 @@ from prap_hw.deliver.packets import engine_image
 from prap_hw.driver import Driver
 from refmodel import digits, golden
 from refmodel.config import SMALL, EngineConfig
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram

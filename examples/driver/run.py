@@ -71,7 +71,7 @@ def main() -> int:
     from prap_hw.deliver.load import command_words
     from prap_hw.deliver.packets import accelerator_image
     from refmodel import digits, golden
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
     from refmodel.network.images import Preprocess, load_images
     from refmodel.predict.accelerator.plan import network_image
     from refmodel.predict.accelerator.prediction import predict_network

@@ -112,7 +112,7 @@ def _pixels(options: argparse.Namespace) -> dict[str, Any]:
 def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
     """Choose the settings of a scheme for every budget: by budget, by layer; None: out of reach."""
     from refmodel.compression.budget import Budget, choose_each
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
     from refmodel.network.augment import augment
     from refmodel.network.images import Preprocess, load_images
 
@@ -306,7 +306,7 @@ def _styles(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, A
 def float_network(options: argparse.Namespace) -> float:
     """Accuracy of the network as it was trained."""
     from refmodel.api import float_accuracy
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
     from refmodel.network.images import Preprocess, load_images
 
     network = load_onnx(options.network)

@@ -10,7 +10,7 @@ from prap_hw.app import workflow
 from prap_hw.app.console import Report, silent
 from refmodel import digits, files, golden
 from refmodel.config import EngineConfig
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.program import Program

@@ -100,8 +100,8 @@ def finetune(
         there already.
     """
     require_torch()
-    from refmodel.exchange.onnx_export import write_onnx
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.export import write_onnx
+    from refmodel.exchange.onnx.load import load_onnx
     from refmodel.train import Recipe
     from refmodel.train import finetune as train
     from refmodel.train.tuning import check

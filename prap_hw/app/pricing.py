@@ -1,20 +1,94 @@
-"""TEMPORARY."""
-from types import SimpleNamespace
+"""Costs of a compiled network for pages and tables: energy and area by part, seconds.
+
+The prices are those of :mod:`refmodel.cost`; here they become plain figures.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from prap_hw.app import stages
+from refmodel.config import EngineConfig
+from refmodel.cost import Technology, crossbar_latency, price_events
+from refmodel.program.program import Program
+
 DEFAULT_TECHNOLOGY = "isaac-32nm"
-ENGINE_FIELDS = ("ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits", "adcs", "merge_lanes", "crossbar_latency")
-def load(t): return SimpleNamespace(name=str(t))
-def assumptions(t): return ["x = 1: made up"]
-def price(found, technology) -> dict[str, Any]:
-    layers=[]
-    for l in found["layers"]:
-        e=l["events"]
-        layers.append({"name": l["name"], "seconds": l["cycles"]/1e9, "energy": {"ADCs": e["conversions"]*1.2e-12, "crossbars": e["cells_read"]*2e-15,"drivers":e["wordline_drives"]*4e-14,"index memory": e["index_bits"]*8e-14, "merge": e["merge_shifts"]*1e-12,"gather":e["gathered"]*6e-13}})
-    en={}
-    for l in layers:
-        for k,v in l["energy"].items(): en[k]=en.get(k,0)+v
-    area={"crossbars": sum(l["crossbars"] for l in found["layers"])*.0002, "ADCs": .01,"index memory":.05}
-    return {"technology": technology.name,"clock_hz":1e9,"seconds":sum(l["seconds"] for l in layers),"energy":en,"area":area,"area_of":"engine","total_energy":sum(en.values()),"total_area":sum(area.values()),"layers":layers,"assumptions":assumptions(technology),"parts":list(dict.fromkeys([*en,*area]))}
-def cost_figures(program, config, technology, predictions=None):
-    from prap_hw.app.stages import events_of
-    return price(events_of(program, config), load(technology))
+"""The technology where none is named."""
+
+ENGINE_FIELDS = (
+    "ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits", "adcs",
+    "merge_lanes",
+)  # fmt: skip
+"""Sizes of an engine that a table of costs names; the technology decides its latency."""
+
+
+def load(technology: str | Path) -> Technology:
+    """Read a technology file, or the packaged one of that name."""
+    return Technology.load(technology)
+
+
+def price(found: Mapping[str, Any], technology: Technology) -> dict[str, Any]:
+    """Price events that were counted before.
+
+    Parameters
+    ----------
+    found
+        What :func:`prap_hw.app.stages.events_of` gives, for the technology's crossbar latency.
+    technology
+        Constants.
+
+    Returns
+    -------
+    dict
+        ``technology``, ``clock_hz``, ``seconds``, ``cycles``; ``energy`` in J and ``area`` in mm²
+        by part, parts of nothing left out; ``total_energy``, ``total_area``; ``parts``, all names;
+        ``layers``, of each ``name``, ``cycles``, ``seconds``, ``bound`` and ``energy`` by part;
+        ``assumptions`` and ``notes``, sentences.
+    """
+    cost = price_events(stages.restored(found), technology)
+    energy = {part: joules for part, joules in cost.parts.items() if joules}
+    area = {part: 1e6 * value for part, value in cost.areas.items() if value}
+    notes = list(cost.notes)
+    if found["host"]:
+        notes.append(
+            "No accelerator runs the whole network, so a host does what is between the layers, "
+            f"and is not counted: {found['host']}."
+        )
+    return {
+        "technology": cost.technology,
+        "clock_hz": cost.clock,
+        "seconds": cost.seconds,
+        "cycles": cost.cycles,
+        "energy": energy,
+        "area": area,
+        "total_energy": cost.joules,
+        "total_area": cost.mm2,
+        "parts": list(dict.fromkeys([*energy, *area])),
+        "layers": [
+            {
+                "name": layer.name,
+                "cycles": layer.cycles,
+                "seconds": layer.seconds,
+                "bound": layer.bound,
+                "energy": {part: joules for part, joules in layer.parts.items() if joules},
+            }
+            for layer in cost.layers
+        ],
+        "assumptions": list(cost.assumptions),
+        "notes": notes,
+    }
+
+
+def cost_figures(
+    program: Program,
+    config: EngineConfig,
+    technology: str | Path = DEFAULT_TECHNOLOGY,
+    *,
+    engines: int = 1,
+) -> dict[str, Any]:
+    """Count the events of a program and price them: see :func:`price`."""
+    prices = load(technology)
+    found = stages.events_of(
+        program, config, latency=crossbar_latency(prices), engines=engines
+    )
+    return price(found, prices)

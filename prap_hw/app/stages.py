@@ -1,7 +1,7 @@
 """From a network to what it costs, in stages that comparisons and sweeps share.
 
 :func:`compiled` compiles under a scheme, at default settings or at budgets; :func:`events_of`
-predicts cycles and events of an engine, or of a tile of several; neither knows a price.
+counts events and predicts cycles on an accelerator; neither knows a price.
 """
 
 import dataclasses
@@ -22,19 +22,18 @@ from refmodel.config import MOST_ENGINES, EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
-from refmodel.predict import cycles
-from refmodel.predict.deal import deal
-from refmodel.predict.events import add_events, layer_events
-from refmodel.predict.metrics import layer_metrics
-from refmodel.predict.tile import predict_tile, tile_config_for
+from refmodel.cost.events import LayerEvents, NetworkEvents, network_events, with_latency
+from refmodel.predict.accelerator import accelerator_config_for
+from refmodel.predict.tile import tile_config_for
+from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
+from refmodel.program.sizes import engine_config_for
 
 COUNTS = (
-    "patterns", "kept", "reused", "dropped", "ous_dense", "ous", "crossbars", "cells_programmed",
-    "cells_crossbars", "index_bits", "weight_bits", "ou_activations", "conversions", "merges",
+    "patterns", "kept", "reused", "dropped", "ous_dense", "ous", "ou_activations", "index_bits",
 )  # fmt: skip
-"""Figures of :class:`refmodel.predict.metrics.Metrics` that a layer of :func:`events_of` has."""
+"""Figures of a layer that depend on its program alone; ``ou_activations`` are of an image."""
 
 BUDGETED = ("dictionary", "prap", "similar", "identical", "orc", "structured")
 """Schemes that can keep to a budget: :data:`refmodel.compression.budget.CHOOSABLE`."""
@@ -195,10 +194,14 @@ def events_of(
     program: Program,
     config: EngineConfig | None = None,
     *,
+    latency: int = 1,
     engines: int = 1,
-    report: Report = silent,
 ) -> dict[str, Any]:
-    """Predict cycles and events of one image, layer by layer.
+    """Count the events of one image and predict its cycles, as JSON values.
+
+    The network runs on an accelerator that holds all of it, pooling and sums included; where there
+    is none that can, its layers run one after the other on an engine or tile, and a host does the
+    rest, which is not counted.
 
     Parameters
     ----------
@@ -206,92 +209,65 @@ def events_of(
         The compiled network.
     config
         The engine; it is sized to the network, or to the parts of it that each engine has.
+    latency
+        Cycles of the crossbar, which a technology decides.
     engines
-        Engines of a tile that each layer is dealt out to.
+        Engines that each layer is dealt out to.
 
     Returns
     -------
     dict
-        ``engine`` (fields of the sized EngineConfig), ``engines``, ``cycles``, ``layers``: of each
-        ``name``, ``cycles``, ``bound``, ``positions``, ``bounds`` (work of each resource),
-        ``events`` (:mod:`refmodel.predict.events`), and the figures named in COUNTS.
+        ``events``, which :func:`restored` turns back, ``counts`` (:data:`COUNTS`, of the network),
+        ``layers`` (of each ``name``, ``crossbars`` and :data:`COUNTS`), ``host``: why there is no
+        accelerator, else None.
     """
     if not 1 <= engines <= MOST_ENGINES:
         raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
     base = config or EngineConfig()
-    if program.layers and base.ou_rows != program.layers[0].ou_rows:
+    if program.layers:
         base = dataclasses.replace(base, ou_rows=program.layers[0].ou_rows)
-    sized = (
-        workflow.engine_for(program, base)
-        if engines == 1
-        else tile_config_for(program.layers, engines, base)
-    )
-    layers = []
-    for number, layer in enumerate(program.layers):
-        report("predict cycles", number, len(program.layers))
-        layers.append(
-            _layer_on_engine(layer, sized) if engines == 1 else _layer_on_tile(layer, sized, engines)
+    base = with_latency(base, latency)
+    host = None
+    try:
+        sized = accelerator_config_for(program, base, engines)
+    except InputError as problem:
+        host = str(problem)
+        sized = (
+            engine_config_for(program.layers, base)
+            if engines == 1
+            else tile_config_for(program.layers, engines, base)
         )
-    report("predict cycles", len(program.layers), len(program.layers))
+    found = network_events(program, sized, engines)
+    layers = [_counts(layer, sized) for layer in program.layers]
+    crossbars = {each.name: each.crossbars for each in found.layers}
+    counts = {name: sum(layer[name] for layer in layers) for name in COUNTS}
     return {
-        "engine": dataclasses.asdict(sized),
-        "engines": engines,
-        "cycles": sum(layer["cycles"] for layer in layers),
-        "layers": layers,
+        "events": dataclasses.asdict(found),
+        "counts": counts,
+        "layers": [each | {"crossbars": crossbars[each["name"]]} for each in layers],
+        "host": host,
     }
 
 
-def _counts(layer: LayerProgram, config: EngineConfig, prediction: cycles.Prediction) -> dict[str, int]:
-    found = layer_metrics(layer, config, prediction)
-    return {name: getattr(found, name) for name in COUNTS}
-
-
-def _layer_on_engine(layer: LayerProgram, config: EngineConfig) -> dict[str, Any]:
-    prediction = cycles.predict(layer, config)
-    figures = workflow.layer_figures(layer, config, prediction)
+def _counts(layer: LayerProgram, config: EngineConfig) -> dict[str, Any]:
+    """Figures of a layer that no engine's number changes."""
+    ous = sizes.ou_count(layer, config)
     return {
         "name": layer.name,
-        "cycles": prediction.cycles,
-        "bound": prediction.bound,
-        "positions": prediction.positions,
-        "bounds": figures["bounds"],
-        "events": layer_events(layer, config),
-        **_counts(layer, config, prediction),
+        "patterns": layer.patterns,
+        "kept": layer.kept,
+        "reused": layer.reused,
+        "dropped": layer.dropped,
+        "ous_dense": layer.ous_dense,
+        "ous": ous,
+        "ou_activations": ous * layer.positions,
+        "index_bits": sizes.index_bits(layer, config)["total"],
     }
 
 
-def _layer_on_tile(layer: LayerProgram, config: EngineConfig, engines: int) -> dict[str, Any]:
-    from refmodel.predict.events import tile_events
-
-    parts = deal(layer, engines, config)
-    prediction = predict_tile(parts, config)
-    counts = [
-        _counts(part, config, one)
-        for part, one in zip(parts, prediction.engines, strict=True)
-        if part is not None and one is not None
-    ]
-    whole = add_events(counts)
-    # Of a part these are the layer's.
-    whole |= {name: getattr(layer, name) for name in ("patterns", "kept", "reused", "dropped", "ous_dense")}
-    busy = [each for each in prediction.engines if each is not None]
-    return {
-        "name": layer.name,
-        "cycles": prediction.cycles,
-        "bound": prediction.bound,
-        "positions": prediction.positions,
-        "bounds": {
-            "conversion": max(each.conversion for each in busy) * prediction.positions,
-            "gather": max(each.gather for each in busy) * prediction.positions,
-            "merge": max(each.merge for each in busy) * prediction.positions,
-            "output": prediction.outputs * prediction.positions,
-        },
-        "events": tile_events(parts, config),
-        **whole,
-    }
-
-
-def totals(found: Mapping[str, Any]) -> dict[str, int]:
-    """Add up the figures of :data:`COUNTS` and the cycles of what :func:`events_of` gives."""
-    return {
-        name: sum(layer[name] for layer in found["layers"]) for name in (*COUNTS, "cycles")
-    }
+def restored(found: Mapping[str, Any]) -> NetworkEvents:
+    """Turn ``events`` of :func:`events_of` back, from JSON as well."""
+    values = dict(found["events"])
+    values["config"] = EngineConfig(**values["config"])
+    values["layers"] = tuple(LayerEvents(**layer) for layer in values["layers"])
+    return NetworkEvents(**values)

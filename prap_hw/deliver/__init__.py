@@ -1,1 +1,5 @@
 """What leaves the hardware: Verilog, memory images, synthesis, the folder for integrators."""
+
+from refmodel.errors import require_extra
+
+require_extra("hw")

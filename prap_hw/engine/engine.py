@@ -1,4 +1,4 @@
-"""The engine: every block of ARCHITECTURE.md's picture, connected."""
+"""The engine: every part of docs/specification/architecture.md, connected."""
 
 from typing import Any
 

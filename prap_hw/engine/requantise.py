@@ -11,7 +11,7 @@ from prap_hw.common.layouts import Layouts, Space, valid_only
 from refmodel.config import EngineConfig
 
 MAX_SHIFT = 47
-"""Largest s of an output; ARCHITECTURE.md's Numbers."""
+"""Largest s of an output (docs/specification/architecture.md, Numbers and formats)."""
 
 
 class Requantise(wiring.Component):

@@ -4,7 +4,7 @@ A folder holds ``index.json``, an object whose list ``cases`` has for each case 
 (an npz archive beside it with ``weights`` and the arrays to compare), ``function``, ``args`` (the
 published argument names) and ``outputs`` (the arrays to compare). A case is reproduced when every
 output has the same shape, type and values, with two exceptions where the published program has a
-slip (ALGORITHM.md, rules 2 and 4):
+slip (docs/specification/algorithm.md, rules 2 and 4):
 
 - where an output ``derived_mask_...`` or ``derived_map_table_...`` is given, it holds what the rule
   gives, and the published ``mask`` or ``map_table`` beside it is not compared;

@@ -1,4 +1,4 @@
-"""Masks: which weights a layer keeps (ALGORITHM.md, rules 1 to 3).
+"""Masks: which weights a layer keeps (docs/specification/algorithm.md, rules 1 to 3).
 
 :func:`structure_mask` (rule 1) keeps whole input channels, :func:`orc_mask` (rule 2) the largest
 weights of each output, :func:`shape_mask` (rule 3) positions of the kernel:
@@ -122,8 +122,8 @@ def orc_mask(weight: NDArray[np.float32], keep: float) -> NDArray[np.uint8]:
     keep 0.8 keeps int(3.2) = 3 weights: -2, 2 and the first 1.
 
     The published program (``get_ORC_mask``) mis-sorts every output but the first of a fully
-    connected layer; the rule is the same for all of them (ALGORITHM.md, rule 2; index.json of the
-    golden cases, ``derived_mask_rowwise_topk``).
+    connected layer; the rule is the same for all of them (docs/specification/algorithm.md, rule 2;
+    index.json of the golden cases, ``derived_mask_rowwise_topk``).
 
     Parameters
     ----------

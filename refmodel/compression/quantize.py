@@ -230,7 +230,7 @@ def quantize(
     Parameters
     ----------
     network
-        As :func:`refmodel.exchange.onnx_import.load_onnx` gives it.
+        As :func:`refmodel.exchange.onnx.load.load_onnx` gives it.
     images
         Calibration images as network inputs, (N, *input_shape), N at least 1: what
         :meth:`refmodel.network.images.Preprocess.apply` returns.

@@ -1,4 +1,4 @@
-"""Quantised weights and reuse maps (ALGORITHM.md, quantisation and rules 4 to 7).
+"""Quantised weights and reuse maps (docs/specification/algorithm.md, rules 4 to 7).
 
 All work is per group of ``channels`` consecutive input channels. An output's weight pattern is kept
 (programmed), reused (a kept pattern times a power of two) or dropped (zero).
@@ -226,8 +226,8 @@ def identical_map(
 
     The published program (``pattern_value_identical_translate``) stores a wrong target, and for
     convolutions it writes the map into the first channel of each group only; here the target is
-    the pattern that was nearest, and holds for all channels (ALGORITHM.md, rule 4; index.json of
-    the golden cases, ``derived_map_table_fixed_target``).
+    the pattern that was nearest, and holds for all channels (docs/specification/algorithm.md, rule
+    4; index.json of the golden cases, ``derived_map_table_fixed_target``).
 
     Parameters
     ----------

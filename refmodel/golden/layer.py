@@ -8,7 +8,7 @@ A layer can be computed in two ways that agree bit for bit where the ADC is loss
 - :func:`run_layer_serial` goes through crossbars, converters, shift-and-add, partial sums and reuse
   merge in the order of the hardware, and shows every value on the way.
 
-Numbers are as in ARCHITECTURE.md::
+Numbers are as in docs/specification/architecture.md::
 
     ADC code     clip(rint(x), 0, 2^code_bits - 1), x the sum of cell * digit over a bitline's rows
     partial sum  sum over OUs, digits d, columns j of code * 2^(dac_bits d) * 2^(cell_bits j);
@@ -19,9 +19,9 @@ Numbers are as in ARCHITECTURE.md::
     residual     (r - z_r) * M_r / 2^s_r of the layer's second operand r, where it has one; else 0
 
 Halves round towards plus infinity: with M = 1 and s = 1, 3 gives 2 and -3 gives -1. There is one
-rounding with the residual as without. ARCHITECTURE.md has one s for both products; but M / 2^s, the
-worth of an accumulator's unit, is some 2^-17 of M_r / 2^s_r, that of a code, and no two multipliers
-of 16 bits express both at one s. So s_r is the layer's own, at most the least s of its outputs.
+rounding with the residual as without. The residual has a shift of its own, since M / 2^s, the worth
+of an accumulator's unit, is some 2^-17 of M_r / 2^s_r, that of a code, and no two multipliers of 16
+bits express both at one s. s_r belongs to the layer, and is at most the least s of its outputs.
 
 Tensors are uint8 codes of shape (N, H, W, C); a vector is (N, 1, 1, F).
 """

@@ -51,7 +51,7 @@ class Prediction:
     cycles
         From start accepted to the last output accepted, everything loaded, ports always ready.
     conversion, gather, merge, output
-        Least cycles a position of each of the four, as ARCHITECTURE.md's Bounds have them.
+        Least cycles a position of each of the four (docs/specification/architecture.md, Bounds).
     start
         Cycles allowed once: first group's conversion, last group's merge, outputs, crossbar
         latency, 100.

@@ -4,18 +4,19 @@ A tile is N engines with one requantiser. Each engine runs some groups of the la
 groups, for every output position; the accumulators of all engines add up to the layer's, exactly,
 since an accumulator is a sum over groups and kept patterns in any order.
 
-    from refmodel.tile import deal, predict_tile
+    from refmodel.predict.deal import deal
+    from refmodel.predict.tile import predict_tile
 
     parts = deal(layer, 4, config)
     print(predict_tile(parts, config).cycles)
 
 **Dealing out.** The load of an engine is the largest of its conversion, gather and merge cycles a
-position (ARCHITECTURE.md, Bounds). Groups go, largest first, to the engine that is then loaded
-least; then the most loaded engine hands over a group, exchanges one, or splits one, for as long as
-that lowers its load. A group is split by its kept patterns: each half has the gathers over its
-patterns and all the group's reuse words, of which those that use the other half say "none". So a
-split shares conversions and repeats gathers and merges, and is made only where that is less. Groups
-with an identity map are split by outputs, which shares the merge as well.
+position (docs/specification/architecture.md, Bounds). Groups go, largest first, to the engine that
+is then loaded least; then the most loaded engine hands over a group, exchanges one, or splits one,
+for as long as that lowers its load. A group is split by its kept patterns: each half has the
+gathers over its patterns and all the group's reuse words, of which those that use the other half
+say "none". So a split shares conversions and repeats gathers and merges, and is made only where
+that is less. Groups with an identity map are split by outputs, which shares the merge as well.
 
 **Passes.** A layer that is too large for the tile is cut into ranges of outputs, each a layer of
 its own with the kept patterns that its outputs use: ReRAM is not rewritten during inference, so

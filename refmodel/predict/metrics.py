@@ -1,15 +1,16 @@
 """What a compiled network holds and does: patterns, cells, index bits, events of an inference.
 
 Everything is counted from the program, in integers; nothing here is energy or time. Sources of the
-formulas: ARCHITECTURE.md, Bounds (operation units, conversions, cycles) and The engine (what reads
-and writes what). With R, C, S, A, B, D as there, for one layer::
+formulas: docs/specification/architecture.md, Bounds (operation units, conversions, cycles) and
+Parts (what reads and writes what). With R, C, S, A as there, B = 8 bits of an input and D bits of
+the DAC, for one layer::
 
     OUs                  sum over gathers of ceil(patterns * S / C)
     crossbars            ceil(OUs / (floor(X / R) * floor(X / C)))
     cells programmed     sum over gathers of rows * patterns * S
     events               refmodel.predict.events
 
-    from refmodel.metrics import network_metrics
+    from refmodel.predict.metrics import network_metrics
 
     found = network_metrics(program)
     print(found.total.sparsity, found.total.conversions, found.layers[0].cycles)
@@ -138,7 +139,7 @@ class Metrics:
 
     @property
     def reuse_ratio(self) -> float:
-        """Share of the weight patterns that are not kept, dropped ones included (ALGORITHM.md)."""
+        """Share of the weight patterns that are not kept, dropped ones included."""
         return (self.reused + self.dropped) / self.patterns
 
     @property

@@ -101,7 +101,8 @@ class LayerProgram:
     weights
         int8 [patterns, R], patterns in the order of gathers; rows beyond the gather's are 0.
     bias, multiplier, shift
-        Per output: see ARCHITECTURE.md, Numbers, output. bias is in accumulator units (1/256).
+        One each to an output: the row "output" of "Numbers and formats" in
+        docs/specification/architecture.md. The bias is in accumulator units (1/256).
     residual
         Whether a second operand of the output's shape is added before the one rounding:
         ``(r - residual_zero) * residual_multiplier / 2^residual_shift``, r its codes.

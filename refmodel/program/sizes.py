@@ -46,7 +46,8 @@ def index_bits(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
     """Bits that the engine reads beside the weights, with fields as wide as this layer needs.
 
     Fields that are never 0 are stored less 1. Every field has at least one bit, but kernel
-    positions of a 1x1 kernel have none (ARCHITECTURE.md: V*ceil(log2(k*k)) bits to a shape).
+    positions of a 1x1 kernel have none: a shape costs V * ceil(log2(k * k)) bits
+    (docs/specification/architecture.md, Program).
 
     Returns
     -------
@@ -233,8 +234,8 @@ def engine_config_for(
     The ring of partial sums has at least ``2 * kept + began + P + 1`` slots: the kept patterns of
     the largest group twice, what begins while the first of them waits for its codes, and P, the
     patterns that may begin in one OU, ceil(C / S), since an OU waits until as many slots are free.
-    ARCHITECTURE.md's formula (Partial-sum store) is for OUs of one pattern: it has C * ceil(B/D)
-    columns converted to a pattern, where S * ceil(B/D) are, and falls short for OUs of several.
+    A pattern has S * ceil(8 / dac_bits) columns to convert (docs/specification/architecture.md,
+    Parts).
 
     Raises
     ------

@@ -17,9 +17,9 @@ which power of two. Two recipes train what is left to train:
     arXiv:1503.02531).
 
 ``published``
-    The recipe of the paper (ALGORITHM.md, Fine-tuning): all weights are trained, penalties draw
-    them to the mapping, and every 5 epochs and at the end they are put onto it. For every scheme
-    but ``dictionary``.
+    The recipe of the paper (docs/specification/algorithm.md, Moments and fine-tuning): all weights
+    are trained, penalties draw them to the mapping, and every 5 epochs and at the end they are put
+    onto it. It serves every scheme but ``dictionary``.
 
 Both take stochastic gradient descent with momentum and a cosine rate. Epochs are drawn from the
 seed and the epoch's number, so that a run that was interrupted goes on as if it had not been.
@@ -66,7 +66,7 @@ PUBLISHED_FACTOR = 0.001
 """Factor of the penalties of the published recipe."""
 
 DEFAULTS = {"shared": (0.03, 1.0), "published": (0.1, 0.0)}
-"""Rate, and share of the teacher, of each method; ALGORITHM.md has the published ones."""
+"""Rate, and share of the teacher, of each method; those of ``published`` are the paper's."""
 
 PROJECT_EVERY = 5
 """Epochs between projections of the published recipe."""

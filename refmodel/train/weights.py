@@ -155,7 +155,7 @@ class DenseWeights(nn.Module):
 class PulledWeights(nn.Module):
     """All weights of a layer, and the penalties of the published recipe.
 
-    ALGORITHM.md, Fine-tuning, has them from the paper.
+    docs/specification/algorithm.md, Moments and fine-tuning, has them from the paper.
 
     With S the projection of the weights (kept patterns rounded to 8 bits, the others their target's
     times the scale, refreshed each epoch), P the mask, and M = 1 / scale of the pattern (1 where

@@ -145,8 +145,8 @@ class Kept:
             for path in sorted((ROOT / package).rglob("*")):
                 if path.suffix in {".py", ".sv", ".cpp", ".vlt"}:
                     state.update(path.read_bytes())
-        for name in ("builders", "hardware"):
-            state.update((ROOT / "tests" / f"{name}.py").read_bytes())
+        for name in ("layers/builders", "rtl/hardware"):
+            state.update((ROOT / "tests/support" / f"{name}.py").read_bytes())
         name = f"seed{seed}-layers{layers}-{'-'.join(tiers)}-{state.hexdigest()[:16]}.jsonl"
         self.path = folder / name
         self.results: dict[int, Result] = {}

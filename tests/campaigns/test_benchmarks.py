@@ -43,7 +43,7 @@ TARGETS = {
     "bulk-dictionary": "5 s",
     "bulk-dense": "15 s",
 }
-"""Job to the target that the issue gives it (ARCHITECTURE.md, Speed of the software)."""
+"""Job to its target (docs/specification/architecture.md, Speed of the software)."""
 
 
 def test_every_job_has_the_target_that_the_issue_gives_it(bench):

@@ -29,8 +29,8 @@ from onnx import TensorProto, helper, numpy_helper
 from refmodel import digits
 from refmodel.compression.compile import compile_network
 from refmodel.compression.quantize import quantize
-from refmodel.exchange.onnx_export import to_onnx
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.export import to_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.program.program import _digest
 from tests.support.nets.onnx_nets import floats, network, node, small_cnn
 from tests.support.nets.tuned_nets import tuned_network

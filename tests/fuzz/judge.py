@@ -10,7 +10,7 @@ from refmodel.compression import tuned
 from refmodel.compression.compile import compile_network, map_network
 from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import load_images
 

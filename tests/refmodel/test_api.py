@@ -52,7 +52,7 @@ def test_every_name_of_the_package_is_there():
 
 def test_what_compress_says_of_itself_is_so(root):
     # Every scheme by its name, the rules in their order; moments, as the signature has them.
-    text = " ".join((refmodel.compression.__doc__ or "").split("Notes\n")[1].split())
+    text = " ".join((refmodel.compress.__doc__ or "").split("Notes\n")[1].split())
     places = [text.index(f"``{name}``") for name in SCHEMES]
     assert len(set(places)) == len(SCHEMES) == 9
     for name, rule in (("structured", "rule 1"), ("orc", "2"), ("shape", "3"), ("identical", "4"),

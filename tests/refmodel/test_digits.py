@@ -21,7 +21,7 @@ from refmodel.digits import (
     images_path,
     network_path,
 )
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.golden.network import accuracy
 from refmodel.network.graph import FloatNetwork, Matrix
 from refmodel.network.images import Preprocess, load_images

@@ -17,7 +17,7 @@ from prap_hw.deliver.load import LayerImage, layer_image, padded_input
 from refmodel import digits, golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram

@@ -12,6 +12,7 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.predict import accelerator
+from refmodel.predict.accelerator import prediction
 from sim import network
 from tests.support.nets.accelerator_nets import codes, program
 
@@ -92,7 +93,7 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
     assert found.first.startswith("image 0, outputs ")
 
     with monkeypatch.context() as patch:
-        patch.setattr(accelerator, "NEXT_WORD", 2)
+        patch.setattr(prediction, "NEXT_WORD", 2)
         found = network.simulate_network(compiled, images, ENGINE)
     assert found.differences == {"accumulators": 0, "outputs": 0, "cycles": 1, "counters": 1}
     operations = len(found.predicted.operations) - 1

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prap_hw.app import pricing, workflow
+from prap_hw.app import pricing, stages, workflow
 from prap_hw.app.console import Report, silent
-from prap_hw.app.stages import BUDGETED, Subject, compiled, events_of, totals
+from prap_hw.app.stages import BUDGETED, Subject, compiled, events_of
 from refmodel.compression.budget import BudgetOf
 from refmodel.compression.schemes import SCHEMES
 from refmodel.config import EngineConfig
+from refmodel.cost import crossbar_latency
 from refmodel.errors import InputError
 
 COLUMNS = (
@@ -67,6 +68,7 @@ def compare(
         raise InputError(f"expected budgets above 1, found {bad[0]:g}")
     base = workflow.engine(config)
     prices = pricing.load(technology)
+    latency = crossbar_latency(prices)
     labelled = subject.labelled
     floats = None
     if labelled is not None:
@@ -82,7 +84,7 @@ def compare(
                 rows.append(row | {"failed": str(program)})
                 continue
             try:
-                events = events_of(program, base, engines=engines)
+                events = events_of(program, base, latency=latency, engines=engines)
                 costs = pricing.price(events, prices)
             except InputError as problem:
                 rows.append(row | {"failed": str(problem)})
@@ -101,7 +103,9 @@ def compare(
         "float": floats,
         "of": of,
         "technology": prices.name,
-        "assumptions": pricing.assumptions(prices),
+        "assumptions": list(prices.assumptions()),
+        "clock_hz": prices.number("clock"),
+        "latency": latency,
         "engine": {name: getattr(base, name) for name in pricing.ENGINE_FIELDS},
         "engines": engines,
         "rows": rows,
@@ -110,28 +114,31 @@ def compare(
 
 
 def _figures(events: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
-    total = totals(events)
-    priced = {layer["name"]: layer for layer in costs["layers"]}
+    counts, whole = events["counts"], stages.restored(events)
+    of_image = whole.counts
+    crossbars = {layer.name: layer.crossbars for layer in whole.layers}
     return {
-        "ou_activations": total["ou_activations"],
-        "conversions": total["conversions"],
-        "merges": total["merges"],
-        "index_bits": total["index_bits"],
-        "crossbars": total["crossbars"],
-        "cycles": total["cycles"],
+        "ou_activations": counts["ou_activations"],
+        "conversions": of_image["conversions"],
+        "merges": of_image["merged"],
+        "index_bits": counts["index_bits"],
+        "index_bits_read": of_image["index_bits"],
+        "crossbars": whole.crossbars,
+        "cycles": whole.cycles,
         "seconds": costs["seconds"],
         "energy": costs["total_energy"],
         "area": costs["total_area"],
         "energy_by_part": costs["energy"],
         "area_by_part": costs["area"],
+        "notes": costs["notes"],
         "layers": [
             {
                 "name": layer["name"],
                 "cycles": layer["cycles"],
-                "crossbars": layer["crossbars"],
-                "energy": priced[layer["name"]]["energy"],
+                "crossbars": crossbars[layer["name"]],
+                "energy": layer["energy"],
             }
-            for layer in events["layers"]
+            for layer in costs["layers"]
         ],
     }
 

@@ -104,7 +104,7 @@ def report_folder(
         figures |= _simulated(simulated, layers, str(cosim or folder / COSIM_FILE))
         samples = _samples(images, simulated)
     if technology is not None:
-        figures["costs"] = pricing.cost_figures(program, fitted, technology, predictions)
+        figures["costs"] = pricing.cost_figures(program, fitted, technology)
     report("write the report", 0, 1)
     write_report(out, figures, program.layers, fitted, title=f"PRAP-PIM: {name}", samples=samples)
     report("write the report", 1, 1)

@@ -20,9 +20,9 @@ TABLES = ("network", "points", "engine", "devices", "pricing")
 
 ENGINE_KEYS = (
     "ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits", "adcs",
-    "merge_lanes", "crossbar_latency",
+    "merge_lanes",
 )  # fmt: skip
-"""Sizes of the engine that may be swept, besides ``engines``."""
+"""Sizes of the engine that may be swept, besides ``engines``; the latency is the technology's."""
 
 IDEAL = "ideal"
 """Name of cells and converters without a fault, for which nothing is simulated again."""

@@ -89,7 +89,7 @@ def evaluate(
         ``adc_bits``, ``values``; and of its chips ``seeds``, ``accuracy`` of each, ``mean``, and
         ``spread``, their standard deviation (None of one chip).
     """
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     folder = Path(folder)
     if cells not in get_args(Cells):

@@ -103,7 +103,7 @@ def compress(
         network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
         ``total``, see :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     network, out = Path(network), Path(out)
     base = engine(config)
@@ -212,6 +212,6 @@ def compile_floats(
 
 def default_scheme(network: Paths) -> str:
     """The scheme that :func:`compress` takes for an ONNX file where it is told none."""
-    from refmodel.exchange.onnx_import import load_onnx
+    from refmodel.exchange.onnx.load import load_onnx
 
     return scheme_of(load_onnx(network))

@@ -207,7 +207,7 @@ def simulate(
     for index, (layer, prediction) in enumerate(zip(program.layers, predictions, strict=True)):
         figures = layer_figures(layer, config, prediction)
         if index < len(result.layers):  # those after a hang did not run
-            figures |= _simulated_figures(result.layers[index], prediction)
+            figures |= simulated_figures(result.layers[index], prediction)
         layers.append(figures)
     answers = result.result.logits
     recorded = (result.result.waveform, result.result.window)
@@ -309,7 +309,7 @@ def simulate_network(
     }
 
 
-def _simulated_figures(simulated: "LayerResult", prediction: cycles.Prediction) -> dict[str, Any]:
+def simulated_figures(simulated: "LayerResult", prediction: cycles.Prediction) -> dict[str, Any]:
     """What the hardware counted for one image of a layer."""
     waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
     busy = simulated.counters.get("requests", 0)

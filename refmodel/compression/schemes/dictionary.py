@@ -8,7 +8,7 @@ output is a sum of at most T of them, each times a signed power of two::
 c belongs to the output and costs nothing: it is part of requantisation. Rules ``identical``,
 ``similar`` and ``prap`` are special cases with T = 1 and D taken from W.
 
-What is built (ALGORITHM.md, Dictionary reuse):
+The patterns are built in five steps (docs/specification/algorithm.md, Dictionary):
 
 1. Rows are multiplied by the gain of their output (BatchNormalization), so that an error counts as
    much as it will behind it. c undoes that.
@@ -98,8 +98,8 @@ class Codes:
 def default_patterns(outputs: int) -> int:
     """K of a layer that nobody tuned: 3, 4, 6, 8, 12, 17 for 16, 32, 64, 128, 256, 512 outputs.
 
-    That is rint(3/4 * sqrt(outputs)), at least 2. The first three were measured on ResNet-20
-    (ALGORITHM.md); wider layers follow the same root, so that they gain more than narrow ones.
+    That is rint(3/4 * sqrt(outputs)), at least 2. The first three were measured on
+    ResNet-20; wider layers follow the same root, so that they gain more than narrow ones.
     """
     return int(np.clip(np.rint(0.75 * np.sqrt(outputs)), 2, MOST_PATTERNS))
 

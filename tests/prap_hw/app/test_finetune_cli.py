@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prap_hw.app import cli, finetuning
+from prap_hw.app import finetuning
+from prap_hw.app.cli import program
 from refmodel.digits import digits_images, network_path
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 
 pytest.importorskip("torch", reason="PyTorch is not installed: make test installs it")
 
@@ -31,7 +32,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return cli.run([str(each) for each in arguments])
+    return program.run([str(each) for each in arguments])
 
 
 def command(given: Path, out: Path, *more: object) -> list[object]:

@@ -8,7 +8,7 @@ import pytest
 
 from refmodel.compression.quantize import QuantNetwork, fixed_point, least_error_scale, quantize
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Node
 from refmodel.network.images import Preprocess
 from refmodel.program.tensors import TensorInfo, decode, encode, memory_shape

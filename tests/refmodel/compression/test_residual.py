@@ -17,7 +17,7 @@ from refmodel.compression.compile import compile_network
 from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.compression.requantise import residual_fraction
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program

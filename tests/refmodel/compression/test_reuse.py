@@ -240,7 +240,8 @@ def test_scales_end_at_two_to_the_minus_8():
 
 
 def test_the_largest_scale_of_eight_rows_is_four():
-    # The example of ALGORITHM.md: y = [129, 128 x 7] rounds to [256, 0 x 7], x = [800, 0 x 7].
+    # The example of docs/specification/algorithm.md: y = [129, 128 x 7] rounds to [256, 0 x 7],
+    # x = [800, 0 x 7].
     codes = np.zeros((2, 1, 3, 3), np.int16)
     codes[0, 0].flat[:8] = [129] + [128] * 7
     codes[1, 0].flat[:8] = [800] + [0] * 7

@@ -19,8 +19,8 @@ from refmodel.compression.schemes import SCHEMES, LayerMapping, LayerSetting, Pa
 from refmodel.compression.tuned import KEY, attach, check, effective_weights
 from refmodel.config import MAX_SHIFT, MIN_SHIFT
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_export import to_onnx, write_onnx
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.export import to_onnx, write_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Matrix
 from tests.fuzz.damage import archive, npy, zip_bomb
 from tests.support.nets.onnx_nets import save

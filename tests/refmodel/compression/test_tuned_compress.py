@@ -12,8 +12,8 @@ from prap_hw.app import cli, workflow
 from refmodel.compression.budget import Budget
 from refmodel.compression.schemes import SCHEMES, LayerSetting
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_export import write_onnx
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.export import write_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Matrix
 from refmodel.network.images import Preprocess
 from refmodel.program.layer import LayerProgram

@@ -9,7 +9,7 @@ from onnx import TensorProto
 from onnx.external_data_helper import set_external_data
 
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from tests.support.nets.onnx_nets import f32, floats, network, node, save, small_cnn
 
 CONV = {"w": floats(2, 4, 2, 3, 3), "b": floats(3, 4)}
@@ -437,7 +437,16 @@ BAD = {
     "reshape-twice-free": (after(node("Reshape", "c s", "y"), s=np.array([-1, -1])), "[-1, -1]"),
     "reshape-allowzero": (
         after(node("Reshape", "c s", "y", allowzero=1), s=np.array([0, 36])),
-        "expected Reshape with a shape and without allowzero",
+        "expected Reshape without sizes of 0 under allowzero = 1, found [0, 36]",
+    ),
+    "reshape-allowzero-inside": (
+        after(
+            node("Shape", "c", "n", end=1),
+            node("Concat", "n s", "t", axis=0),
+            node("Reshape", "c t", "y", allowzero=1),
+            s=np.array([0, 36]),
+        ),
+        "expected Reshape without sizes of 0 under allowzero = 1, found [0, 0, 36]",
     ),
     "reshape-computed": (
         after(node("Reshape", "c c", "y")),

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from refmodel.compression.quantize import quantize
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_export import to_onnx, write_onnx
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.export import to_onnx, write_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import (
     Add,
     AveragePool,

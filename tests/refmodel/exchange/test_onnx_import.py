@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from refmodel import golden
 from refmodel.compression import compile as compiler
 from refmodel.compression.quantize import quantize
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import (
     Add,
     AveragePool,
@@ -530,6 +530,24 @@ def test_light_vgg19_has_the_shapes_and_outputs_of_the_runtime(shared):
     tensor = onnx.TensorProto()
     tensor.ParseFromString((folder / "light_vgg19_output_0.pb").read_bytes())
     np.testing.assert_allclose(shares, numpy_helper.to_array(tensor), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["apad", "norm", "shuf"])
+def test_what_pytorchs_default_exporter_writes_matches_onnxruntime(name, shared):
+    path = shared / "cases/import" / f"{name}_dyn.onnx"
+    loaded = load_onnx(path)
+    model = onnx.load(path)
+    if model.graph.node[-1].op_type == "LogSoftmax":
+        model.graph.output[0].name = model.graph.node[-1].input[0]
+        del model.graph.node[-1]
+    x = floats(SEED, 1, 3, 32, 32)
+    assert relative(loaded.forward(x), runtime(model, x)) <= 1e-4
+    several = floats(SEED, 16, 3, 32, 32)
+    program = compiler.compile_network(quantize(loaded, several), scheme="dense")
+    codes = golden.run_program(program, golden.quantise_input(program, several))
+    info = program.tensors[program.output]
+    found = (codes[program.output].astype(float) - info["zero"]) * info["scale"]
+    assert relative(found.reshape(16, -1), loaded.forward(several)) <= 0.06
 
 
 DENSE = {

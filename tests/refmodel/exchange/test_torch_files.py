@@ -19,7 +19,7 @@ from refmodel.compression import compile as compiler
 from refmodel.compression.quantize import quantize
 from refmodel.errors import InputError
 from refmodel.exchange import torch_files
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.exchange.torch_files import load_torch, state_dict
 from refmodel.network.graph import FloatNetwork, Matrix, Rearrange
 from refmodel.network.images import Preprocess, load_images

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from refmodel import golden
 from refmodel.config import EngineConfig
+from refmodel.golden import layer as layer_module
+from refmodel.golden import serial as serial_module
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from refmodel.program.sizes import engine_config_for, ou_count
@@ -326,8 +328,8 @@ def test_chunks_do_not_show(monkeypatch):
     config = engine_config_for([layer])
     whole = golden.run_layer_serial(layer, codes, config)
     fresh = dataclasses.replace(layer)
-    monkeypatch.setattr(golden.layer, "CHUNK", 1)
-    monkeypatch.setattr(golden.serial, "CHUNK", 1)
+    monkeypatch.setattr(layer_module, "CHUNK", 1)
+    monkeypatch.setattr(serial_module, "CHUNK", 1)
     small = golden.run_layer_serial(fresh, codes, config)
     assert (whole.codes == small.codes).all()
     assert (whole.psums == small.psums).all()
@@ -354,7 +356,7 @@ def test_sums_beyond_float64_are_refused(monkeypatch):
     assert golden.accumulators(layer, np.full((1, 1, 1, 8), 255, np.uint8)).item() == (
         8 * 127 * 255 << 16
     )
-    monkeypatch.setattr(golden.layer, "_EXACT", 8 * 127 * 255 << 16)
+    monkeypatch.setattr(layer_module, "_EXACT", 8 * 127 * 255 << 16)
     with pytest.raises(ValueError, match="layer single: sums exceed"):
         golden.accumulators(dataclasses.replace(layer), np.zeros((1, 1, 1, 8), np.uint8))
 

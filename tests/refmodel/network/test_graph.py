@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network import graph
 from refmodel.network.graph import AveragePool, Clip, Matrix, Rearrange
 from refmodel.network.images import Preprocess, load_images

@@ -11,7 +11,8 @@ from onnx import TensorProto
 
 from refmodel.archive import RATIO, UNPACKED, Archive, DamagedError, gunzip, limit
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_import import MOST_NODES, load_onnx
+from refmodel.exchange.onnx.importer import MOST_NODES
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.program.program import Program
 from tests.fuzz.damage import archive, npy
 from tests.support.layers.programs import make

@@ -12,8 +12,8 @@ from refmodel.compression.schemes import LayerSetting, map_layer
 from refmodel.config import EngineConfig
 from refmodel.digits import PIXEL_SCALE, digits_images, network_path
 from refmodel.errors import InputError
-from refmodel.exchange.onnx_export import write_onnx
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.export import write_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.device import Device
 from refmodel.network.graph import FloatNetwork, Matrix

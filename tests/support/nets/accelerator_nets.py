@@ -10,7 +10,7 @@ from prap_hw.app import workflow
 from refmodel import digits, golden
 from refmodel.compression.compile import compile_network
 from refmodel.compression.quantize import quantize
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess
 from refmodel.program.program import Program

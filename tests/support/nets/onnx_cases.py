@@ -311,6 +311,22 @@ CASES = {
         node("MatMul", "f u", "y"),
         v=floats(SEED, 4, 36, 3),
     ),
+    # As PyTorch's exporter writes them since 2.9: a pixel shuffle and a flattening
+    "reshape-allowzero": after(
+        node("Reshape", "c s", "r", allowzero=1),
+        node("Transpose", "r", "t", perm=[0, 2, 1, 3, 4]),
+        node("Reshape", "t u", "v", allowzero=1),
+        node("Reshape", "v flat", "y", allowzero=1),
+        s=ints(1, 2, 2, 6, 6),
+        u=ints(1, 4, 6, 6),
+        flat=ints(1, 144),
+    ),
+    "reshape-allowzero-of-a-free-batch": after(
+        node("Shape", "c", "n", end=1),
+        node("Concat", "n k", "s", axis=0),
+        node("Reshape", "c s", "y", allowzero=1),
+        k=ints(12, 12),
+    ),
     "transpose-before-flatten": after(
         node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
         node("Flatten", "t", "f"),

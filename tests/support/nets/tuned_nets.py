@@ -9,7 +9,7 @@ from refmodel.compression.compile import map_network
 from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.compression.schemes import LayerMapping, LayerSetting
 from refmodel.compression.tuned import attach
-from refmodel.exchange.onnx_import import load_onnx
+from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork
 from tests.support.nets.onnx_nets import floats, network, node, save
 

@@ -58,7 +58,7 @@ def write_onnx(network: FloatNetwork, path: str | Path) -> None:
     Parameters
     ----------
     network
-        Any that :func:`refmodel.exchange.onnx_import.load_onnx` gives, or that is put together from
+        Any that :func:`refmodel.exchange.onnx.load.load_onnx` gives, or that is put together from
         the same nodes; but no weights that are 8-bit integers (``Matrix.exact``).
     path
         The file, which is replaced.

@@ -1,0 +1,32 @@
+"""Suggests what can be done first about an operator that cannot be imported."""
+
+_SUGGESTIONS = {
+    "train with Relu or Clip in its place": (
+        "Celu Elu Gelu HardSwish LeakyRelu Mish PRelu Selu Sigmoid Softplus Softsign Swish Tanh "
+        "ThresholdedRelu"
+    ),
+    "train with BatchNormalization in its place": (
+        "GroupNormalization InstanceNormalization LRN LayerNormalization LpNormalization "
+        "MeanVarianceNormalization RMSNormalization"
+    ),
+    "write the quantised network with QuantizeLinear and DequantizeLinear (QDQ)": (
+        "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul"
+    ),
+    "export with fixed sizes and in evaluation mode, so that no control flow is left": (
+        "If Loop Scan SequenceAt SequenceConstruct SequenceEmpty SequenceInsert"
+    ),
+    "only feed-forward networks can be mapped to crossbars": "Attention GRU LSTM RNN",
+    "end the network before it": "ArgMax ArgMin NonMaxSuppression TopK",
+}
+
+ADVICE = {name: text for text, names in _SUGGESTIONS.items() for name in names.split()}
+"""A suggestion to each of the operators that networks often have and that cannot be imported."""
+
+
+def advice(operator: str) -> str:
+    """Suggest what to do about an operator, which has its domain before it unless it is ONNX's."""
+    if operator.startswith("com.microsoft."):
+        return "save the network before onnxruntime optimises it, or without contributed operators"
+    return ADVICE.get(
+        operator, "express it by those below, or add it as docs/howto/add-an-operator.md shows"
+    )

@@ -1,0 +1,232 @@
+"""Walks through the graph of an ONNX file and makes a network of it."""
+
+from collections import Counter
+from math import prod
+
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from refmodel.errors import InputError
+from refmodel.exchange.onnx.advice import advice
+from refmodel.exchange.onnx.builder import (
+    FLOATING,
+    MOST_VALUES,
+    NetworkBuilder,
+    one_line,
+    type_name,
+)
+from refmodel.exchange.onnx.fold import FOLDED, QUANTISERS, Folder
+from refmodel.exchange.onnx.registry import DROPPED, LAST, OPERATORS, supported
+from refmodel.network.graph import FloatNetwork, Matrix, Shape, simplify
+
+MOST_NODES = 10_000
+"""Nodes of a network: the deepest that are published have a few thousand."""
+
+
+class Importer:
+    """Turns one ONNX graph into nodes of :mod:`refmodel.network.graph`.
+
+    Parameters
+    ----------
+    model
+        The content of the file.
+    source
+        The file, for messages.
+    """
+
+    def __init__(self, model: onnx.ModelProto, source: str) -> None:
+        self.graph = model.graph
+        self.source = source
+        opset = max((o.version for o in model.opset_import if not o.domain), default=1)
+        self.net = NetworkBuilder(source, opset)
+        self.folder = Folder(self.net)
+        self.skipped: set[str] = set()
+        """Tensors behind the end of the network."""
+        self.ending = ""
+        """The tensor that the network ends with, before a Softmax."""
+        self.live = self._live_nodes()
+
+    # Before anything is computed
+
+    def _live_nodes(self) -> list[NodeProto]:
+        """List the nodes that the outputs depend on, in the order of the file."""
+        needed = {output.name for output in self.graph.output}
+        live = []
+        for node in reversed(self.graph.node):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                live.append(node)
+        return live[::-1]
+
+    def refuse_unknown_operators(self) -> None:
+        """Name the first operator that cannot be imported, before the checker sees the file."""
+        if len(self.graph.node) > MOST_NODES:
+            raise InputError(
+                f"expected a network of at most {MOST_NODES} nodes, found "
+                f"{len(self.graph.node)}, in {self.source}"
+            )
+        constant = {tensor.name for tensor in self.graph.initializer} | {""}
+        known = set(supported())
+        for node in self.live:
+            standard = node.domain in ("", "ai.onnx")
+            folded = standard and node.op_type in FOLDED and constant.issuperset(node.input)
+            if folded or (standard and node.op_type == "Shape"):
+                constant.update(node.output)
+            elif not standard or node.op_type not in known:
+                found = node.op_type if standard else f"{node.domain}.{node.op_type}"
+                raise InputError(
+                    f"expected an operator that can be imported, found {found!r}, "
+                    f"in {self.net.place(node)}: {advice(found)}; "
+                    f"supported are {', '.join(supported())}"
+                )
+
+    # The walk
+
+    def network(self) -> FloatNetwork:
+        """Import all nodes that the output depends on."""
+        net = self.net
+        for tensor in self.graph.initializer:
+            net.constants[tensor.name] = self._array(tensor)
+            net.origin[tensor.name] = tensor.name
+        input_name, input_shape = self._input()
+        output = self._output()
+        net.uses = self._count_uses(output)
+        net.shapes[input_name] = input_shape
+        for node in self.live:
+            self._import(node)
+        output = net.resolve(output)
+        if output in net.transposed:
+            raise InputError(
+                f"expected an output with the batch first, found it last in {output!r}, "
+                f"in {self.source}"
+            )
+        if output not in net.nodes:
+            raise InputError(
+                f"expected a network that computes its output from its input, "
+                f"found output {output!r} that does not depend on it, in {self.source}"
+            )
+        network = FloatNetwork(
+            nodes=tuple(net.nodes.values()),
+            input=input_name,
+            output=output,
+            input_shape=input_shape,
+            source=self.source,
+        )
+        network = simplify(network)
+        if not any(isinstance(node, Matrix) for node in network.nodes):
+            raise InputError(
+                f"expected a network with a convolution or fully connected layer, found none, "
+                f"in {self.source}"
+            )
+        for node in network.nodes:
+            if len(node.shape) > 3:
+                raise InputError(
+                    f"expected tensors of at most three axes behind the batch, found "
+                    f"{node.shape}, in tensor {node.output!r} of {self.source}"
+                )
+        return network
+
+    def _array(self, tensor: TensorProto) -> NDArray:
+        try:
+            return numpy_helper.to_array(tensor)
+        except Exception as error:  # sizes that do not fit the data, unknown types
+            raise InputError(
+                f"expected a well-formed tensor, found: {one_line(error)}, "
+                f"in initialiser {tensor.name!r} of {self.source}"
+            ) from error
+
+    def _input(self) -> tuple[str, Shape]:
+        inputs = [i for i in self.graph.input if i.name not in self.net.constants]
+        if len(inputs) != 1:
+            raise InputError(
+                f"expected a network with one input, found {len(inputs)}, in {self.source}"
+            )
+        (value,) = inputs
+        place = f"in input {value.name!r} of {self.source}"
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+            raise InputError(f"expected an input with a shape, found none, {place}")
+        if tensor.elem_type not in FLOATING:
+            found = type_name(tensor.elem_type)
+            raise InputError(f"expected an input of floating point, found {found}, {place}")
+        dims = [
+            d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
+        ]
+        text = f"({', '.join(map(str, dims))})"
+        if not 2 <= len(dims) <= 4:
+            raise InputError(
+                f"expected an input of 2 to 4 axes, the batch first, found {text}, {place}"
+            )
+        if not all(isinstance(d, int) and d >= 1 for d in dims[1:]):
+            raise InputError(
+                f"expected an input with fixed sizes behind the batch, found {text}, {place}"
+            )
+        if prod(int(d) for d in dims[1:]) > MOST_VALUES:
+            raise InputError(
+                f"expected an input of at most {MOST_VALUES} values, found {text}, {place}"
+            )
+        self.net.batch = dims[0] if isinstance(dims[0], int) else 0
+        return value.name, tuple(int(d) for d in dims[1:])
+
+    def _output(self) -> str:
+        """Return the network's output, before a Softmax that ends it."""
+        if len(self.graph.output) != 1:
+            raise InputError(
+                f"expected a network with one output, found {len(self.graph.output)}, "
+                f"in {self.source}"
+            )
+        makers = {name: node for node in self.live for name in node.output}
+        name = self.graph.output[0].name
+        # A Softmax may itself be quantised: what follows it goes with it.
+        before = name
+        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS):
+            last = makers[before].op_type in LAST
+            before = makers[before].input[0]
+            name = before if last else name
+        while name in makers and makers[name].op_type in DROPPED:
+            name = makers[name].input[0]
+        self.ending = name
+        for node in self.live:  # what is left out behind it
+            ends = node.op_type in LAST and node.input[0] == name
+            if ends or self.skipped.intersection(node.input):
+                self.skipped.update(node.output)
+        return name
+
+    def _count_uses(self, output: str) -> Counter[str]:
+        """Count how often each tensor is read, seen through the operators that are dropped."""
+        net = self.net
+        for node in self.live:
+            if node.op_type in DROPPED and node.input[0] not in net.constants:
+                net.alias[node.output[0]] = node.input[0]
+        uses: Counter[str] = Counter([net.resolve(output)])
+        for node in self.live:
+            if node.op_type not in (*DROPPED, *LAST, "Shape"):
+                uses.update(net.resolve(name) for name in node.input if name)
+        return uses
+
+    def _import(self, node: NodeProto) -> None:
+        net, kind = self.net, node.op_type
+        try:
+            attributes = {
+                a.name: v.decode() if isinstance(v := helper.get_attribute_value(a), bytes) else v
+                for a in node.attribute
+            }
+            inputs = [name for name in node.input if name]
+            if kind == "Shape" and net.resolve(node.input[0]) in net.shapes:
+                self.folder.fold_shape(node, attributes)
+            elif all(name in net.constants for name in inputs) and kind in FOLDED:
+                self.folder.fold(node)
+            elif kind in DROPPED or self.skipped.intersection(node.input):
+                pass
+            elif kind in LAST:
+                if net.resolve(node.input[0]) != net.resolve(self.ending):
+                    net.fail("at the end of the network alone", "one before other nodes", node)
+            elif OPERATORS[kind].batch_last and any(map(net.untransposed, inputs)):
+                OPERATORS[kind].handler(net, net.transposed_node(node, inputs), attributes)
+            else:
+                OPERATORS[kind].handler(net, node, attributes)
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+            raise InputError(
+                f"expected a well-formed {kind}, found: {one_line(error)}, in {net.place(node)}"
+            ) from error

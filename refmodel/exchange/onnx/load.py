@@ -1,0 +1,110 @@
+"""Read a trained network from an ONNX file.
+
+The operators are those of feed-forward image classifiers: Conv, Gemm, MatMul, BatchNormalization,
+Add, arithmetic with constants, Relu, Clip, Concat, the poolings, ReduceMean, what only moves values
+(Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Pad, and Gather with constant indices),
+Identity and Dropout, and Softmax or LogSoftmax as the last step, which is left out: it does not
+change which class is largest. What computes only with constants is worked out while reading, so the
+chains that exporters write around Reshape are no obstacle.
+
+Normalisation and arithmetic with constants go into the gain and bias of the convolution or matrix
+product before them. Where there is none, or something else reads its output too, they become a
+convolution of their own: depthwise, 1x1, every weight 1.
+
+In quantised networks, QuantizeLinear becomes a :class:`~refmodel.network.graph.FakeQuant`, whose
+scale and zero point the integer network then has; weights behind a DequantizeLinear stay the
+integers that they are, as long as they less their zero point fit signed 8 bits and have one scale,
+or one to an output. Other weights are taken as the real numbers that they stand for.
+
+The first axis of the network's input is the batch and stays free, also where the file fixes it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from refmodel.compression import tuned, tuned_file
+from refmodel.errors import InputError
+from refmodel.exchange.onnx.builder import one_line
+from refmodel.exchange.onnx.importer import Importer
+from refmodel.exchange.onnx.operators import (
+    activations,
+    arithmetic,
+    matrix,
+    pooling,
+    quantisation,
+    shapes,
+)
+from refmodel.network.graph import FloatNetwork
+
+FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, shapes)
+"""Modules that register operators when they are imported."""
+
+
+def load_onnx(path: str | Path) -> FloatNetwork:
+    """Read the network in an ONNX file.
+
+    Parameters
+    ----------
+    path
+        The file; weights kept in files beside it are read too.
+
+    Returns
+    -------
+    FloatNetwork
+        Weights as float32; BatchNormalization apart from them, as gain and bias of its layer. The
+        mappings of a fine-tuned network, if the file has them (:mod:`refmodel.compression.tuned`).
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is not ONNX, or holds an operator, a shape or a weight that is
+        not supported, or mappings that are damaged or do not give its weights. The message names
+        the node or initialiser.
+    """
+    source = str(path)
+    model = _parse(path, source)
+    importer = Importer(model, source)
+    importer.refuse_unknown_operators()
+    _check(model, source)
+    network = importer.network()
+    carried = [each.value for each in model.metadata_props if each.key == tuned.KEY]
+    if not carried:
+        return network
+    return replace(network, tuned=tuned_file.decode(carried[0], network))
+
+
+def _parse(path: str | Path, source: str) -> onnx.ModelProto:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise InputError(f"expected a readable ONNX file, found: {found}, in {source}") from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # the class of protobuf's error depends on its implementation
+        raise InputError(
+            f"expected an ONNX file, found {len(content)} bytes that are none, in {source}"
+        ) from error
+    if not model.graph.node:
+        raise InputError(
+            f"expected an ONNX file, found {len(content)} bytes without a network, in {source}"
+        )
+    try:
+        onnx.load_external_data_for_model(model, str(Path(path).resolve().parent))
+    except Exception as error:  # a missing file, one too short, or a path that leaves the folder
+        raise InputError(
+            f"expected the network's external data, found: {one_line(error)}, in {source}"
+        ) from error
+    return model
+
+
+def _check(model: onnx.ModelProto, source: str) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # ValidationError, but also whatever the C++ side throws
+        raise InputError(
+            f"expected a valid ONNX network, found: {one_line(error)}, in {source}"
+        ) from error

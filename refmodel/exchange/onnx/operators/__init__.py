@@ -1,0 +1,1 @@
+"""The operators of ONNX that can be imported, a module for each family."""

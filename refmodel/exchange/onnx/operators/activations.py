@@ -1,0 +1,44 @@
+"""Activations, which are limits to a range, and Cast between types of floating point."""
+
+import numpy as np
+from onnx import NodeProto
+
+from refmodel.exchange.onnx.builder import FLOATING, Attributes, NetworkBuilder, type_name
+from refmodel.exchange.onnx.registry import operator
+from refmodel.network.graph import Clip
+
+
+@operator("Clip", "Relu", batch_last=True)
+def import_clip(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import a limit to a range that holds 0."""
+    name, shape = net.activation(node.input[0], node)
+    lo, hi = (0.0, np.inf)
+    if node.op_type == "Clip":
+        lo = _limit(net, node, attributes, "min", 1, -np.inf)
+        hi = _limit(net, node, attributes, "max", 2, np.inf)
+    if not lo <= 0 < hi:
+        net.fail("to limits min <= 0 < max", f"min {lo:g}, max {hi:g}", node)
+    net.append(Clip(**net.fields(node, (name,), shape), lo=lo, hi=hi))
+
+
+def _limit(
+    net: NetworkBuilder, node: NodeProto, attributes: Attributes, key: str, at: int, default: float
+) -> float:
+    """Read a limit: an attribute in older opsets, input ``at`` in newer ones."""
+    if key in attributes:
+        return float(attributes[key])
+    if len(node.input) <= at or not node.input[at]:
+        return default
+    if node.input[at] not in net.constants:
+        net.fail(f"with a constant {key}", f"tensor {node.input[at]!r}", node)
+    return float(net.constants[node.input[at]].item())
+
+
+@operator("Cast")
+def import_cast(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import a change of the type of floating point, which does nothing."""
+    name, _ = net.activation(node.input[0], node)
+    if attributes["to"] not in FLOATING:
+        found = type_name(attributes["to"])
+        net.fail("to floating point", found, node)
+    net.pass_on(node, name)

@@ -1,0 +1,57 @@
+"""The list of operators: registered once, whole, and told with a suggestion."""
+
+import pkgutil
+
+import pytest
+
+from refmodel.errors import InputError
+from refmodel.exchange.onnx import operators
+from refmodel.exchange.onnx.advice import ADVICE
+from refmodel.exchange.onnx.fold import FOLDED
+from refmodel.exchange.onnx.load import FAMILIES, load_onnx
+from refmodel.exchange.onnx.registry import OPERATORS, operator, supported
+from tests.support.nets import graph_cases, onnx_cases
+from tests.support.nets.onnx_nets import network, node, save
+
+APART = {"Softmax", "LogSoftmax", "QuantizeLinear", "DequantizeLinear"}
+"""Operators that end networks, or are in the tests of quantised networks."""
+
+
+def test_every_family_is_imported_with_the_loader():
+    modules = {each.name for each in pkgutil.iter_modules(operators.__path__)}
+    assert {family.__name__.rpartition(".")[2] for family in FAMILIES} == modules
+
+
+def test_every_operator_has_a_case_that_is_compared_with_onnxruntime():
+    cases = [case[0] for case in (*onnx_cases.CASES.values(), *graph_cases.CASES.values())]
+    assert set(supported()) - {each.op_type for nodes in cases for each in nodes} == APART
+
+
+def test_an_operator_is_registered_once():
+    with pytest.raises(ValueError, match="operator 'Relu' is registered already"):
+        operator("Relu")(OPERATORS["Relu"].handler)
+
+
+SUGGESTED = {
+    "Gelu": "train with Relu or Clip in its place",
+    "LRN": "train with BatchNormalization in its place",
+    "LSTM": "only feed-forward networks can be mapped to crossbars",
+    "Loop": "export with fixed sizes and in evaluation mode, so that no control flow is left",
+    "Sin": "express it by those below, or add it as docs/howto/add-an-operator.md shows",
+}
+
+
+@pytest.mark.parametrize("kind", SUGGESTED)
+def test_an_unknown_operator_is_told_with_its_node_a_suggestion_and_the_list(kind, tmp_path):
+    nodes, constants, shape, opset = onnx_cases.after(node(kind, "c", "y"))
+    path = save(network(nodes, constants, shape, opset=opset), tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_onnx(path)
+    assert str(caught.value) == (
+        f"expected an operator that can be imported, found {kind!r}, in node 'y_node' of {path}: "
+        f"{SUGGESTED[kind]}; supported are {', '.join(supported())}"
+    )
+
+
+def test_suggestions_are_of_operators_that_cannot_be_imported():
+    assert not ADVICE.keys() & {*supported(), *FOLDED}
