@@ -45,7 +45,7 @@ def price(found: Mapping[str, Any], technology: Technology) -> dict[str, Any]:
         ``layers``, of each ``name``, ``cycles``, ``seconds``, ``bound`` and ``energy`` by part;
         ``assumptions`` and ``notes``, sentences.
     """
-    cost = price_events(stages.restored(found), technology)
+    cost = price_events(stages.restored(found), None, technology)
     energy = {part: joules for part, joules in cost.parts.items() if joules}
     area = {part: 1e6 * value for part, value in cost.areas.items() if value}
     notes = list(cost.notes)

@@ -70,7 +70,7 @@ class Subject:
     @cached_property
     def floats(self) -> FloatNetwork:
         """The network in floating point."""
-        from refmodel.exchange.onnx_import import load_onnx
+        from refmodel.exchange.onnx.load import load_onnx
 
         return load_onnx(self.network)
 

@@ -21,6 +21,7 @@ from prap_hw.app.cli.verbs import (
     hardware,
     measure,
     report,
+    sweep,
 )
 from refmodel.errors import InputError
 
@@ -32,6 +33,7 @@ VERBS: tuple[Verb, ...] = (
     measure.evaluate,
     report.report,
     compare.compare,
+    sweep.sweep,
     cosim.cosim,
     hardware.verilog,
     hardware.area,

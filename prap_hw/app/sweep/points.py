@@ -45,6 +45,13 @@ def float_key(subject: Subject) -> str:
     return key_of(FLOAT, {"subject": _images_of(subject), "sources": source_hash()})
 
 
+def choice_fields(of: str) -> tuple[str, ...]:
+    """Sizes of an engine on which the choice by a budget depends, by what the budget counts."""
+    if of == "cycles":
+        return tuple(field.name for field in dataclasses.fields(EngineConfig))
+    return ("ou_rows", "ou_cols", "cell_bits", "dac_bits")
+
+
 def compile_content(
     subject: Subject, scheme: str, budget: float | None, of: str, config: EngineConfig
 ) -> dict[str, Any]:
@@ -57,8 +64,7 @@ def compile_content(
     }
     if budget is not None:
         content |= {"budget": budget, "of": of}
-        # How cheap a choice is is measured on this engine.
-        content["engine"] = dataclasses.asdict(config)
+        content["engine"] = {name: getattr(config, name) for name in choice_fields(of)}
     return content
 
 

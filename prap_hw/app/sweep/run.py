@@ -101,11 +101,12 @@ def _records(store: Store) -> dict[str, set[str]]:
 
 
 def bases(spec: Spec, of_budget: bool) -> list[EngineConfig]:
-    """Engines for which programs differ: by the OU's rows, with a budget by all sizes."""
-    configs = [config for config, _ in spec.engines]
-    if of_budget:
-        return list(dict.fromkeys(configs))
-    return list({config.ou_rows: config for config in configs}.values())
+    """Engines for which programs differ: the first with each of the sizes that matter."""
+    fields = points.choice_fields(spec.of) if of_budget else ("ou_rows",)
+    found: dict[tuple[int, ...], EngineConfig] = {}
+    for config, _ in spec.engines:
+        found.setdefault(tuple(getattr(config, name) for name in fields), config)
+    return list(found.values())
 
 
 def _programs(spec: Spec) -> Iterator[tuple[tuple[Any, ...], str]]:
@@ -113,7 +114,7 @@ def _programs(spec: Spec) -> Iterator[tuple[tuple[Any, ...], str]]:
     for number, (_, subject) in enumerate(spec.networks):
         for scheme in spec.schemes:
             for budget in spec.budgets_of(scheme):
-                for config in bases(spec, True):
+                for config in dict.fromkeys(config for config, _ in spec.engines):
                     key = points.compile_key(subject, scheme, budget, spec.of, config)
                     yield (number, scheme, budget, config), key
 
