@@ -37,6 +37,7 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.device import Device
+from refmodel.predict.cycles import EVENTS
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from sim.crossbar_model import ChipModel, CrossbarModel, Fault, serve
@@ -460,7 +461,7 @@ def counter_differences(
         found.append(("cycles", str(predicted["cycles"]), cycles))
     if counters["cycles"] != cycles:
         found.append(("counter cycles", str(cycles), counters["cycles"]))
-    names = ["requests", "ous", "gathered", "index_reads", "merged", "outputs"]
+    names = list(EVENTS)
     if not stalled:
         names += ["stall_gather", "stall_slots"]
     for name in names:
