@@ -19,6 +19,7 @@ from prap_hw.app.cli.verbs import (
     finetune,
     golden_cases,
     hardware,
+    headline,
     measure,
     report,
     sweep,
@@ -37,6 +38,7 @@ VERBS: tuple[Verb, ...] = (
     cosim.cosim,
     hardware.verilog,
     hardware.area,
+    headline.headline,
     golden_cases.golden,
 )
 """All verbs, in the order of the help."""

@@ -27,6 +27,7 @@ from prap_hw.app.workflow.folders import (
 )
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
+from prap_hw.app.workflow.headline import headline
 from prap_hw.app.workflow.simulation import (
     TIERS,
     cosim,
@@ -56,6 +57,7 @@ __all__ = [
     "evaluate",
     "faults",
     "float_accuracy",
+    "headline",
     "input_codes",
     "inspect",
     "layer_figures",
