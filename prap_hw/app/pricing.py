@@ -42,7 +42,7 @@ def price(found: Mapping[str, Any], technology: Technology) -> dict[str, Any]:
     dict
         ``technology``, ``clock_hz``, ``seconds``, ``cycles``; ``energy`` in J and ``area`` in mm²
         by part, parts of nothing left out; ``total_energy``, ``total_area``; ``parts``, all names;
-        ``layers``, of each ``name``, ``cycles``, ``seconds``, ``bound`` and ``energy`` by part;
+        ``layers``, of each ``name``, ``cycles``, ``seconds`` and ``energy`` by part;
         ``assumptions`` and ``notes``, sentences.
     """
     cost = price_events(stages.restored(found), None, technology)
@@ -69,7 +69,6 @@ def price(found: Mapping[str, Any], technology: Technology) -> dict[str, Any]:
                 "name": layer.name,
                 "cycles": layer.cycles,
                 "seconds": layer.seconds,
-                "bound": layer.bound,
                 "energy": {part: joules for part, joules in layer.parts.items() if joules},
             }
             for layer in cost.layers
