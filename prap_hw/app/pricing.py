@@ -87,7 +87,5 @@ def cost_figures(
 ) -> dict[str, Any]:
     """Count the events of a program and price them: see :func:`price`."""
     prices = load(technology)
-    found = stages.events_of(
-        program, config, latency=crossbar_latency(prices), engines=engines
-    )
+    found = stages.events_of(program, config, latency=crossbar_latency(prices), engines=engines)
     return price(found, prices)

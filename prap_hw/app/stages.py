@@ -97,9 +97,7 @@ class Subject:
                 f"expected images with labels, found none in {workflow.names_of(self.images)}"
             )
         source = workflow.names_of(self.images)
-        inputs = self.preprocess.apply(
-            x[: self.limit], self.floats.input_shape, source=source
-        )
+        inputs = self.preprocess.apply(x[: self.limit], self.floats.input_shape, source=source)
         return inputs, y[: self.limit]
 
 
@@ -160,7 +158,9 @@ def compiled(
     untuned = dataclasses.replace(subject.floats, tuned=None)
     try:
         if scheme not in BUDGETED:
-            raise InputError(f"expected a scheme of {', '.join(BUDGETED)} with a budget, found {scheme}")
+            raise InputError(
+                f"expected a scheme of {', '.join(BUDGETED)} with a budget, found {scheme}"
+            )
         inputs = subject.preprocess.apply(subject.calibrating, untuned.input_shape)
         choices = choose_each(
             untuned,
@@ -176,7 +176,9 @@ def compiled(
         return result | dict.fromkeys(times, problem)
     for each, choice in zip(times, choices, strict=True):
         if choice is None:
-            result[each] = InputError(f"expected a budget that {scheme} can keep, found {each:g} times fewer {of}")
+            result[each] = InputError(
+                f"expected a budget that {scheme} can keep, found {each:g} times fewer {of}"
+            )
         else:
             settings = choice.settings
             result[each] = _or_refusal(lambda settings=settings: compile_with(untuned, settings))

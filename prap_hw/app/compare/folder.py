@@ -91,7 +91,7 @@ def write_folder(
     pictures = _pictures(found, done)
     files.make_folder(out)
     for name, (picture, _) in pictures.items():
-        _write(out / f"{name}.svg", '<?xml version="1.0" encoding="utf-8"?>\n' + picture)
+        _write(out / f"{name}.svg", '<?xml version="1.0" encoding="utf-8"?>\n' + str(picture))
     files.write_json(out / JSON_FILE, figures)
     _write(out / CSV_FILE, csv_text(flat_table(rows)))
     base = next((row for row in default if row["scheme"] == "dense"), None)

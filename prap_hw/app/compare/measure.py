@@ -62,7 +62,9 @@ def compare(
     """
     unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
     if unknown or not schemes:
-        raise InputError(f"expected schemes of {', '.join(SCHEMES)}, found {', '.join(unknown) or 'none'}")
+        raise InputError(
+            f"expected schemes of {', '.join(SCHEMES)}, found {', '.join(unknown) or 'none'}"
+        )
     bad = [each for each in budgets if not each > 1]
     if bad:
         raise InputError(f"expected budgets above 1, found {bad[0]:g}")
@@ -96,7 +98,9 @@ def compare(
             rows.append(row | _figures(events, costs))
     report("compare schemes", len(schemes), len(schemes))
     if all("failed" in row for row in rows):
-        raise InputError(f"expected a scheme that the network can have, found none: {rows[0]['failed']}")
+        raise InputError(
+            f"expected a scheme that the network can have, found none: {rows[0]['failed']}"
+        )
     return {
         "network": workflow.names_of(subject.network),
         "images": 0 if labelled is None else len(labelled[1]),

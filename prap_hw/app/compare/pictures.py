@@ -57,6 +57,7 @@ def _ranked(rows: Sequence[Row]) -> list[str]:
 
 def draw_layer_schemes(rows: Sequence[Row], *, what: str) -> Markup:
     """Draw a bar to a row, stacked by layer: ``energy`` in µJ, or ``crossbars``."""
+
     def value(layer: Mapping[str, Any]) -> float:
         return 1e6 * sum(layer["energy"].values()) if what == "energy" else layer["crossbars"]
 
@@ -154,6 +155,12 @@ def draw_sensitivity(rows: Sequence[Row], price: str) -> Markup | None:
             continue
         ratio = scaled(base, price, each["factor"]) / scaled(each["one"], price, each["factor"])
         axes.plot(each["factor"], ratio, marker="o", markersize=4, color=INK, linewidth=0)
+        right = each["factor"] > 2
+        axes.annotate(
+            f"{label(each['one'])} = {label(each['other'])}, ×{each['factor']:.2g}",
+            (each["factor"], ratio), xytext=(-5 if right else 5, -11),
+            textcoords="offset points", ha="right" if right else "left", fontsize=6.5, color=MUTED,
+        )  # fmt: skip
     axes.axvline(1, color=MUTED, linewidth=0.8, linestyle=":")
     axes.set_xscale("log", base=2)
     ticks = (1 / 16, 1 / 4, 1, 4, 16)

@@ -15,10 +15,21 @@ def comparison_tables(figures: Mapping[str, Any]) -> Iterator[Table]:
     done = [row for row in figures["rows"] if "failed" not in row]
     images = figures["images"]
     title = f"{figures['network']}, technology {figures['technology']}"
-    title += f"; accuracy on {images:,} images, float {100 * figures['float']:.2f} %" if images else ""
+    title += (
+        f"; accuracy on {images:,} images, float {100 * figures['float']:.2f} %" if images else ""
+    )
     yield table(
         title,
-        ["scheme", "accuracy", "OU\nactivations", "index\nbits", "cycles", "latency", "energy", "mm²"],
+        [
+            "scheme",
+            "accuracy",
+            "OU\nactivations",
+            "index\nbits",
+            "cycles",
+            "latency",
+            "energy",
+            "mm²",
+        ],
         [
             [
                 label(row),
@@ -38,7 +49,10 @@ def comparison_tables(figures: Mapping[str, Any]) -> Iterator[Table]:
     yield table(
         "Energy by part, µJ (the largest parts; all are in compare.csv)",
         ["scheme", *(part.replace(" ", "\n") for part in parts[:7])],
-        [[label(row), *(1e6 * row["energy_by_part"].get(p, 0.0) for p in parts[:7])] for row in done],
+        [
+            [label(row), *(1e6 * row["energy_by_part"].get(p, 0.0) for p in parts[:7])]
+            for row in done
+        ],
     )
     failed = [row for row in figures["rows"] if "failed" in row]
     if failed:

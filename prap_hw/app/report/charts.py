@@ -149,7 +149,11 @@ def _legend_above(figure: Figure, handles: Sequence[Any], *, left: float, most: 
 
 
 def draw_parts(
-    rows: Sequence[tuple[str, Mapping[str, float]]], *, unit: str, title: str, order: Sequence[str] = ()
+    rows: Sequence[tuple[str, Mapping[str, float]]],
+    *,
+    unit: str,
+    title: str,
+    order: Sequence[str] = (),
 ) -> Markup:
     """Draw stacked bars, one to a row, of what its parts come to.
 
@@ -169,7 +173,9 @@ def draw_parts(
     ranked = [part for part in order if part in parts] + [p for p in ranked if p not in order]
     shown, rest = ranked[: len(SERIES) - 1], ranked[len(SERIES) - 1 :]
     thin = len(rows) > MANY_LAYERS
-    figure = Figure(figsize=(8.4, (0.155 if thin else 0.34) * len(rows) + 0.95))
+    most, entries = 4, len(shown) + bool(rest)
+    around = 0.65 + 0.18 * -(-entries // most)
+    figure = Figure(figsize=(8.4, (0.155 if thin else 0.34) * len(rows) + around))
     axes = figure.add_subplot()
     longest = max((sum(values.values()) for _, values in rows), default=0.0) or 1.0
     for i, (_, values) in enumerate(rows):
@@ -200,7 +206,7 @@ def draw_parts(
     if rest:
         handles.append(Patch(facecolor=MUTED, label="other"))
     room = _room([{"name": name} for name, _ in rows])
-    _legend_above(figure, handles, left=0.72 * room if thin else room, most=4)
+    _legend_above(figure, handles, left=0.72 * room if thin else room, most=most)
     return svg(figure, title=title)
 
 
@@ -270,5 +276,3 @@ def draw_images(samples: Sequence[Mapping[str, Any]]) -> Markup:
         axes.set_title(text, fontsize=9, loc="center", y=-0.34, color=INK if right else MARK)
     figure.subplots_adjust(left=0.005, right=0.995, top=0.99, bottom=0.24, wspace=0.12)
     return svg(figure, title="images that went through the hardware", small=True)
-
-

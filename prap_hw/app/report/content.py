@@ -122,9 +122,7 @@ class Occupancy:
     ones: float
 
 
-def occupancy(
-    layer: LayerProgram, config: EngineConfig, most: int | None = None
-) -> Occupancy:
+def occupancy(layer: LayerProgram, config: EngineConfig, most: int | None = None) -> Occupancy:
     """Lay a layer's OUs out in crossbars and look up every cell.
 
     OUs are numbered as the engine numbers them: in the order of gathers, along a row of blocks,
@@ -146,7 +144,9 @@ def occupancy(
     used = (np.arange(rows)[:, None] < height[:, None, None]) & (
         np.arange(cols) < width[:, None, None]
     )
-    coloured = np.where(used, 1 + 2 * odd[gather][:, None, None] + (content > 0), 0).astype(np.uint8)
+    coloured = np.where(used, 1 + 2 * odd[gather][:, None, None] + (content > 0), 0).astype(
+        np.uint8
+    )
     crossbars = -(-total // config.ous_per_crossbar)
     arrays = crossbars if most is None else min(most, crossbars)
     blocks = np.zeros((arrays * config.ous_per_crossbar, rows, cols), np.uint8)
@@ -165,5 +165,3 @@ def occupancy(
         rows_used=float(height.sum()) / (total * rows),
         ones=int(np.count_nonzero(content)) / int(used.sum()),
     )
-
-

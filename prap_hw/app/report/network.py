@@ -113,7 +113,9 @@ def report_folder(
 
 def _summary(folder: Path) -> dict[str, Any]:
     """What compressing said of the network; nothing where its file is gone."""
-    return _read(folder / workflow.SUMMARY_FILE) if (folder / workflow.SUMMARY_FILE).is_file() else {}
+    return (
+        _read(folder / workflow.SUMMARY_FILE) if (folder / workflow.SUMMARY_FILE).is_file() else {}
+    )
 
 
 def _engine(
@@ -144,7 +146,9 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     )
     carried = summary.get("carried") or []
     return [text] + (
-        [f"{len(carried)} layers have the mapping that they were fine-tuned for."] if carried else []
+        [f"{len(carried)} layers have the mapping that they were fine-tuned for."]
+        if carried
+        else []
     )
 
 
@@ -156,7 +160,9 @@ def _json_of(given: workflow.Paths | None, beside: Path, keys: Sequence[str]) ->
     found = _read(path)
     missing = [key for key in keys if key not in found]
     if missing:
-        raise InputError(f"expected figures with {' and '.join(keys)}, found no {missing[0]} in {path}")
+        raise InputError(
+            f"expected figures with {' and '.join(keys)}, found no {missing[0]} in {path}"
+        )
     return found
 
 

@@ -199,7 +199,9 @@ def _totals(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _cost_pictures(costs: Mapping[str, Any]) -> list[tuple[Markup, str]]:
     """Pictures of the costs by part, with the words below each."""
-    energies = [(row["name"], {k: 1e6 * v for k, v in row["energy"].items()}) for row in costs["layers"]]
+    energies = [
+        (row["name"], {k: 1e6 * v for k, v in row["energy"].items()}) for row in costs["layers"]
+    ]
     whole = [("energy of an image", {k: 1e6 * v for k, v in costs["energy"].items()})]
     result = [
         (

@@ -45,7 +45,8 @@ MARK = "#d0432f"
 
 SERIES = (
     "#2f6fb5", "#e8863f", "#3f9f9c", "#a83c6e", "#e8c04f", "#7f6aa8",
-    "#7a9a3f", "#c9503c", "#6fa8dc", "#b08d57", "#93a3b3", "#50809a",
+    "#7a9a3f", "#c9503c", "#6fa8dc", "#b08d57", "#d58fb4", "#50809a", "#9bc4a0", "#8a5a44",
+    "#b39ddb", "#4f9d69", "#93a3b3",
 )  # fmt: skip
 """Colours of series that have no colour of their own, in order."""
 
@@ -97,9 +98,7 @@ def svg(figure: Figure, *, title: str, small: bool = False) -> Markup:
     for colour, variable in _VARIABLES.items():
         text = re.sub(rf"(fill|stroke): {colour}", rf"\1: var({variable}, {colour})", text)
     # A hundredth of a unit of a path is not seen.
-    text = re.sub(
-        r' d="[^"]*"', lambda path: re.sub(r"(\d\.\d\d)\d+", r"\1", path.group()), text
-    )
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\d\.\d\d)\d+", r"\1", path.group()), text)
     return Markup(re.sub(r"\n\s*", "\n", text))
 
 

@@ -80,7 +80,9 @@ def events_key(program: str, config: EngineConfig, engines: int, latency: int) -
     return key_of(EVENTS, _events_content(program, config, engines, latency))
 
 
-def _events_content(program: str, config: EngineConfig, engines: int, latency: int) -> dict[str, Any]:
+def _events_content(
+    program: str, config: EngineConfig, engines: int, latency: int
+) -> dict[str, Any]:
     return {
         "program": program,
         "engine": dataclasses.asdict(config),
@@ -152,7 +154,9 @@ def _program(store: Store, key: str) -> api.Program:
     return api.Program.load(store.path(COMPILE, key, ".prap"))
 
 
-def count_events(folder: str, program: str, config: EngineConfig, engines: int, latency: int) -> int:
+def count_events(
+    folder: str, program: str, config: EngineConfig, engines: int, latency: int
+) -> int:
     """Count the events of a program that was compiled; returns how many records were written."""
     store, key = Store(folder), events_key(program, config, engines, latency)
     if store.read(EVENTS, key) is not None:

@@ -89,12 +89,15 @@ def _points(
                             events = points.events_key(
                                 program, config, engines, latency[technology]
                             )
-                            yield point, {
-                                points.COMPILE: program,
-                                points.EVENTS: events,
-                                points.DEVICE: chip,
-                                points.FLOAT: floats,
-                            }
+                            yield (
+                                point,
+                                {
+                                    points.COMPILE: program,
+                                    points.EVENTS: events,
+                                    points.DEVICE: chip,
+                                    points.FLOAT: floats,
+                                },
+                            )
 
 
 def _figures(

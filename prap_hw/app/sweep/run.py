@@ -124,14 +124,18 @@ def _compile_tasks(spec: Spec, where: str) -> list[Task]:
     for name, subject in spec.networks:
         if subject.images:
             arguments = (where, subject)
-            tasks.append(Task(name=f"{name}, float", function=points.measure_float, arguments=arguments))
+            tasks.append(
+                Task(name=f"{name}, float", function=points.measure_float, arguments=arguments)
+            )
         for scheme in spec.schemes:
             wanted = spec.budgets_of(scheme)
             for of_budget in (False, True):
                 budgets = [each for each in wanted if (each is not None) == of_budget]
                 for config in bases(spec, of_budget) if budgets else []:
                     arguments = (where, subject, scheme, budgets, spec.of, config)
-                    label = f"{name}, {scheme}, {config.ou_rows} rows{', budgets' if of_budget else ''}"
+                    label = (
+                        f"{name}, {scheme}, {config.ou_rows} rows{', budgets' if of_budget else ''}"
+                    )
                     label += f", engine {spec_place(spec, config)}" if of_budget else ""
                     tasks.append(
                         Task(name=label, function=points.compile_points, arguments=arguments)

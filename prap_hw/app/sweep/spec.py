@@ -110,25 +110,35 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
     subjects = tuple(_network(each, number, path) for number, each in enumerate(networks))
     names = [name for name, _ in subjects]
     if len(set(names)) != len(names):
-        raise InputError(f"expected networks of different names, found {', '.join(names)} in {file}")
+        raise InputError(
+            f"expected networks of different names, found {', '.join(names)} in {file}"
+        )
     schemes = _texts(points, "schemes", list(SCHEMES), f"[points] of {file}")
     for scheme in schemes:
         if scheme not in SCHEMES:
-            raise InputError(f"expected schemes of {', '.join(SCHEMES)}, found {scheme!r} in [points] of {file}")
+            raise InputError(
+                f"expected schemes of {', '.join(SCHEMES)}, found {scheme!r} in [points] of {file}"
+            )
     of = points.get("of", "ous")
     if of not in BUDGET_OF:
-        raise InputError(f"expected of to be {', '.join(BUDGET_OF)}, found {of!r} in [points] of {file}")
+        raise InputError(
+            f"expected of to be {', '.join(BUDGET_OF)}, found {of!r} in [points] of {file}"
+        )
     kinds = _texts(devices, "names", [IDEAL], f"[devices] of {file}")
     for kind in kinds:
         if kind != IDEAL:
             Device.load(_beside(kind, path))
             unlabelled = [name for name, subject in subjects if not subject.images]
             if unlabelled:
-                raise InputError(f"expected images for devices, found none for {unlabelled[0]} in {file}")
+                raise InputError(
+                    f"expected images for devices, found none for {unlabelled[0]} in {file}"
+                )
     trials = devices.get("trials", 3)
     if not _is(trials, int) or trials < 1:
         raise InputError(f"expected trials of at least 1, found {trials!r} in [devices] of {file}")
-    technologies = _texts(prices, "technologies", [pricing.DEFAULT_TECHNOLOGY], f"[pricing] of {file}")
+    technologies = _texts(
+        prices, "technologies", [pricing.DEFAULT_TECHNOLOGY], f"[pricing] of {file}"
+    )
     technologies = [_beside(each, path) for each in technologies]
     for each in technologies:
         pricing.load(each)
@@ -257,7 +267,9 @@ def _engines(table: Mapping[str, Any], file: str) -> tuple[tuple[EngineConfig, i
             raise InputError(f"expected {kind.__name__}s as {key}, found {value!r} in {place}")
     for preset in lists.get("preset", []):
         if preset not in PRESETS:
-            raise InputError(f"expected a preset of {', '.join(PRESETS)}, found {preset!r} in {place}")
+            raise InputError(
+                f"expected a preset of {', '.join(PRESETS)}, found {preset!r} in {place}"
+            )
     many = lists.pop("engines", [1])
     for each in many:
         if not 1 <= each <= MOST_ENGINES:
