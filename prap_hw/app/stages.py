@@ -19,10 +19,10 @@ from refmodel import api
 from refmodel.compression.budget import Budget, BudgetOf, choose_each
 from refmodel.compression.schemes import SCHEMES
 from refmodel.config import MOST_ENGINES, EngineConfig
+from refmodel.cost.events import LayerEvents, NetworkEvents, network_events, with_latency
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
-from refmodel.cost.events import LayerEvents, NetworkEvents, network_events, with_latency
 from refmodel.predict.accelerator import accelerator_config_for
 from refmodel.predict.tile import tile_config_for
 from refmodel.program import sizes

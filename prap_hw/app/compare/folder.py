@@ -1,7 +1,5 @@
 """The folder of a comparison: figures as JSON and CSV, pictures as SVG, and a page of them."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from prap_hw.app.compare.pictures import (
 )
 from prap_hw.app.report.page import render
 from prap_hw.app.report.style import STYLE
+from prap_hw.app.tables import csv_text
 from refmodel import files
 from refmodel.table import Table
 
@@ -41,19 +40,9 @@ def flat(row: Row) -> dict[str, Any]:
 def flat_table(rows: Sequence[Row], title: str = "") -> Table:
     """All rows with the same columns; what a row has not is None."""
     found = [flat(row) for row in rows]
-    names = [name for name in dict.fromkeys(name for row in found for name in row)]
+    names = list(dict.fromkeys(name for row in found for name in row))
     names.append(names.pop(names.index("failed")))
     return Table([{name: row.get(name) for name in names} for row in found], title)
-
-
-def csv_text(table: Table) -> str:
-    """A table as CSV; nothing where there is no value."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.columns)
-    for record in table:
-        writer.writerow(["" if value is None else value for value in record.values()])
-    return buffer.getvalue()
 
 
 def write_folder(
@@ -143,8 +132,10 @@ def _pictures(found: Mapping[str, Any], done: Sequence[Row]) -> dict[str, tuple[
             ),
             "sensitivity_adc": (
                 draw_sensitivity(done, "adc"),
-                "Energy of dense over that of each scheme if a conversion took more or less than "
-                "the technology file says. Dots are where two schemes cross.",
+                (
+                    "Energy of dense over that of each scheme if a conversion took more or less "
+                    "than the technology file says. Dots are where two schemes cross."
+                ),
             ),
             "sensitivity_merge": (
                 draw_sensitivity(done, "merge"),

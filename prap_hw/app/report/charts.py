@@ -140,8 +140,10 @@ def _draw_bounds(layers: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _legend_above(figure: Figure, handles: Sequence[Any], *, left: float, most: int = 6) -> None:
     """Put the legend above the axes and give the axes the rest of the figure."""
-    figure.legend(handles=list(handles), loc="upper left", ncols=min(most, len(handles)),
-                  handlelength=1.1, columnspacing=1.3, handletextpad=0.5, borderpad=0.2)  # fmt: skip
+    figure.legend(
+        handles=list(handles), loc="upper left", ncols=min(most, len(handles)), handlelength=1.1,
+        columnspacing=1.3, handletextpad=0.5, borderpad=0.2,
+    )  # fmt: skip
     height = figure.get_figheight()
     lines = -(-len(handles) // most)
     top = 1 - (0.14 + 0.18 * lines) / height

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from prap_hw.app import pricing, stages, workflow
-from prap_hw.app.compare.folder import csv_text
 from prap_hw.app.console import Report, silent
 from prap_hw.app.sweep import points
 from prap_hw.app.sweep.run import STORE
 from prap_hw.app.sweep.spec import ENGINE_KEYS, IDEAL, Spec
 from prap_hw.app.sweep.store import Store
+from prap_hw.app.tables import csv_text
 from refmodel import files
 from refmodel.cost import Technology, crossbar_latency
 from refmodel.errors import InputError
@@ -180,15 +180,6 @@ def write_results(
     with files.new_file(written[-1]) as draft:
         draft.write_text(render_page(rows, title=title), encoding="utf-8")
     return written
-
-
-def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows as a pandas DataFrame where pandas is installed, else as a :class:`Table`."""
-    try:
-        import pandas
-    except ImportError:
-        return Table(rows)
-    return pandas.DataFrame(list(rows))
 
 
 def sweep(

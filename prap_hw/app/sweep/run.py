@@ -205,7 +205,7 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
         yield _here
         return
     try:
-        import dask
+        from dask.config import set as dask_settings
         from distributed import Client, LocalCluster, as_completed
     except ImportError:
         raise InputError(
@@ -222,10 +222,10 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
         "logging.distributed": "error",
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(dask_settings(settings))
         if scheduler is None:
             cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
             )
             address = stack.enter_context(cluster)
         else:

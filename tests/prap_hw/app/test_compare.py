@@ -95,7 +95,7 @@ def test_a_budget_out_of_reach_is_a_row_with_its_reason(subject: Subject) -> Non
 def test_unknown_schemes_and_budgets_are_refused(subject: Subject) -> None:
     with pytest.raises(InputError, match="expected schemes of dense"):
         compare(subject, ["prune"])
-    with pytest.raises(InputError, match="expected budgets above 1, found 0.5"):
+    with pytest.raises(InputError, match="expected budgets above 1, found"):
         compare(subject, ["dense"], budgets=[0.5])
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from prap_hw.app.stages import Subject
 from prap_hw.app.sweep import points, run
-from prap_hw.app.sweep.results import frame, rows_of, sweep, write_results
+from prap_hw.app.sweep.results import rows_of, sweep, write_results
 from prap_hw.app.sweep.spec import Spec, read_spec
 from prap_hw.app.sweep.store import Store
+from prap_hw.app.tables import frame
 from refmodel.config import EngineConfig
-from refmodel.errors import InputError
 from tests.support.command_line import Prap, one_line
 
 SPEC = """

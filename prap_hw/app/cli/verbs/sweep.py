@@ -67,5 +67,5 @@ def sweep(
     write_json(json_file, {"rows": rows, **done})
     for path in written:
         print(path)
-    # Points that a network cannot have are rows; these could not be worked out, and are tried again.
+    # Points that cannot be are rows; these were not worked out, and the next run tries again.
     differ([f"{name}: {reason}" for name, reason in done["problems"].items()])
