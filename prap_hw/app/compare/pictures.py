@@ -21,13 +21,23 @@ def _done(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if "failed" not in row]
 
 
+def _joules(rows: Sequence[Row]) -> tuple[float, str]:
+    """Give what joules are multiplied by to read well, and the unit then."""
+    largest = max(row["energy"] for row in _done(rows))
+    times, unit = next(
+        (pair for pair in ((1e3, "mJ"), (1e6, "µJ")) if pair[0] * largest >= 1), (1e9, "nJ")
+    )
+    return times, f"{unit} for an image"
+
+
 def draw_energy(rows: Sequence[Row]) -> Markup:
     """Draw energy by part, a bar to a row."""
+    times, unit = _joules(rows)
     bars = [
-        (label(row), {part: 1e6 * value for part, value in row["energy_by_part"].items()})
+        (label(row), {part: times * value for part, value in row["energy_by_part"].items()})
         for row in _done(rows)
     ]
-    return draw_parts(bars, unit="µJ for an image", title="energy by part and scheme")
+    return draw_parts(bars, unit=unit, title="energy by part and scheme")
 
 
 def draw_area(rows: Sequence[Row]) -> Markup:
@@ -38,12 +48,13 @@ def draw_area(rows: Sequence[Row]) -> Markup:
 
 def draw_layers(row: Row, rows: Sequence[Row]) -> Markup:
     """Draw energy by part, a bar to a layer of one row, in the colours of :func:`draw_energy`."""
+    times, unit = _joules([row])
     bars = [
-        (layer["name"], {part: 1e6 * value for part, value in layer["energy"].items()})
+        (layer["name"], {part: times * value for part, value in layer["energy"].items()})
         for layer in row["layers"]
     ]
     title = f"energy by part and layer, {label(row)}"
-    return draw_parts(bars, unit="µJ for an image", title=title, order=_ranked(rows))
+    return draw_parts(bars, unit=unit, title=title, order=_ranked(rows))
 
 
 def _ranked(rows: Sequence[Row]) -> list[str]:
@@ -56,16 +67,17 @@ def _ranked(rows: Sequence[Row]) -> list[str]:
 
 
 def draw_layer_schemes(rows: Sequence[Row], *, what: str) -> Markup:
-    """Draw a bar to a row, stacked by layer: ``energy`` in µJ, or ``crossbars``."""
+    """Draw a bar to a row, stacked by layer: ``energy``, or ``crossbars``."""
+    times, joules = _joules(rows)
 
     def value(layer: Mapping[str, Any]) -> float:
-        return 1e6 * sum(layer["energy"].values()) if what == "energy" else layer["crossbars"]
+        return times * sum(layer["energy"].values()) if what == "energy" else layer["crossbars"]
 
     bars = [
         (label(row), {layer["name"]: value(layer) for layer in row["layers"]})
         for row in _done(rows)
     ]
-    unit = "µJ for an image" if what == "energy" else "crossbars"
+    unit = joules if what == "energy" else "crossbars"
     return draw_parts(bars, unit=unit, title=f"{what} by layer and scheme")
 
 
