@@ -45,7 +45,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     named = {_title(path): f"howto/{path.name}" for path in guides}
     for place, entry in enumerate(config.nav):
         if entry == {"How to": "howto/"}:
-            config.nav[place : place + 1] = [{"How to": [named]}] if named else []
+            config.nav[place : place + 1] = (
+                [{"How to": [{k: v} for k, v in named.items()]}] if named else []
+            )
     config.nav[-1] = {"Python reference": [{name: _tree(name)} for name in PACKAGES]}
     return config
 

@@ -21,6 +21,7 @@ from prap_hw.app.cli.verbs import (
     hardware,
     headline,
     measure,
+    price,
     report,
     sweep,
 )
@@ -32,6 +33,7 @@ VERBS: tuple[Verb, ...] = (
     finetune.finetune,
     measure.inspect,
     measure.evaluate,
+    price.price,
     report.report,
     compare.compare,
     sweep.sweep,

@@ -14,7 +14,7 @@ from prap_hw.app.sweep.spec import IDEAL, Spec
 from prap_hw.app.sweep.store import Store
 from refmodel.config import EngineConfig
 from refmodel.cost import crossbar_latency
-from refmodel.errors import InputError
+from refmodel.errors import InputError, require_extra
 
 STORE = "points"
 """Folder of the records, in the folder of a sweep."""
@@ -204,14 +204,9 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
     if not workers and scheduler is None:
         yield _here
         return
-    try:
-        from dask.config import set as dask_settings
-        from distributed import Client, LocalCluster, as_completed
-    except ImportError:
-        raise InputError(
-            "expected dask.distributed for --workers and --scheduler, found none: install"
-            " prap-pim[sweep]"
-        ) from None
+    require_extra("sweep")
+    from dask.config import set as dask_settings
+    from distributed import Client, LocalCluster, as_completed
 
     # Small matrix products gain nothing from a second thread, and workers are processes.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):

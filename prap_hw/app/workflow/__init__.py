@@ -28,6 +28,7 @@ from prap_hw.app.workflow.folders import (
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
 from prap_hw.app.workflow.headline import headline
+from prap_hw.app.workflow.pricing import price
 from prap_hw.app.workflow.simulation import (
     TIERS,
     cosim,
@@ -64,6 +65,7 @@ __all__ = [
     "load_program",
     "names_of",
     "predict",
+    "price",
     "program_accuracy",
     "rtl_engine",
     "simulate",

@@ -27,6 +27,7 @@ VERBS = (
     "verilog",
     "golden",
     "headline",
+    "price",
 )
 
 
