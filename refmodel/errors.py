@@ -13,6 +13,8 @@ EXTRAS = {
     "jinja2": "report",
     "markupsafe": "report",
     "matplotlib": "report",
+    "dask": "sweep",
+    "distributed": "sweep",
     "pylibfst": "waves",
     "dask": "sweep",
     "distributed": "sweep",

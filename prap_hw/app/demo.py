@@ -58,7 +58,7 @@ def run_demo(
     dict
         What ``demo.json`` holds. :func:`prap_hw.app.workflow.faults` says whether all is well.
     """
-    from prap_hw.app.report import write_report
+    from prap_hw.app.report.page import write_report
     from sim.builds import verilator
 
     began = time.monotonic()

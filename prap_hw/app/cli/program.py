@@ -12,6 +12,7 @@ from prap_hw.app import console
 from prap_hw.app.cli.options import Debug, Verb
 from prap_hw.app.cli.outcome import BAD_INPUT, INTERRUPTED, OUR_FAULT, Debugging
 from prap_hw.app.cli.verbs import (
+    compare,
     compress,
     cosim,
     demo,
@@ -21,6 +22,8 @@ from prap_hw.app.cli.verbs import (
     headline,
     measure,
     price,
+    report,
+    sweep,
 )
 from refmodel.errors import InputError, missing_extra
 
@@ -31,6 +34,9 @@ VERBS: tuple[Verb, ...] = (
     measure.inspect,
     measure.evaluate,
     price.price,
+    report.report,
+    compare.compare,
+    sweep.sweep,
     cosim.cosim,
     hardware.verilog,
     hardware.area,
