@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, as functions for Python.
+"""The verbs of the command line, as functions for Python.
 
     from prap_hw import workflow
 
@@ -27,13 +27,9 @@ from prap_hw.app.workflow.folders import (
 )
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
-from prap_hw.app.workflow.simulation import (
-    TIERS,
-    cosim,
-    simulate,
-    simulate_network,
-)
+from prap_hw.app.workflow.simulation import cosim, simulate, simulate_network
 from refmodel.api import float_accuracy, predict
+from sim.job import TIERS, Job
 
 __all__ = [
     "NETWORK_FILE",
@@ -41,6 +37,7 @@ __all__ = [
     "SUMMARY_FILE",
     "TIERS",
     "EngineOptions",
+    "Job",
     "Paths",
     "area",
     "area_of",

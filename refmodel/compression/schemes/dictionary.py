@@ -61,7 +61,7 @@ MOST_PATTERNS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class DictionarySetting(SchemeSetting):
-    """What there is to set for a layer.
+    """The settings of a layer.
 
     Attributes
     ----------

@@ -67,7 +67,7 @@ class InputStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSize:
-    """What a scheme's default setting depends on.
+    """Sizes of a layer that a scheme's default setting depends on.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ def share_distance(setting: LayerSetting, default: LayerSetting) -> tuple[float,
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What there is to choose for a layer where settings are chosen by a budget.
+    """The choices for a layer whose setting is chosen by a budget.
 
     Attributes
     ----------
