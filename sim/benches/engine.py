@@ -36,7 +36,6 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.device import Device
-from refmodel.predict.cycles import EVENTS
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from sim.benches.crossbar_model import ChipModel, CrossbarModel, Fault, serve
