@@ -31,7 +31,7 @@ SEED = 7
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the images that the published ResNet-20 was trained with."""
+"""Mean and deviation of the images that the published ResNet-20 was trained with."""
 
 Figures = dict[str, Any]
 """``value``, ``unit``, ``seconds`` (wall), ``cpu`` (seconds), ``note``."""

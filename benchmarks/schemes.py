@@ -51,7 +51,7 @@ FOLDER = ROOT / "build" / "schemes"
 CACHE = ROOT / "build" / "cache"
 
 SEED = 7
-"""Of the weights of conv9, and of images."""
+"""Seed of the weights of conv9, and of images."""
 
 CHANNELS = (16, 32, 64)
 """Widths of ResNet-20, a layer of each."""
@@ -246,7 +246,7 @@ WORK = ("conversion", "gather", "merge", "output")
 
 
 def busiest(metrics: Metrics) -> str:
-    """What bounds a layer: the resource with the most work."""
+    """Name the resource that bounds a layer: the one with the most work."""
     return max(WORK, key=lambda name: getattr(metrics, f"{name}_cycles"))
 
 
@@ -288,7 +288,7 @@ def report(rows: Sequence[Row], sizes: Sequence[int]) -> str:
 
 
 def wrong(rows: Sequence[Row]) -> list[str]:
-    """What the simulations found, in words."""
+    """Say in words what the simulations found."""
     found = []
     for row in rows:
         name = f"{row.layer}, {row.scheme}, R = {row.rows}"

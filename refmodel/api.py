@@ -295,7 +295,7 @@ class Program(programs.Program):
         return network_metrics(self, self.engine(config))
 
     def table(self, config: EngineConfig | None = None) -> Table:
-        """What became of each layer.
+        """Return a table with the mapping of each layer.
 
         Parameters
         ----------

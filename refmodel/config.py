@@ -30,7 +30,7 @@ OPERANDS = 2
 """Operands of an accelerator's operation, at most."""
 
 SOURCES = ("image", "layer", "pool")
-"""What computes the outputs of an accelerator's operation; values of the register ``source``."""
+"""Units that compute outputs of an accelerator's operation; values of the register ``source``."""
 
 MOST_TAPS = 4096
 """Codes of a window, at most: what the pool's accumulator is wide enough for."""
@@ -231,7 +231,7 @@ class EngineConfig:
 
     @property
     def column_weights(self) -> tuple[int, ...]:
-        """What a code of each column of a weight counts, low bits first.
+        """Weights of the codes of a weight's columns, low bits first.
 
         1-bit cells hold two's complement: 1, 2, 4 .. 64, -128. Others hold the weight + 128:
         1, 4, 16, 64 for 2 bits, 1, 16 for 4.
@@ -241,7 +241,7 @@ class EngineConfig:
 
     @property
     def offset(self) -> int:
-        """What is added to a weight to store it: 0 in 1-bit cells, 2^7 in others."""
+        """The constant that is added to a weight to store it: 0 in 1-bit cells, 2^7 in others."""
         return 0 if self.cell_bits == 1 else 1 << (WEIGHT_BITS - 1)
 
     @property

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from refmodel.compression.schemes import LayerSetting
 
 PIXEL_SCALE = 1 / 16
-"""What a pixel (0 to 16) is multiplied by to become a network input."""
+"""Factor that turns a pixel (0 to 16) into a network input."""
 
 Kind = Literal["float", "prap"]
 """The packaged networks: as trained, and fine-tuned for prap."""
@@ -29,7 +29,7 @@ SETTINGS: Mapping[str, LayerSetting] = MappingProxyType(
         "classifier": LayerSetting(scheme="dense"),
     }
 )
-"""What the network was fine-tuned for, by layer: 12 kept patterns in each group of two channels.
+"""Settings of the fine-tuned network, by layer: 12 kept patterns in each group of two channels.
 
 Without them the default rule maps the fine-tuned weights just as exactly, on twice as many
 operation units: it has no settings this strong for narrow layers.

@@ -1,1 +1,1 @@
-"""What runs in and around the simulator: cocotb benches, the Verilator build, co-simulation."""
+"""Code in and around the simulator: cocotb benches, the Verilator build, co-simulation."""

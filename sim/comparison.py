@@ -9,6 +9,7 @@ import numpy as np
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.predict import cycles
+from refmodel.predict.cycles import EVENTS
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from sim.results import KINDS
@@ -60,7 +61,7 @@ def counter_differences(
         found.append(("cycles", str(predicted["cycles"]), cycles))
     if counters["cycles"] != cycles:
         found.append(("counter cycles", str(cycles), counters["cycles"]))
-    names = ["requests", "ous", "gathered", "index_reads", "merged", "outputs"]
+    names = list(EVENTS)
     if not stalled:
         names += ["stall_gather", "stall_slots"]
     for name in names:

@@ -54,7 +54,7 @@ class Kept:
             self._runs[entry["acts"]] = entry
 
     def entry(self, acts: str) -> dict[str, Any] | None:
-        """What is kept of the run of an input, if anything."""
+        """Return the record that is kept of the run of an input, if there is one."""
         return self._runs.get(acts)
 
     def find(self, acts: str, wanted: Mapping[str, str]) -> tuple[int, dict[str, int]] | None:

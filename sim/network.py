@@ -35,14 +35,14 @@ from sim.words import pack
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkResult:
-    """What the accelerator did.
+    """Results of the accelerator for some images.
 
     Attributes
     ----------
     outputs
-        Of each image uint8 [values], the last tensor; None where some did not come.
+        The last tensor of each image, uint8 [values]; None where some did not come.
     cycles
-        Of each image, from start accepted to the last output accepted.
+        Cycles of each image, from start accepted to the last output accepted.
     predicted
         What one image should cost.
     alone

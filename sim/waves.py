@@ -60,7 +60,7 @@ class Variable(NamedTuple):
 
     @property
     def path(self) -> str:
-        """What GTKWave calls it."""
+        """Its name in GTKWave."""
         return ".".join((*self.scopes, self.name)) + self.bits
 
 
@@ -74,7 +74,7 @@ def require() -> None:
     """
     if util.find_spec("pylibfst") is None:
         raise InputError(
-            "expected the package pylibfst for waveforms (pip install pylibfst), found none"
+            "expected the package pylibfst for waveforms, found none: pip install 'prap-pim[waves]'"
         )
 
 
@@ -89,7 +89,7 @@ def convert(vcd: Path, fst: Path, *, origin: int, period: int, last: int) -> lis
     origin
         Time in the VCD at which cycle 0 begins.
     period
-        Of the clock, in the VCD's units.
+        Period of the clock, in the VCD's units.
     last
         Last cycle that is kept.
 

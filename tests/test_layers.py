@@ -54,7 +54,7 @@ def test_imports_go_down_without_a_circle(copy):
             "layers of refmodel",
         ),
         (
-            "refmodel/golden/steps.py",
+            "refmodel/golden/cells.py",
             """from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the pictures of the pages share: two themes, boxes, arrows, and how they are saved.
+"""The style that the pictures of the pages share: themes, boxes, arrows, and saving.
 
 A picture is drawn twice, ``NAME-light.svg`` and ``NAME-dark.svg``; pages show the one that fits.
 Text is drawn as outlines, so that it looks the same everywhere, and a file has no date, so that

@@ -208,7 +208,7 @@ def _contents(package: str) -> str:
 
 
 def _own(package: str) -> list[str]:
-    """What a package's own file defines, without what it takes from its modules."""
+    """Names that a package's own file defines, not those that it takes from its modules."""
     text = (_path(package) / "__init__.py").read_text(encoding="utf-8")
     return re.findall(r"^(?:def|class) ([a-z]\w*)", text, re.MULTILINE | re.IGNORECASE)
 

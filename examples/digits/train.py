@@ -83,7 +83,7 @@ class DigitsNet(nn.Module):
 
 
 class PatternMap:
-    """What rule 3 and rule 7 decided for one layer, and the weights S that follow from it.
+    """Decisions of rules 3 and 7 for one layer, and the weights S that follow from it.
 
     Computed once, from the trained float weights; afterwards only S moves with the weights.
 

@@ -89,7 +89,7 @@ if "PRAP_JOB" in os.environ:
 
     @cocotb.test(timeout_time=1, timeout_unit="sec")
     async def the_network_runs(dut) -> None:
-        """What runs in the simulator: the clock, the ports, and the driver as a thread."""
+        """Run in the simulator: the clock, the ports, and the driver as a thread."""
         folder = Path(os.environ["PRAP_JOB"])
         config = EngineConfig(**json.loads((folder / "job.json").read_text()))
         program = Program.load(folder / "program.prap")

@@ -139,7 +139,7 @@ if "PRAP_JOB" in os.environ:
 
     @cocotb.test()
     async def the_network_runs(dut) -> None:
-        """What runs in the simulator: the clock, the ports, and the driver as a thread."""
+        """Run in the simulator: the clock, the ports, and the driver as a thread."""
         folder = Path(os.environ["PRAP_JOB"])
         job = json.loads((folder / "job.json").read_text())
         image = Image(

@@ -88,6 +88,7 @@ class Accelerator(wiring.Component):
         Codes of the last tensor, row by row, channels fastest; ``last`` marks the last one.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.common.layouts.COUNTERS`
         Events since ``start``, of all layers and engines together. ``outputs`` are those of layers.
+        ``activation_writes`` has a byte once, although every engine has a copy of it.
         With several engines those of engines are ceil(log2(N)) cycles late during a run; they stand
         when ``busy`` falls, since outputs come later than the last events.
     trace_psum, trace_acc : ``Out(valid_only(...))``, with ``config.trace``
@@ -280,7 +281,15 @@ class Accelerator(wiring.Component):
 
         for name in CORE_COUNTERS:
             m.d.comb += getattr(self.counters, name).eq(getattr(core.counters, name))
-        count_run(m, self.counters, begins=accepted, running=self.busy, sent=sent)
+        loading = Signal()
+        m.d.comb += loading.eq(post.source == Source.IMAGE)
+        events = {
+            "outputs": sent,
+            # The image may come before the run or in it, and is not counted.
+            "activation_writes": write_back.store.valid & going & ~loading,
+            "operand_reads": reader.reading,
+        }
+        count_run(m, self.counters, begins=accepted, running=self.busy, events=events)
 
         if config.trace:
             if isinstance(core, EngineCore):

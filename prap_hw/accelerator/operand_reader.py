@@ -23,8 +23,8 @@ class OperandReader(wiring.Component):
 
     The first code is valid two cycles after ``start``; throughput is one a cycle. ``o.payload`` is
     held until accepted. The memory's read enable depends combinationally on ``o.ready``; no output
-    depends on an input within the cycle but ``faults``. Reset ends the walk; the memory keeps its
-    bytes.
+    depends on an input within the cycle but ``reading`` and ``faults``. Reset ends the walk; the
+    memory keeps its bytes.
 
     A code whose address is not in the memory is in ``faults`` in the cycle of its read, and is not
     valid. Bases and steps have a sign, so that no step from one address in the memory to another
@@ -41,6 +41,8 @@ class OperandReader(wiring.Component):
         Bytes to store. A byte that is stored in the cycle in which it is read is read as it was.
     o : ``Out(stream.Signature(read))``
         Codes, which operand each is of, and whether it is the first or last of its item.
+    reading : ``Out(1)``
+        A byte is read in this cycle.
     faults : ``Out``, a bit to each of ``FAULTS``
         A code that is not in the memory.
     """
@@ -51,6 +53,7 @@ class OperandReader(wiring.Component):
     start: Signal
     i_store: Any
     o: stream.Interface
+    reading: Signal
     faults: Signal
 
     def __init__(self, config: EngineConfig):
@@ -62,6 +65,7 @@ class OperandReader(wiring.Component):
                 "start": In(1),
                 "i_store": In(valid_only(layouts.store)),
                 "o": Out(stream.Signature(layouts.read)),
+                "reading": Out(1),
                 "faults": Out(len(self.FAULTS)),
             }
         )
@@ -185,6 +189,7 @@ class OperandReader(wiring.Component):
         zeros = Array(registers[f"zero_{number}"] for number in range(OPERANDS))
         m.d.comb += [
             read.en.eq(read_now),
+            self.reading.eq(read_now),
             read.addr.eq(address),
             beyond.eq(here & (address >= self.config.activation_bytes)),
             self.faults.eq(read_now & beyond),

@@ -75,7 +75,7 @@ class Sequencer(wiring.Component):
     faults: Signal
 
     class State(enum.Enum, shape=2):
-        """What it is at."""
+        """States of the sequencer."""
 
         #: No image is there.
         IDLE = 0

@@ -14,6 +14,7 @@ from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.program import Program
+from refmodel.program.steps import STEPS
 from sim.job import Job
 
 ENGINE = EngineConfig(adcs=8)
@@ -23,15 +24,6 @@ REPORT_FILE, FIGURES_FILE = "report.html", "demo.json"
 
 TRAINING_SEED = 2023
 """What ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
-
-HOST_OPS = {
-    "max_pool": "max pooling",
-    "average_pool": "average pooling",
-    "add": "addition",
-    "clip": "clipping",
-    "rearrange": "rearrangement",
-}
-"""Steps between layers that the host computes with the golden model, in words."""
 
 NOTE = (
     "Float is the network as it was trained; prap is the same network, fine-tuned with the "
@@ -164,7 +156,8 @@ def run_demo(
 
 def host_ops(program: Program) -> str:
     """Name what is computed outside the hardware."""
-    found = [words for op, words in HOST_OPS.items() if any(s.op == op for s in program.steps)]
+    used = {step.op for step in program.steps}
+    found = [kind.words for op, kind in STEPS.items() if op in used]
     return ", ".join(found) + " between layers (golden model)" if found else "nothing"
 
 

@@ -29,7 +29,7 @@ def require_torch() -> None:
     """Raise InputError where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise InputError(
-            "expected PyTorch for fine-tuning, found none: pip install prap-pim[train]"
+            "expected PyTorch for fine-tuning, found none: pip install 'prap-pim[train]'"
         )
 
 

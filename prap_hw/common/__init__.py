@@ -1,4 +1,4 @@
-"""What all components share: layouts, memories with parity, crossbar port, member lists."""
+"""Parts that all components share: layouts, memories with parity, crossbar port, member lists."""
 
 from refmodel.errors import require_extra
 

@@ -74,8 +74,17 @@ class Columns:
 
     def last_chunk(self, phase: int, patterns: int) -> int:
         """Last answer of an OU that touches so many patterns."""
-        used = min(self.config.ou_cols, patterns * self.width - phase)
-        return max(0, -(-used // self.config.adcs) - 1)
+        return max(0, -(-self._used(phase, patterns) // self.config.adcs) - 1)
+
+    def last_columns(self, phase: int, patterns: int) -> int:
+        """Columns in use of the last answer of an OU that touches so many patterns, 1 or more."""
+        before = self.last_chunk(phase, patterns) * self.config.adcs
+        left = self._used(phase, patterns) - before
+        return left if left > 0 else self.config.adcs
+
+    def _used(self, phase: int, patterns: int) -> int:
+        """Columns in use of an OU that touches so many patterns."""
+        return min(self.config.ou_cols, patterns * self.width - phase)
 
     def select(self, function, phase: Value, chunk: Value) -> Value:
         """``function(phase, chunk)`` of signals, ``phase`` as its number."""

@@ -14,7 +14,7 @@ from prap_hw.common.layouts import Space
 
 
 class Fault(enum.Enum, shape=2):
-    """What is wrong."""
+    """Kinds of faults."""
 
     NONE = 0
     #: A word of an index or parameter memory, or of the sequencer's list, has the wrong parity.
@@ -39,7 +39,7 @@ Kind = tuple[Fault, Space]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProtectedPorts:
-    """What is left to be connected of a protected memory.
+    """Ports of a protected memory that its owner connects.
 
     Attributes
     ----------
@@ -55,6 +55,11 @@ class ProtectedPorts:
     read: Any
     word: Any
     wrong: Value
+
+
+def protected_bits(shape: ShapeLike) -> int:
+    """Bits that a read of a :class:`ProtectedMemory` gives: those of a word, and the parity bit."""
+    return Shape.cast(shape).width + 1
 
 
 class ProtectedMemory:

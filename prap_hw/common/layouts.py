@@ -33,13 +33,30 @@ COUNTERS = (
     "stall_gather",
     "stall_slots",
     "stall_port",
+    "conversions",
+    "wordline_drives",
+    "cells_read",
+    "index_bits",
+    "psum_updates",
+    "merge_shifts",
+    "accumulator_updates",
+    "activation_writes",
+    "operand_reads",
 )
 """The event counters: cycles while busy; conversion requests; OUs run; bytes gathered; words taken
 from the index memories; reuse words merged; outputs sent; cycles in which no request was issued for
-want of a gathered vector, of free slots, or of room in the crossbar port."""
+want of a gathered vector, of free slots, or of room in the crossbar port; columns converted;
+wordlines driven, and cells read, by the requests; bits taken from the index memories; partial sums
+added to their slots; reuse words that add something; accumulators added to; and of an accelerator
+the bytes that operations write, without the image, and that post-processing reads. What else costs
+energy follows from these: :data:`refmodel.predict.events.DERIVED`."""
 
-CORE_COUNTERS = tuple(name for name in COUNTERS if name not in ("cycles", "outputs"))
-"""Those that an engine of a tile has for itself; cycles and outputs are the tile's."""
+RUN_COUNTERS = ("cycles", "outputs", "activation_writes", "operand_reads")
+"""Those of what runs: an engine by itself, a tile, an accelerator. Operations write, and
+post-processing reads, in an accelerator only; elsewhere the two are 0."""
+
+CORE_COUNTERS = tuple(name for name in COUNTERS if name not in RUN_COUNTERS)
+"""Those that an engine of a tile has for itself."""
 
 POSITION_BITS = 12
 """Bits that count output rows or columns: a layer has at most 4096 of each."""
@@ -76,7 +93,7 @@ class Space(enum.Enum, shape=4):
 
 
 class Source(enum.Enum, shape=2):
-    """What computes the outputs of an operation; numbered as :data:`SOURCES`."""
+    """Units that compute the outputs of an operation; numbered as :data:`SOURCES`."""
 
     #: Nothing: they come from the host.
     IMAGE = SOURCES.index("image")
@@ -126,7 +143,7 @@ class Layouts:
     trace_psum, trace_psums, trace_acc
         Payloads of the trace ports: a partial sum, ``columns.ends`` of them, an accumulator.
     store, sent, read, post, command
-        Of an accelerator: a byte written to the activation memory, a code to the host, a code read
+        An accelerator's: a byte written to the activation memory, a code to the host, a code read
         for post-processing, the registers of that, and a word of the sequencer's list.
     columns
         Where the bitlines of patterns lie.
@@ -354,8 +371,8 @@ class TileLayouts:
     acts, output
         As an engine's: every engine has a copy of the activations.
     command, word
-        Of an accelerator: a word of the sequencer's list, and what a word of the list or of the
-        host becomes. Both are an engine's ``command`` and ``load`` with ``engine`` and ``every``
+        An accelerator's: a word of the sequencer's list, and the form that a word of the list or of
+        the host takes. Both are an engine's ``command`` and ``load`` with ``engine`` and ``every``
         behind them: whether it is for every engine, whatever ``engine`` says.
     """
 

@@ -18,7 +18,7 @@ def run_members(layouts: Layouts, output: ShapeLike) -> dict[str, Member]:
     Parameters
     ----------
     layouts
-        Of its configuration; with ``trace`` there are the valid-only trace ports, too.
+        Those of its configuration; with ``trace`` there are the valid-only trace ports, too.
     output
         Payload of the stream ``o``.
     """

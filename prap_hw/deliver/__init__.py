@@ -1,4 +1,4 @@
-"""What leaves the hardware: Verilog, memory images, synthesis, the folder for integrators."""
+"""From components to files: Verilog, memory images, synthesis, the folder for integrators."""
 
 from refmodel.errors import require_extra
 

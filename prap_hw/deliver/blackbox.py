@@ -1,4 +1,4 @@
-"""What stands at the open crossbar port: the black box that a mixed-signal designer fills.
+"""The module at the open crossbar port: the black box that a mixed-signal designer fills.
 
 The ports of ``prap_crossbar`` are those of :class:`prap_hw.common.crossbar.EmulatedCrossbar` in
 Verilog: one can stand for the other. ``docs/port.md`` has the rules.

@@ -1,4 +1,4 @@
-"""What an integrator is given: Verilog, register map, driver, FuseSoC core, README.
+"""The folder for an integrator: Verilog, register map, driver, FuseSoC core, README.
 
 The texts depend on the configuration and on the pinned tools alone, as the Verilog does.
 """
@@ -101,7 +101,7 @@ class Sizes:
 
     @property
     def configurations(self) -> dict[str, dict[str, int]]:
-        """What each of the two shells tells of itself."""
+        """Values of the identity registers of the two shells."""
         return {
             "accelerator": configuration_words(
                 self.network, engines=self.engines, commands=self.commands

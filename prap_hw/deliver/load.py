@@ -21,7 +21,7 @@ from refmodel.program.sizes import check_fits
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerImage:
-    """What to send to an engine before a layer can start.
+    """Words and cells to send to an engine before a layer can start.
 
     Attributes
     ----------

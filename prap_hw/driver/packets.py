@@ -12,7 +12,7 @@ BEAT = 8
 
 
 class Kind(IntEnum):
-    """What the items of a packet are."""
+    """Kinds of items in a packet."""
 
     #: Program words, each in whole beats.
     PROGRAM = 1
@@ -39,7 +39,7 @@ def packet(kind: int, count: int, items: bytes) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """What one program is to the shell.
+    """One program as the shell gets it.
 
     Attributes
     ----------

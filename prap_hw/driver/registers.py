@@ -56,6 +56,15 @@ class Register(IntEnum):
     COUNT_STALL_GATHER = 0x138
     COUNT_STALL_SLOTS = 0x140
     COUNT_STALL_PORT = 0x148
+    COUNT_CONVERSIONS = 0x150
+    COUNT_WORDLINE_DRIVES = 0x158
+    COUNT_CELLS_READ = 0x160
+    COUNT_INDEX_BITS = 0x168
+    COUNT_PSUM_UPDATES = 0x170
+    COUNT_MERGE_SHIFTS = 0x178
+    COUNT_ACCUMULATOR_UPDATES = 0x180
+    COUNT_ACTIVATION_WRITES = 0x188
+    COUNT_OPERAND_READS = 0x190
 
 
 class Control(IntFlag):
@@ -236,5 +245,14 @@ COUNTERS = {
     "stall_gather": Register.COUNT_STALL_GATHER,
     "stall_slots": Register.COUNT_STALL_SLOTS,
     "stall_port": Register.COUNT_STALL_PORT,
+    "conversions": Register.COUNT_CONVERSIONS,
+    "wordline_drives": Register.COUNT_WORDLINE_DRIVES,
+    "cells_read": Register.COUNT_CELLS_READ,
+    "index_bits": Register.COUNT_INDEX_BITS,
+    "psum_updates": Register.COUNT_PSUM_UPDATES,
+    "merge_shifts": Register.COUNT_MERGE_SHIFTS,
+    "accumulator_updates": Register.COUNT_ACCUMULATOR_UPDATES,
+    "activation_writes": Register.COUNT_ACTIVATION_WRITES,
+    "operand_reads": Register.COUNT_OPERAND_READS,
 }
 """Registers of the counters, by name."""

@@ -1,5 +1,6 @@
 """The engine: every part of docs/specification/architecture.md, connected."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
@@ -86,7 +87,8 @@ class EngineCore(wiring.Component):
     read_en, read_half, read_output : ``In``; read_acc : ``Out(signed(acc_width))``
         Read port of the accumulators, one cycle from address to data.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.common.layouts.CORE_COUNTERS`
-        Events since ``start``, or since ``clear`` where there is one.
+        Events since ``start``, or since ``clear`` where there is one, up to three cycles late: the
+        last of them comes with the last merge step, and outputs come later.
     trace_psum : ``Out(valid_only(...))``, with ``config.trace``
         Valid-only: each complete slot.
     crossbar : ``Out(crossbar_port(config))``
@@ -290,21 +292,40 @@ class EngineCore(wiring.Component):
             "ous": ou_engine.ou_done,
             "gathered": gather.reading,
             "index_reads": controller.index_reads,
+            "index_bits": controller.index_bits,
             "merged": merge.merged,
-            "stall_gather": Mux(ou_engine.stall_gather, 0, idle),
+            "merge_shifts": merge.shifted,
+            "accumulator_updates": merge.updates,
+            "psum_updates": store.updates,
             "stall_slots": ou_engine.stall_slots,
             "stall_port": ou_engine.stall_port,
+            "wordline_drives": ou_engine.driven,
+            "conversions": ou_engine.converted,
         }
-        for name, amount in events.items():
+        # Nothing comes from an event to the carries of a counter within a cycle.
+        amounts: dict[str, Value] = {"stall_gather": Mux(ou_engine.stall_gather, 0, idle)}
+        for name, event in events.items():
+            amounts[name] = amount = Signal.like(Value.cast(event), name=f"{name}_amount")
+            m.d.sync += amount.eq(Mux(self.busy, event, 0))
+        amounts["cells_read"] = cells = Signal(range(config.ou_rows * config.adcs + 1))
+        m.d.sync += cells.eq(product(amounts["wordline_drives"], amounts["conversions"]))
+        for name, amount in amounts.items():
             counter = getattr(self.counters, name)
+            running = self.busy if name == "stall_gather" else 1
             with m.If(cleared):
                 m.d.sync += counter.eq(0)
-            with m.Elif(self.busy):
+            with m.Elif(running):
                 m.d.sync += counter.eq(counter + amount)
 
         if config.trace:
             wiring.connect(m, store.trace, wiring.flipped(self.trace_psum))
         return m
+
+
+def product(left: Value, right: Value) -> Value:
+    """Multiply two small numbers without a multiplier of the FPGA's."""
+    terms = [Mux(right[bit], left << bit, 0) for bit in range(len(right))]
+    return sum(terms[1:], terms[0])
 
 
 class RunControl(wiring.Component):
@@ -358,19 +379,24 @@ class RunControl(wiring.Component):
         return m
 
 
-def count_run(m: Module, counters: Any, *, begins: Value, running: Value, sent: Value) -> None:
-    """Drive the counters ``cycles`` and ``outputs`` of a run.
+def count_run(
+    m: Module, counters: Any, *, begins: Value, running: Value, events: Mapping[str, Value]
+) -> None:
+    """Drive the counter ``cycles`` of a run, and those of events that are counted there.
 
     Parameters
     ----------
     counters
-        Has both.
+        Has these.
     begins
         Pulse: they begin at 0.
-    running, sent
-        Whether a cycle of the run goes by; whether an output is accepted in it.
+    running
+        Whether a cycle of the run goes by.
+    events
+        By name of the counter, how many come in the cycle.
     """
-    for counter, amount in ((counters.cycles, 1), (counters.outputs, sent)):
+    for name, amount in ("cycles", 1), *events.items():
+        counter = getattr(counters, name)
         with m.If(begins):
             m.d.sync += counter.eq(0)
         with m.Elif(running):
@@ -411,7 +437,7 @@ def run_layer(m: Module, top: Any, core: Any, requantise: Requantise) -> None:
         sent.eq(top.o.valid & top.o.ready),
         run.position_sent.eq(sent & top.o.payload.last),
     ]
-    count_run(m, top.counters, begins=run.started, running=run.busy, sent=sent)
+    count_run(m, top.counters, begins=run.started, running=run.busy, events={"outputs": sent})
 
 
 class Engine(wiring.Component):

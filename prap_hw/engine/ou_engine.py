@@ -47,6 +47,8 @@ class OUEngine(wiring.Component):
     ou_done, stall_gather, stall_slots, stall_port : ``Out(1)``
         Events of this cycle: an OU's last request; no request because there was no vector, no
         free slot, or no room in the port or among the unanswered.
+    driven, converted : ``Out``
+        Rows and columns in use of the request that is issued in this cycle, else 0.
     faults : ``Out``, a bit to each of ``FAULTS``
         A request to a crossbar that is not there.
     """
@@ -63,6 +65,8 @@ class OUEngine(wiring.Component):
     stall_gather: Signal
     stall_slots: Signal
     stall_port: Signal
+    driven: Signal
+    converted: Signal
     faults: Signal
 
     def __init__(self, config: EngineConfig):
@@ -84,6 +88,8 @@ class OUEngine(wiring.Component):
                 "stall_gather": Out(1),
                 "stall_slots": Out(1),
                 "stall_port": Out(1),
+                "driven": Out(layouts.row_bits),
+                "converted": Out(range(config.adcs + 1)),
                 "faults": Out(len(self.FAULTS)),
             }
         )
@@ -110,6 +116,10 @@ class OUEngine(wiring.Component):
         last_ou = Signal()
         last_chunks = [
             [columns.last_chunk(first, count) for count in range(per_ou + 1)]
+            for first in columns.phases
+        ]
+        last_columns = [
+            [columns.last_columns(first, count) for count in range(per_ou + 1)]
             for first in columns.phases
         ]
         m.d.comb += [
@@ -189,10 +199,20 @@ class OUEngine(wiring.Component):
             pending.final.eq(vector.final),
             self.i.ready.eq(issue & last_request & last_ou),
             self.ou_done.eq(issue & last_request),
+            self.driven.eq(Mux(issue, vector.count, 0)),
             self.stall_gather.eq(~self.i.valid),
             self.stall_slots.eq(self.i.valid & ~slots_ok),
             self.stall_port.eq(self.i.valid & slots_ok & ~issue),
         ]
+        # All answers of an OU but the last have as many columns as there are converters.
+        with m.If(issue):
+            m.d.comb += self.converted.eq(
+                Mux(
+                    chunk == last_chunk,
+                    columns.table(last_columns, phase, in_ou),
+                    config.adcs,
+                )
+            )
         if columns.ends > 1:
             # The last patterns of an answer may be beyond those of the vector.
             here = Signal(range(per_ou + 1))

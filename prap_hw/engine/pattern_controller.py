@@ -1,10 +1,10 @@
 """The pattern-index controller: walks the program and feeds gather and merge."""
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from prap_hw.common.faults import Fault, ProtectedMemory
+from prap_hw.common.faults import Fault, ProtectedMemory, protected_bits
 from prap_hw.common.index_reader import IndexReader
 from prap_hw.common.layouts import Layouts, Space
 from refmodel.config import EngineConfig
@@ -23,7 +23,7 @@ class PatternController(wiring.Component):
     The first segment is valid three cycles after ``start``, the first header and words two; then
     throughput is one item per cycle on each stream, without a dead cycle between gathers, groups
     or positions. ``o_segments`` ends after the last position; the reuse stream starts over at
-    every position and does not end (``start`` rewinds it). ``index_reads`` and
+    every position and does not end (``start`` rewinds it). ``index_reads``, ``index_bits`` and
     ``faults`` depend combinationally on the readies of the streams; no other output depends on an
     input within the cycle. Reset empties the streams and clears the layer registers; the memories
     keep what was loaded.
@@ -61,8 +61,9 @@ class PatternController(wiring.Component):
         Group headers; ``o_headers_last`` marks the last group of a position.
     o_words : ``Out(stream.Signature(ArrayLayout(word, merge_lanes)))``
         Reuse words.
-    index_reads : ``Out(3)``
-        Words taken from the index memories in this cycle.
+    index_reads, index_bits : ``Out``
+        Words taken from the index memories in this cycle, ``merge_lanes`` reuse words as one; their
+        bits, and with a kernel position those of its word in the table.
     faults : ``Out``, a bit to each of ``FAULTS``
         What is wrong; a segment is checked in the cycle in which it is at ``o_segments``.
     """
@@ -90,6 +91,7 @@ class PatternController(wiring.Component):
     o_headers_last: Signal
     o_words: stream.Interface
     index_reads: Signal
+    index_bits: Signal
     faults: Signal
 
     def __init__(self, config: EngineConfig):
@@ -97,6 +99,15 @@ class PatternController(wiring.Component):
         self.layouts = layouts = Layouts(config)
         self.table = ProtectedMemory(layouts.address_bits, config.max_positions)
         self.memories: dict[Space, list[ProtectedMemory]] = {Space.TABLE: [self.table]}
+        # What is read with a word of each memory.
+        self.bits = {
+            Space.DESCRIPTOR: protected_bits(layouts.descriptor),
+            Space.POSITION: protected_bits(layouts.position_bits)
+            + protected_bits(layouts.address_bits),
+            Space.OFFSET: protected_bits(layouts.offset),
+            Space.HEADER: protected_bits(layouts.header),
+            Space.WORD: config.merge_lanes * protected_bits(layouts.word),
+        }
         super().__init__(
             {
                 "i_load": In(stream.Signature(layouts.load, always_ready=True)),
@@ -107,6 +118,7 @@ class PatternController(wiring.Component):
                 "o_headers_last": Out(1),
                 "o_words": Out(stream.Signature(layouts.words)),
                 "index_reads": Out(3),
+                "index_bits": Out(range(sum(self.bits.values()) + 1)),
                 "faults": Out(len(self.FAULTS)),
             }
         )
@@ -349,9 +361,18 @@ class PatternController(wiring.Component):
             )
         )
 
-        taken = [index.o.valid & index.o.ready for index in (descriptors, positions, headers)]
-        taken += [offsets.o.valid & offsets.o.ready, self.o_words.valid & self.o_words.ready]
-        m.d.comb += self.index_reads.eq(sum(taken[1:], taken[0]))
+        taken = {
+            Space.DESCRIPTOR: descriptors.o.valid & descriptors.o.ready,
+            Space.POSITION: positions.o.valid & positions.o.ready,
+            Space.HEADER: headers.o.valid & headers.o.ready,
+            Space.OFFSET: offsets.o.valid & offsets.o.ready,
+            Space.WORD: self.o_words.valid & self.o_words.ready,
+        }
+        bits = [Mux(here, self.bits[space], 0) for space, here in taken.items()]
+        m.d.comb += [
+            self.index_reads.eq(sum(taken.values(), Const(0))),
+            self.index_bits.eq(sum(bits, Const(0))),
+        ]
         return m
 
     def _bad_registers(self) -> Value:

@@ -33,6 +33,8 @@ class PartialSumStore(wiring.Component):
         Complete slots that no group has taken yet.
     taken : ``In``
         Slots of the group whose merge issues its last step in this cycle.
+    updates : ``Out``
+        Sums that are added to what their slots hold in this cycle.
     trace : ``Out(valid_only(trace_psums, columns.ends))``
         Each slot when it becomes complete; a bit of ``valid`` to each that may at once.
     """
@@ -42,6 +44,7 @@ class PartialSumStore(wiring.Component):
     o_data: list[Signal]
     completed: Signal
     taken: Signal
+    updates: Signal
     trace: Any
 
     def __init__(self, config: EngineConfig):
@@ -55,6 +58,7 @@ class PartialSumStore(wiring.Component):
                 "o_data": Out(signed(config.psum_width)).array(config.merge_lanes),
                 "completed": Out(count),
                 "taken": In(count),
+                "updates": Out(range(layouts.columns.ends + 1)),
                 "trace": Out(valid_only(layouts.trace_psums, layouts.columns.ends)),
             }
         )
@@ -140,7 +144,12 @@ class PartialSumStore(wiring.Component):
             m.d.comb += total.eq(parts[bank] + added)
 
         complete = Signal(range(ends + 1))
-        m.d.comb += complete.eq(Mux(final, sum(valid[1:], valid[0]), 0))
+        stored = Signal(range(ends + 1))
+        m.d.comb += [
+            stored.eq(sum(valid[1:], valid[0])),
+            complete.eq(Mux(final, stored, 0)),
+            self.updates.eq(0 if before is None else Mux(accumulate, stored, 0)),
+        ]
         m.d.sync += self.completed.eq(self.completed + complete - self.taken)
         shown = totals if banks == 1 else turned(totals, (-low)[:bank_bits])
         for i in range(ends):

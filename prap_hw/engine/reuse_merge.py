@@ -22,9 +22,10 @@ class ReuseMerge(wiring.Component):
     are addressed in the cycle after. Then one step per cycle, without a dead cycle between groups
     or positions. An accumulator is updated two cycles after the issue of its last term, and a
     group's slots are free in the cycle after its last issue. ``i_headers.ready``,
-    ``i_words.ready``, ``taken``, ``o_slot``, ``merged`` and ``faults`` depend combinationally on
-    the headers, the words, ``completed``, the layer registers and, but for ``o_slot``, on
-    ``half_read``; the outputs to the accumulators are registers. Reset empties the pipeline.
+    ``i_words.ready``, ``taken``, ``o_slot``, ``merged``, ``shifted`` and ``faults`` depend
+    combinationally on the headers, the words, ``completed``, the layer registers and, but for
+    ``o_slot``, on ``half_read``; the outputs to the accumulators are registers. Reset empties the
+    pipeline.
 
     A word, or with ``identity`` an output, whose slot is not one of those that its group keeps is
     in ``faults`` in the cycle of its step, and what it leads to in the accumulators two cycles
@@ -55,8 +56,10 @@ class ReuseMerge(wiring.Component):
         and the lanes' sums of terms.
     position_done : ``Out(1)``
         Pulse: with this write, the half holds a whole position.
-    merged : ``Out``
-        Reuse words (or identity takes) merged in this cycle.
+    merged, shifted : ``Out``
+        Reuse words (or identity takes) merged in this cycle; those of them that are not "none".
+    updates : ``Out``
+        Accumulators that are added to in this cycle.
     faults : ``Out``, a bit to each of ``FAULTS``
         A slot that the group does not keep: by an identity map, by a reuse word.
     """
@@ -83,6 +86,8 @@ class ReuseMerge(wiring.Component):
     contribution: list[Signal]
     position_done: Signal
     merged: Signal
+    shifted: Signal
+    updates: Signal
     faults: Signal
 
     def __init__(self, config: EngineConfig):
@@ -112,6 +117,8 @@ class ReuseMerge(wiring.Component):
                 "contribution": Out(signed(config.acc_width)).array(lanes),
                 "position_done": Out(1),
                 "merged": Out(range(lanes + 1)),
+                "shifted": Out(range(lanes + 1)),
+                "updates": Out(range(lanes + 1)),
                 "faults": Out(len(self.FAULTS)),
             }
         )
@@ -147,6 +154,7 @@ class ReuseMerge(wiring.Component):
         ]
         enable = Signal(lanes)
         beyond = Signal(lanes)
+        adding = Signal(lanes)
         for lane in range(lanes):
             output = Signal(layouts.output_bits + 1, name=f"output_{lane}")
             word = self.i_words.payload[lane]
@@ -155,14 +163,18 @@ class ReuseMerge(wiring.Component):
             used = self.identity | (word.shift != SHIFT_NONE)
             m.d.comb += [
                 index.eq(Mux(self.identity, output - header.first_output, word.slot)),
-                beyond[lane].eq(enable[lane] & used & (index >= header.kept)),
+                adding[lane].eq(enable[lane] & used),
+                beyond[lane].eq(adding[lane] & (index >= header.kept)),
                 output.eq((block << lane_bits) + lane),
                 enable[lane].eq((output >= header.first_output) & (output <= header.last_output)),
                 self.o_slot[lane].eq(base + index),
             ]
         bad = issue & beyond.any()
         m.d.comb += self.faults.eq(Cat(bad & self.identity, bad & ~self.identity))
-        m.d.comb += self.merged.eq(Mux(issue, sum(enable[lane] for lane in range(lanes)), 0))
+        m.d.comb += [
+            self.merged.eq(Mux(issue, sum(enable[lane] for lane in range(lanes)), 0)),
+            self.shifted.eq(Mux(issue, sum(adding[lane] for lane in range(lanes)), 0)),
+        ]
         with m.If(self.half_read[0]):
             m.d.sync += half_used[0].eq(0)
         with m.If(self.half_read[1]):
@@ -208,7 +220,10 @@ class ReuseMerge(wiring.Component):
             self.write_first.eq(shift_write),
             self.position_done.eq(shift_done),
         ]
-        m.d.comb += self.write_en.eq(add_en)
+        m.d.comb += [
+            self.write_en.eq(add_en),
+            self.updates.eq(Mux(self.write_first, 0, sum(add_en[lane] for lane in range(lanes)))),
+        ]
         for lane in range(lanes):
             word = Signal(layouts.word, name=f"word_{lane}")
             m.d.sync += word.eq(self.i_words.payload[lane])

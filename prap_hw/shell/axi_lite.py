@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class Response(enum.Enum, shape=unsigned(2)):
-    """What BRESP and RRESP say."""
+    """Values of BRESP and RRESP."""
 
     OKAY = 0
     SLVERR = 2

@@ -1,4 +1,4 @@
-"""What stands behind the host shell: the interface of a core, and what may be loaded into it.
+"""Cores behind the host shell: the interface of a core, and what may be loaded into it.
 
 A core computes; the shell connects it to a host. The engine is a core (a layer a run), and so is
 whatever has the members of :func:`core_signature`. The shell checks every item of the load streams
@@ -124,7 +124,7 @@ class FieldRange:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryLimits:
-    """What may be written to one memory of a core.
+    """Limits of the words that may be written to one memory of a core.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class MemoryLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class CoreLimits:
-    """What may be loaded into a core.
+    """Limits of everything that may be loaded into a core.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ def _registers(layout: data.StructLayout, most: Mapping[str, int]) -> MemoryLimi
 
 
 def engine_limits(config: EngineConfig) -> CoreLimits:
-    """What may be loaded into an engine: depths of its memories, and fields that are addresses.
+    """Return the limits of an engine: depths of its memories, and fields that are addresses.
 
     A sum of addresses (position + gather + kernel position + channel) is not known before it is
     computed, and not checked here; nor are the steps from position to position, of which those that
@@ -302,7 +302,7 @@ def engine_limits(config: EngineConfig) -> CoreLimits:
 
 
 def accelerator_limits(config: EngineConfig, commands: int, engines: int = 1) -> CoreLimits:
-    """What may be loaded into an accelerator: beside an engine's memories, its sequencer's list.
+    """Return the limits of an accelerator: beside an engine's memories, its sequencer's list.
 
     A word of the list loads a layer register, a kernel position or a register of post-processing,
     and is checked for it as the host's own words are. Of the registers of post-processing, those

@@ -10,7 +10,7 @@ from prap_hw.accelerator.accelerator import Accelerator, EmulatedAccelerator
 from prap_hw.common.faults import Fault
 from prap_hw.common.layouts import COUNTERS
 from prap_hw.common.members import pass_through
-from prap_hw.driver.driver import IDENTITY, MAJOR
+from prap_hw.driver.driver import IDENTITY, MAJOR, MINOR
 from prap_hw.driver.registers import Core
 from prap_hw.engine.engine import EmulatedEngine, Engine
 from prap_hw.shell import register_map
@@ -34,7 +34,7 @@ from refmodel.config import EngineConfig
 ADDRESS_BITS = 12
 """Bits of an address at the AXI4-Lite port: 4 KiB, the least that a system gives a slave."""
 
-VERSION = (MAJOR, 0)
+VERSION = (MAJOR, MINOR)
 """Major and minor version of the register map and of the packets."""
 
 

@@ -30,7 +30,7 @@ ALL_BYTES = (1 << BYTES) - 1
 
 
 class State(enum.Enum, shape=unsigned(3)):
-    """What the reader waits for, or does."""
+    """States of the reader."""
 
     #: The first beat of a packet.
     HEADER = 0

@@ -1,7 +1,8 @@
 """Choose the setting of each layer by a budget, or by a loss that is allowed.
 
-What there is to choose are K and T of scheme ``dictionary``, and what a layer keeps under ``prap``,
-``similar``, ``identical``, ``orc`` and ``structured``; with ``prap`` the size of its groups, too.
+What there is to choose, each scheme's file says: K and T of scheme ``dictionary``, and what a layer
+keeps under ``prap``, ``similar``, ``identical``, ``orc`` and ``structured``; with ``prap`` the size
+of its groups, too.
 
 How much a layer's error matters is measured on the network, not guessed:
 
@@ -32,6 +33,7 @@ from refmodel.compression.compile import compile_layer
 from refmodel.compression.moments import input_statistics, match_moments
 from refmodel.compression.quantize import MatrixLayer, quantize
 from refmodel.compression.schemes import (
+    SCHEMES,
     InputStatistics,
     LayerMapping,
     LayerSetting,
@@ -46,25 +48,7 @@ from refmodel.program.sizes import engine_config_for
 
 BudgetOf = Literal["ous", "cycles", "weighted"]
 BUDGET_OF: tuple[BudgetOf, ...] = get_args(BudgetOf)
-"""What a budget may be of."""
-
-PATTERNS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""K that are tried, up to half the outputs of a layer."""
-
-TERMS = (1, 2, 3, 4)
-"""T that are tried where merges have a price."""
-
-DEFAULT_TERMS = 4
-"""T where they have none: more is always better."""
-
-KEEPS = (0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.36, 0.44, 0.54, 0.64, 0.75, 0.87)
-"""What a layer may keep, for schemes that keep a share."""
-
-SHAPES = ((1, 8), (2, 4), (4, 2))
-"""C_g and V that are tried for prap: those of the published networks."""
-
-SEARCH_ROUNDS = 6
-"""Alternations of a candidate: enough to tell candidates apart."""
+"""Costs that a budget may be set for."""
 
 PROBE_IMAGES = 512
 """Images on which sensitivities are measured, at most: choices by fewer are noisy."""
@@ -74,7 +58,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a choice must keep to; one of ``times`` and ``max_loss``.
+    """A limit that a choice must keep to: one of ``times`` and ``max_loss``.
 
     Attributes
     ----------
@@ -118,7 +102,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen.
+    """The settings that were chosen.
 
     Attributes
     ----------
@@ -191,28 +175,13 @@ def variants(default: LayerSetting, outputs: int, of: BudgetOf) -> list[LayerSet
     of
         What the budget is of.
     """
-    change = dataclasses.replace
-    if default.scheme == "dictionary":
-        terms = (DEFAULT_TERMS,) if of == "ous" else TERMS
-        return [
-            change(default, patterns=patterns, terms=count)
-            for patterns in PATTERNS
-            if patterns == 1 or 2 * patterns <= outputs
-            for count in terms
-        ]
-    shares = [change(default, keep=keep) for keep in KEEPS]
-    if default.scheme != "prap":
-        return shares
-    shapes = {(default.channels, default.positions), *SHAPES} if default.channels < 8 else set()
-    return [
-        change(share, channels=channels, positions=positions)
-        for share in shares
-        for channels, positions in sorted(shapes or {(default.channels, default.positions)})
-    ]
+    choices = SCHEMES[default.scheme].choices
+    return [] if choices is None else choices.variants(default, outputs, of != "ous")
 
 
-CHOOSABLE = ("dictionary", "prap", "similar", "identical", "orc", "structured")
-"""Schemes with something to choose."""
+def choosable() -> tuple[str, ...]:
+    """Names of the schemes with something to choose."""
+    return tuple(name for name, scheme in SCHEMES.items() if scheme.choices is not None)
 
 
 class _Search:
@@ -235,6 +204,9 @@ class _Search:
         self.config = dataclasses.replace(config or EngineConfig(), ou_rows=ou_rows)
         self.layers = quantize(network, inputs[:1]).layers
         self.scheme = scheme
+        choices = SCHEMES[scheme].choices
+        assert choices is not None  # the caller has checked
+        self.choices = choices
         self.chosen = network_settings(self.layers, scheme, settings, ou_rows)
         # What the user set by hand stays.
         self.open = [
@@ -267,7 +239,7 @@ class _Search:
         )
 
     def cost(self, layer: MatrixLayer, mapping: LayerMapping) -> float:
-        """What a mapped layer costs for one image."""
+        """Return the cost of a mapped layer for one image."""
         program = compile_layer(layer, mapping, self.ou_rows)
         if self.budget.of == "cycles":
             return cycles.predict(program, engine_config_for([program], self.config)).cycles
@@ -284,10 +256,10 @@ class _Search:
         outputs = layer.out_shape[2] // layer.groups
         result = []
         for setting in variants(self.chosen[layer.name], outputs, self.budget.of):
-            if not _keeps(layer, setting):
+            if not self.choices.keeps(setting, layer.weight.shape, layer.groups):
                 continue
             try:
-                mapping = self.map(layer, dataclasses.replace(setting, rounds=SEARCH_ROUNDS))
+                mapping = self.map(layer, self.choices.quick(setting))
                 cost = self.cost(layer, mapping)
             except InputError:  # a pattern that takes too many operation units, say
                 continue
@@ -317,7 +289,8 @@ class _Search:
             index = [layer.name for layer in self.layers].index(name)
             found = self.candidates(self.layers[index], index)
             probe = min(
-                found[:-1] or found, key=lambda each: _distance(each.setting, self.chosen[name])
+                found[:-1] or found,
+                key=lambda each: self.choices.distance(each.setting, self.chosen[name]),
             )
             weight = self.sensitivity(index, probe, reference)
             result.append(
@@ -327,7 +300,7 @@ class _Search:
         return result
 
     def fixed_cost(self) -> float:
-        """What the layers cost of which nothing is to be chosen."""
+        """Return the cost of the layers that offer no choice."""
         cost = 0.0
         for layer, dense in zip(self.layers, self.dense_cost, strict=True):
             if layer.name not in self.open:
@@ -351,28 +324,6 @@ class _Search:
             mappings.append(dense if setting.scheme == "dense" else self.map(layer, setting))
         mapped = match_moments(self.network, self.layers, mappings, self.inputs)
         return _accuracy(mapped, self.inputs, labels)
-
-
-def _keeps(layer: MatrixLayer, setting: LayerSetting) -> bool:
-    """Whether a setting keeps anything of a layer that goes by a share."""
-    outputs = len(layer.weight) // layer.groups
-    of = {
-        "orc": layer.weight[0].size,
-        "structured": layer.weight.shape[1],
-        "prap": outputs,
-        "similar": outputs,
-    }
-    return setting.scheme not in of or int(of[setting.scheme] * setting.keep) > 0
-
-
-def _distance(setting: LayerSetting, default: LayerSetting) -> tuple[float, ...]:
-    """How far a candidate is from what the layer would have by default."""
-    return (
-        abs(setting.patterns - default.patterns),
-        abs(setting.terms - DEFAULT_TERMS),
-        abs(setting.keep - default.keep),
-        abs(setting.channels - default.channels),
-    )
 
 
 def output_error(layer: MatrixLayer, mapping: LayerMapping, statistics: InputStatistics) -> float:
@@ -434,11 +385,11 @@ def choose(
     inputs
         Calibration images as network inputs, (N, *input_shape).
     budget
-        What to keep to.
+        The budget to keep to.
     labels
-        Of the images, for ``max_loss``.
+        Labels of the images, for ``max_loss``.
     scheme
-        One of :data:`CHOOSABLE`.
+        One of :func:`choosable`.
     settings
         Layers by name pattern of which nothing is to be chosen.
     ou_rows, config
@@ -493,9 +444,9 @@ def choose_each(
     """
     if len({(budget.of, budget.merge_weight) for budget in budgets}) != 1:
         raise ValueError(f"budgets must be of the same, not {list(budgets)!r}")
-    if scheme not in CHOOSABLE:
+    if scheme not in choosable():
         raise InputError(
-            f"expected one of the schemes {', '.join(CHOOSABLE)} with a budget, found {scheme}"
+            f"expected one of the schemes {', '.join(choosable())} with a budget, found {scheme}"
         )
     if labels is None and any(budget.max_loss is not None for budget in budgets):
         raise InputError("expected calibration images with labels for a loss, found none")

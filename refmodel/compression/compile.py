@@ -1,4 +1,4 @@
-"""Compile quantised layers and their mapping into programs, and check that an engine holds them.
+"""Compile quantised layers and their mappings into programs.
 
 A mapped layer says which weight patterns are kept and how each output is put together from them; a
 program says in which order the engine reads, converts and merges. Three things are decided here:
@@ -7,9 +7,9 @@ program says in which order the engine reads, converts and merges. Three things 
   side: slot order is gather order. A pattern with more rows than the OU is cut into several gathers
   that add into the same slots, ceil(rows / R) of them.
 - **Requantisation.** ``code = clip(floor((acc + bias) * M / 2^s + 1/2) + zero_out, lo, hi)`` with
-  M as large as 16 signed bits allow, so that its rounding is at most 2^-15 of the scale. A residual
-  operand has an M_r and s_r of its own, one to a layer: what its codes are worth in codes of the
-  output is the ratio of two scales, the same for every output.
+  the M and s of :mod:`refmodel.compression.requantise`. A residual operand has an M_r and s_r of
+  its own, one to a layer: what its codes are worth in codes of the output is the ratio of two
+  scales, the same for every output.
 - **Constant outputs.** Where gain is 0, or so small that the weighted sum can never move the code
   by more than 1/256, no M / 2^s could express gain and bias together: the bias would leave the
   accumulator. Such an output gets no weights (its reuse words become none, or its pattern zeros),

@@ -41,7 +41,7 @@ Arrays = dict[str, NDArray]
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenReport:
-    """What a folder of golden cases showed.
+    """Results of a folder of golden cases.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ def _compared(outputs: list[str]) -> list[str]:
 
 
 def _first_channels(table: NDArray[np.int16], channels: int) -> NDArray[np.int16]:
-    """What is left of a map [in, out, 2] written for the first channel of each group only.
+    """Keep of a map [in, out, 2] what a map of each group's first channel has.
 
     The other channels have zeros up to the end mark, and the end mark.
     """

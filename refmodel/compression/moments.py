@@ -238,7 +238,7 @@ def learning_statistics(
 
 
 def _rows(node: Matrix, x: Floats, places: NDArray[np.intp]) -> Floats:
-    """What a layer multiplies at some output positions: [samples, groups, channels, kernel]."""
+    """Sample a layer's inputs at some output positions: [samples, groups, channels, kernel]."""
     _, inputs, height, width = node.weight.shape
     if x.ndim < 4:
         x = x[:, :, None, None] if x.ndim == 2 else x[:, None]

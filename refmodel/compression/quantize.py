@@ -20,17 +20,8 @@ A ReLU becomes the output limits of the layer or addition before it, also across
 rearrangement, which it commutes with; it is a step of its own only where something else reads the
 values from before it.
 
-Ranges of activations come from calibration images in one of three ways, :data:`ACTIVATIONS`:
-
-``minmax``
-    From the smallest to the largest value.
-``percentile``
-    From the (100 - p)-th to the p-th percentile: few extreme values saturate, the others are finer.
-``mse``
-    Of the ranges min-max * k / 128, k from 16 to 128, the one with the least mean squared error of
-    the codes.
-
-The network's input always keeps its whole range.
+Ranges of activations come from calibration images in one of three ways, :data:`ACTIVATIONS`; see
+:mod:`refmodel.compression.ranges`. The network's input always keeps its whole range.
 
 A residual addition is a step of its own, or fused into the layer that computes one of its operands,
 :data:`RESIDUALS`:
@@ -53,6 +44,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from refmodel.compression.ranges import (
+    least_error_scale,
+    percentile_range,
+    value_histograms,
+    value_ranges,
+)
 from refmodel.errors import InputError
 from refmodel.network.graph import (
     Add,
@@ -77,8 +74,6 @@ MAX_MULTIPLIER = 32767
 MAX_SHIFT = 47
 """Limits of M and s in ``M / 2**s``."""
 
-HISTOGRAM_BINS = 4096
-
 Activations = Literal["minmax", "percentile", "mse"]
 
 Weights = Literal["layer", "channel"]
@@ -89,13 +84,10 @@ ACTIVATIONS: tuple[Activations, ...] = get_args(Activations)
 """Ways to choose the ranges of activations."""
 
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
-"""What has a weight scale of its own: a layer, or each of its output channels."""
+"""Granularities of weight scales: one to a layer, or one to each output channel."""
 
 RESIDUALS: tuple[Residual, ...] = get_args(Residual)
-"""What becomes of residual additions."""
-
-MSE_STEPS = range(128, 15, -1)
-"""Ranges tried for the least error, in 128ths of min-max; of equals the widest."""
+"""Ways to carry out residual additions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -262,91 +254,16 @@ def quantize(
         raise ValueError(f"percentile must be above 50 and at most 100, not {percentile!r}")
     if not len(images):
         raise InputError(f"expected calibration images, found none, for {network.source}")
-    ranges = _ranges(network, images)
+    ranges = value_ranges(network, images)
     histograms = {}
     if activations != "minmax":
-        histograms = _histograms(network, images, ranges)
+        histograms = value_histograms(network, images, ranges)
     if activations == "percentile":
         for name, counts in histograms.items():
-            ranges[name] = _percentiles(counts, ranges[name], percentile)
+            ranges[name] = percentile_range(counts, ranges[name], percentile)
         histograms = {}
     quantizer = _Quantizer(network, ranges, histograms, weights, residual)
     return quantizer.run(preprocess or Preprocess())
-
-
-def _ranges(network: FloatNetwork, images: Floats) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of each tensor."""
-    ranges = dict.fromkeys(network.shapes, (np.inf, -np.inf))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for chunk in network.chunks(images):
-            for name, values in network.trace(chunk).items():
-                lo, hi = float(values.min()), float(values.max())
-                if not np.isfinite([lo, hi]).all():
-                    raise InputError(
-                        f"expected finite values on the calibration images, found NaN or "
-                        f"infinity, in tensor {name!r} of {network.source}"
-                    )
-                ranges[name] = min(ranges[name][0], lo), max(ranges[name][1], hi)
-    return ranges
-
-
-def _histograms(
-    network: FloatNetwork, images: Floats, ranges: dict[str, tuple[float, float]]
-) -> dict[str, NDArray[np.int64]]:
-    """Count values in bins of equal width over each tensor's range; not of those that do not vary.
-
-    Only tensors whose range is asked for: what layers, additions, averages and concatenations
-    compute.
-    """
-    counts = {
-        node.output: np.zeros(HISTOGRAM_BINS, np.int64)
-        for node in network.nodes
-        if isinstance(node, Matrix | Add | AveragePool | Concat)
-        and ranges[node.output][0] < ranges[node.output][1]
-    }
-    for chunk in network.chunks(images):
-        tensors = network.trace(chunk)
-        for name in counts:
-            lo, hi = ranges[name]
-            places = (tensors[name].reshape(-1) - np.float32(lo)) * np.float32(
-                HISTOGRAM_BINS / (hi - lo)
-            )
-            places = np.clip(places, 0, HISTOGRAM_BINS - 1).astype(np.int32)
-            counts[name] += np.bincount(places, minlength=HISTOGRAM_BINS)
-    return counts
-
-
-def _percentiles(
-    counts: NDArray[np.int64], limits: tuple[float, float], percentile: float
-) -> tuple[float, float]:
-    """Outer edges of the bins that hold the two percentiles."""
-    edges = np.linspace(*limits, len(counts) + 1)
-    below, total = np.cumsum(counts), counts.sum()
-    upper = int(np.searchsorted(below, total * percentile / 100))
-    lower = int(np.searchsorted(below, total * (1 - percentile / 100), side="right"))
-    return float(edges[min(lower, len(counts) - 1)]), float(edges[min(upper, len(counts) - 1) + 1])
-
-
-def least_error_scale(
-    values: NDArray[np.float64], counts: NDArray[np.int64], scale: float, zero: int
-) -> float:
-    """Choose the scale of :data:`MSE_STEPS` times ``scale`` with the least mean squared error.
-
-    Parameters
-    ----------
-    values, counts
-        Real values and how often each occurs.
-    scale, zero
-        The widest scale, and the zero point.
-    """
-    best, least = scale, np.inf
-    for step in MSE_STEPS:
-        tried = scale * step / 128
-        codes = np.clip(np.floor(values / tried + 0.5), -zero, MAX_CODE - zero)
-        error = float(counts @ np.square(codes * tried - values))
-        if error < least:
-            best, least = tried, error
-    return best
 
 
 class _Quantizer:

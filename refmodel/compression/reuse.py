@@ -100,7 +100,7 @@ def quantise(weight: NDArray[np.float32] | NDArray[np.int8], levels: int) -> NDA
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReuseMap:
-    """What became of every weight pattern of a layer.
+    """The fate of every weight pattern of a layer: kept, reused or dropped.
 
     Attributes
     ----------

@@ -60,7 +60,7 @@ TOLERANCE = 2.0**-22
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tuned:
-    """What a network was fine-tuned for.
+    """The mappings that a network was fine-tuned for.
 
     Attributes
     ----------
@@ -247,7 +247,7 @@ def effective_weights(mapping: LayerMapping, shape: Sequence[int]) -> NDArray[np
     mapping
         Its groups are taken to fit the layer.
     shape
-        Of the layer's weights, [out, in / groups, kh, kw].
+        Shape of the layer's weights, [out, in / groups, kh, kw].
     """
     outputs, inputs, height, width = shape
     kernel = height * width

@@ -3,7 +3,6 @@
 from refmodel.golden.cells import cells, pair_cells
 from refmodel.golden.layer import (
     accumulators,
-    divide,
     gather_columns,
     nonzero_weights,
     output_codes,
@@ -23,7 +22,13 @@ from refmodel.golden.serial import (
     serial_accumulators,
     serial_layer,
 )
-from refmodel.golden.steps import add, average_pool, clip, concat, max_pool, rearrange
+from refmodel.program.rounding import divide
+from refmodel.program.steps.add import add
+from refmodel.program.steps.average_pool import average_pool
+from refmodel.program.steps.clip import clip
+from refmodel.program.steps.concat import concat
+from refmodel.program.steps.max_pool import max_pool
+from refmodel.program.steps.rearrange import rearrange
 
 __all__ = [
     "Crossbars",

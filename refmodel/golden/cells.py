@@ -35,7 +35,7 @@ class Crossbars(Protocol):
 
 
 def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
-    """What is programmed into the crossbars.
+    """Return the levels that are programmed into the crossbars.
 
     OUs are numbered in the order of the program. The patterns of a gather lie side by side from
     its first OU on, S columns each, low bits first: column j of a gather is column ``j % C`` of its
@@ -54,7 +54,7 @@ def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
 
 
 def pair_cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
-    """What differential pairs of cells are programmed to.
+    """Return the levels that differential pairs of cells are programmed to.
 
     They lie as :func:`cells` lie. The columns of a pattern hold the digits of ``|w|``, low first;
     those of a positive weight are in the plus cells, those of a negative one in the minus cells,
@@ -92,7 +92,7 @@ def _placed(parts: np.ndarray, layer: LayerProgram, config: EngineConfig) -> np.
 def coding(
     layer: LayerProgram, config: EngineConfig, device: Device | Crossbars | None
 ) -> tuple[np.ndarray, int, int]:
-    """What codes of each column of a weight count, the offset of stored weights, the least code."""
+    """Return the weight of each column's code, the offset of stored weights, the least code."""
     weights = np.array(config.column_weights)
     if device is None or callable(device) or not device.pairs:
         return weights, config.offset, 0

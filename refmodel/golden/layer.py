@@ -1,12 +1,10 @@
-"""Golden inference: what every layer, and the steps between layers, must compute.
+"""One layer, computed with the weights that its program decodes to: the fast, exact path.
 
-A layer can be computed in two ways that agree bit for bit where the ADC is lossless:
-
-- :func:`run_layer` multiplies with the weights that the program decodes to. Matrix products are in
-  floating point and exact: in float32 where every sum is below 2^24 once a power of two that all
-  weights have in common is taken out, otherwise in float64, where it is below 2^53.
-- :func:`run_layer_serial` goes through crossbars, converters, shift-and-add, partial sums and reuse
-  merge in the order of the hardware, and shows every value on the way.
+:func:`run_layer` multiplies in floating point and is exact: in float32 where every sum is below
+2^24 once a power of two that all weights have in common is taken out, otherwise in float64, where
+it is below 2^53. :mod:`refmodel.golden.serial` computes the same layer through crossbars,
+converters, partial sums and reuse merge in the order of the hardware; the two agree bit for bit
+where the ADC is lossless.
 
 Numbers are as in docs/specification/architecture.md::
 
@@ -282,13 +280,6 @@ def output_codes(
     np.maximum(codes, layer.clip_lo, out=codes)
     np.minimum(codes, layer.clip_hi, out=codes)
     return codes.astype(np.uint8)
-
-
-def divide(value: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
-    """``floor(value / 2^shift + 1/2)`` of int64 values, exact."""
-    shift = np.asarray(shift, np.int64)
-    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
-    return (value + half) >> shift
 
 
 def run_layer(

@@ -6,19 +6,10 @@ import numpy as np
 
 from refmodel.golden.layer import check_codes, run_layer
 from refmodel.golden.serial import LayerFunction
-from refmodel.golden.steps import add, average_pool, clip, concat, max_pool, rearrange
 from refmodel.program.program import Program
 from refmodel.program.step import Step
+from refmodel.program.steps import STEPS
 from refmodel.program.tensors import TensorInfo, encode
-
-_STEPS: dict[str, Callable[..., np.ndarray]] = {
-    "max_pool": max_pool,
-    "average_pool": average_pool,
-    "add": add,
-    "clip": clip,
-    "concat": concat,
-    "rearrange": rearrange,
-}
 
 
 def run_step(
@@ -27,9 +18,9 @@ def run_step(
     """Compute one step of a program from its input codes."""
     if step.op == "layer":
         return layer_fn(program.layers[step.params["index"]], *inputs)
-    if step.op not in _STEPS:
-        raise ValueError(f"op must be layer or one of {', '.join(_STEPS)}, not {step.op!r}")
-    return _STEPS[step.op](*inputs, step.params)
+    if step.op not in STEPS:
+        raise ValueError(f"op must be layer or one of {', '.join(STEPS)}, not {step.op!r}")
+    return STEPS[step.op].run(inputs, step.params)
 
 
 def run_program(

@@ -335,7 +335,7 @@ def serial_accumulators(
 def _levels(
     device: Device, lines: np.ndarray, programmed: np.ndarray, ous: slice, digits: int
 ) -> np.ndarray:
-    """What a device shows of one gather's OUs: [columns, digits * n] from ``lines`` likewise."""
+    """Currents of one gather's OUs on a device: [columns, digits * n] from ``lines`` likewise."""
     rows = programmed.shape[1]
     bits = np.zeros((rows, lines.shape[1]), np.uint8)
     bits[: len(lines)] = lines

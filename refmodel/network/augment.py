@@ -31,7 +31,7 @@ def augment(images: NDArray, how: str, *, layout: str = "auto", seed: int = 0) -
     layout
         "nhw", "nhwc", "nchw", or "auto": channels are last where there are 1, 3 or 4 of them there.
     seed
-        Of the random places; the same seed gives the same images.
+        Seeds the random places; the same seed gives the same images.
 
     Raises
     ------

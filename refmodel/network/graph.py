@@ -52,7 +52,7 @@ def pool_counts(
     size
         (H, W) of the input.
     kernel, stride, pads
-        Of the windows; ``pads`` hold ``extra``.
+        Those of the windows; ``pads`` hold ``extra``.
     extra
         What :func:`ceil_padding` gives for both axes, which never counts.
     padding
@@ -306,7 +306,7 @@ class Concat(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FakeQuant(Node):
-    """What a quantised network keeps of a tensor: the values that 8-bit codes can have.
+    """The grid that a quantised network puts a tensor on: the values that 8-bit codes can have.
 
     ``(clip(rint(x / scale) + zero, 0, 255) - zero) * scale``, halves to even as ONNX has it. A
     signed code of the network is this code less 128.
@@ -330,7 +330,7 @@ class FakeQuant(Node):
 
 
 class Carried(Protocol):
-    """What a network was fine-tuned for and carries: :class:`refmodel.compression.tuned.Tuned`."""
+    """The mappings that a fine-tuned network carries: :class:`refmodel.compression.tuned.Tuned`."""
 
     @property
     def scheme(self) -> str:

@@ -1,1 +1,1 @@
-"""What a program will take: cycles and events of an engine, a tile and the accelerator."""
+"""Predictions for a program: cycles and events of an engine, a tile and the accelerator."""

@@ -38,13 +38,13 @@ that are written in the cycle in which they are read read as written."""
 OUTPUT_LATENCY = 5
 """Cycles from an accumulator read to its output: read, bias, multiply, shift, clip."""
 
-EVENTS = COUNTED[:6]
+EVENTS = COUNTED
 """Fields of a prediction that count events; the hardware has counters of these names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What one image of one layer costs.
+    """Cycles and events of one image of one layer.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
         output=outputs,
         start=start,
         positions=layer.positions,
-        **{name: events[name] for name in COUNTED},
+        **{name: events[name] for name in EVENTS},
         stall_gather=walk.stall_gather,
         stall_slots=walk.stall_slots,
     )
@@ -145,7 +145,7 @@ class Walk(Protocol):
 
     @property
     def stalls(self) -> tuple[int, ...]:
-        """What has been counted so far."""
+        """The counts so far."""
         ...
 
     def position(self) -> None:

@@ -1,14 +1,10 @@
-"""Tiles: a layer dealt out to several engines, its passes, and what it costs there.
+"""Tiles: a layer dealt out to several engines, and cut into passes where it is too large.
 
 A tile is N engines with one requantiser. Each engine runs some groups of the layer, or parts of
 groups, for every output position; the accumulators of all engines add up to the layer's, exactly,
 since an accumulator is a sum over groups and kept patterns in any order.
 
-    from refmodel.predict.deal import deal
-    from refmodel.predict.tile import predict_tile
-
-    parts = deal(layer, 4, config)
-    print(predict_tile(parts, config).cycles)
+:mod:`refmodel.predict.tile` predicts the cycles of the parts.
 
 **Dealing out.** The load of an engine is the largest of its conversion, gather and merge cycles a
 position (docs/specification/architecture.md, Bounds). Groups go, largest first, to the engine that
@@ -44,7 +40,7 @@ many: every split costs index memory."""
 
 
 class LayerPart(LayerProgram):
-    """What one engine of a tile runs of a layer: a program that may leave outputs to others.
+    """The part of a layer that one engine runs: a program that may leave outputs to others.
 
     It is a kind of :class:`~refmodel.program.layer.LayerProgram`, so that everything that takes a
     program (memory images, cells, partial sums, predicted events) takes a part; only the rule that
@@ -334,7 +330,7 @@ class _Deal:
             self.loads[engine] += self.costs[engine][group]
 
     def change(self, engine: int, group: int, ranges: list[tuple[int, int]]) -> np.ndarray:
-        """What :meth:`put` would add to the engine's load."""
+        """Return how much :meth:`put` would add to the engine's load."""
         return self.cost(group, ranges) - self.costs[engine].get(group, 0)
 
     def whole_groups(self) -> None:
@@ -416,7 +412,7 @@ class _Deal:
         return value, steps
 
     def pieces(self, engine: int) -> list[_Piece]:
-        """What an engine has, as pieces."""
+        """Return the pieces that an engine has."""
         layer, result = self.groups.layer, []
         for g, ranges in sorted(self.ranges[engine].items()):
             first, count = int(layer.group_first_output[g]), int(layer.group_outputs[g])

@@ -3,8 +3,9 @@
 Everything is counted from the program, in integers, without the cycle model, so that pricing a
 layer is cheap. Nothing here comes from the RTL: an event is what the specification has the engine
 do, and the hardware has a counter of the same name for each of :data:`COUNTED`, whose value after
-a run is this one. With R, C, S, A, B, D of ARCHITECTURE.md, rows(g) and patterns(g) of a gather g,
-for one output position::
+a run is this one. R, C, S and A are those of docs/specification/architecture.md,
+B / D is the number of input digits, rows(g) and patterns(g) are those of a gather g; for one output
+position::
 
     requests             sum over OUs of ceil(columns in use / A), times ceil(B / D)
     conversions          sum over gathers of patterns(g) * S, times ceil(B / D)

@@ -1,4 +1,4 @@
-"""What a compiled network holds and does: patterns, cells, index bits, events of an inference.
+"""Metrics of a compiled network: patterns, cells, index bits, events of an inference.
 
 Everything is counted from the program, in integers; nothing here is energy or time. Sources of the
 formulas: docs/specification/architecture.md, Bounds (operation units, conversions, cycles) and
@@ -42,7 +42,7 @@ class Metrics:
     Attributes
     ----------
     name, scheme
-        Of the layer; ``all`` and the network's scheme for the sums.
+        Those of the layer; ``all`` and the network's scheme for the sums.
     patterns, kept, reused, dropped
         Weight patterns: all; programmed; taken from another output; replaced by zero.
     weights, weights_zero
@@ -220,7 +220,7 @@ def layer_metrics(
     config
         The engine; ``refmodel.program.sizes.engine_config_for`` sizes one.
     prediction
-        Of :func:`refmodel.predict.cycles.predict` for the two, if it is at hand.
+        The result of :func:`refmodel.predict.cycles.predict` for the two, if it is at hand.
     """
     found = prediction or cycles.predict(layer, config)
     positions, width = layer.positions, config.columns_per_weight

@@ -69,7 +69,7 @@ def reduce_latency(engines: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class TilePrediction:
-    """What one image of one layer costs in a tile.
+    """Cycles of one image of one layer in a tile.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class TilePrediction:
 
     @property
     def limit(self) -> int:
-        """What is owed: 1.02 times the bound, plus the start."""
+        """The cycles that are allowed: 1.02 times the bound, plus the start."""
         return int(1.02 * self.bound) + self.start
 
 

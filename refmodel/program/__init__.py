@@ -1,4 +1,4 @@
-"""What the hardware runs: layers, steps between them, the program file, and its sizes."""
+"""Programs for the hardware: layers, steps between them, the program file, and its sizes."""
 
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program

@@ -1,10 +1,8 @@
-"""Programs: what the engine executes, as arrays, and the one file that they are saved in.
+"""The program of one convolution or fully connected layer: what an engine executes, as arrays.
 
-A :class:`LayerProgram` is one convolution or fully connected layer, a :class:`Program` a whole
-network: its layers, the steps between them (pooling, addition, rearrangement), and how pixels
-become input codes. The arrays are logical: memory images for one particular engine are made from
-them by ``prap_hw.deliver.load``, so a program depends on the OU's rows and on nothing else of the
-hardware.
+A :class:`LayerProgram` checks its own arrays. They are logical: memory images for one particular
+engine are made from them by ``prap_hw.deliver.load``, so a program depends on the OU's rows and on
+nothing else of the hardware. :mod:`refmodel.program.program` has whole networks and their file.
 """
 
 from dataclasses import dataclass
@@ -109,7 +107,7 @@ class LayerProgram:
     residual_zero, residual_multiplier, residual_shift
         0 to 255; -32767 to 32767; 0 to the least ``shift``. 0 without ``residual``.
     partial
-        Of the class, not of the program: whether some outputs may be left to others. A program
+        A constant of the class: whether some outputs may be left to others. A program
         writes every output; :class:`refmodel.predict.deal.LayerPart` writes each once or not at
         all.
     """

@@ -20,7 +20,7 @@ from refmodel.program.step import Step
 FORMAT = "prap-program"
 
 VERSIONS = (1, 2)
-"""What is read. A program is written in the first version that can say it; 2 has residuals."""
+"""Versions that are read. A program is written in the first that can say it; 2 has residuals."""
 
 _RESIDUAL = ("residual", "residual_zero", "residual_multiplier", "residual_shift")
 """Fields of a layer that version 1 has not."""

@@ -1,4 +1,4 @@
-"""What a layer's program takes of an engine: OUs, memories, index bits; the engine that fits."""
+"""Sizes of a layer's program in an engine: OUs, memories, index bits; the engine that fits."""
 
 import dataclasses
 import math
@@ -203,7 +203,7 @@ def merge_steps(layer: LayerProgram, lanes: int) -> np.ndarray:
 
 
 def _needs(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
-    """What a layer needs of the depths of the engine's memories."""
+    """Depths of the engine's memories that a layer needs."""
     lanes = config.merge_lanes
     return {
         "ous_per_pattern": int(gathers_of_slots(layer).max()),

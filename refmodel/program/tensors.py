@@ -1,4 +1,4 @@
-"""What the codes of a tensor mean, and how they lie in memory."""
+"""Encodings of tensors: the meaning of their codes, and their layout in memory."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ SIGNED_ZERO = 128
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """What the codes of one tensor mean: ``value = (code - zero) * scale``.
+    """The meaning of one tensor's codes: ``value = (code - zero) * scale``.
 
     Attributes
     ----------

@@ -1,12 +1,10 @@
 """Values that were read from a file: whether they are whole and in range."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from refmodel.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 MOST_CODES = 1 << 24
 """Codes of the largest tensor, borders included: no engine's activation buffer is larger."""
@@ -32,6 +30,16 @@ def wholes(value: Any, count: int, low: int, high: int, what: str) -> tuple[int,
     plain = isinstance(value, list | tuple) and len(value) == count
     need(plain, f"{what}: expected {count} numbers, found {short(value)}")
     return tuple(whole(each, low, high, what) for each in value)
+
+
+def check_limits(low: int, high: int, where: str) -> None:
+    """Check that limits of codes are in order."""
+    need(low <= high, f"{where}: limits {low} to {high}")
+
+
+def integers(value: Any) -> bool:
+    """Whether a value is an int64 array."""
+    return isinstance(value, np.ndarray) and value.dtype == np.int64
 
 
 def short(value: Any) -> str:

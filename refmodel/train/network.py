@@ -242,7 +242,7 @@ class MatrixModule(nn.Module):
 
     @property
     def epsilon_value(self) -> float:
-        """What is added to the variance."""
+        """The constant that is added to the variance."""
         return float(self.get_buffer("epsilon"))
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

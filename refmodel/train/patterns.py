@@ -1,7 +1,7 @@
 """A mapped layer as one flat list of pattern values, and which weights are made of which.
 
 Whatever the scheme, an effective weight is a sum of values of kept patterns, each times a signed
-power of two (:class:`refmodel.compression.schemes.base.PatternGroup`)::
+power of two (:class:`refmodel.compression.schemes.base.mapping.PatternGroup`)::
 
     weight_q8[element] / 256 = sum over its entries of factor * values[value]
 
@@ -26,9 +26,9 @@ class PatternTable:
     Attributes
     ----------
     mapping
-        What it was made of.
+        The mapping that it was made from.
     shape
-        Of the layer's weights, (out, in / groups, kh, kw).
+        Shape of the layer's weights, (out, in / groups, kh, kw).
     values
         int8 [values]: pattern after pattern, each in the order of its shape's rows.
     element

@@ -55,7 +55,7 @@ from refmodel.train.weights import DenseWeights, PulledWeights, SharedWeights
 
 Method = Literal["shared", "published"]
 METHODS: tuple[Method, ...] = get_args(Method)
-"""What is trained; see the module's text."""
+"""The recipes; see the module's text."""
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -93,18 +93,18 @@ class Recipe:
     momentum
         0 to below 1.
     weight_decay
-        Of weights that run dense, 0 to 1. Values of patterns have none: outputs are normalised, so
-        that their size does not matter.
+        Decay of the weights that run dense, 0 to 1. Values of patterns have none: outputs are
+        normalised, so that their size does not matter.
     teacher
         Share of the loss that is the dense network's, 0 to 1; 0: none. None: 1 for ``shared``, 0
         for ``published``.
     temperature
-        Of the teacher, above 0.
+        Temperature of the teacher's softmax, above 0.
     augment
         How images are changed in each epoch, as :func:`refmodel.network.augment.augment` takes it;
         None: not at all.
     seed
-        Of the order of images, of their changes, and of errors of cells; 0 to 2^31 - 1.
+        Seeds the order of images, their changes, and errors of cells; 0 to 2^31 - 1.
     precision
         ``float32``, or ``bfloat16`` for convolutions: twice as fast where the processor has it.
     device

@@ -94,7 +94,7 @@ class CrossbarModel:
 
 
 class Answer(NamedTuple):
-    """What a chip answers to a request, as far as it is the same at every read.
+    """A chip's answers to requests, as far as it is the same at every read.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ class ChipModel(CrossbarModel):
         return word
 
     def answer(self, drawn: LayerChip, request: int) -> Answer:
-        """What does not change from one read to the next."""
+        """Return the current that does not change from one read to the next."""
         ou = self.number(request & ((1 << self.place_bits) - 1))
         offset, width = self.request_fields["select"]
         first = (request >> offset & ((1 << width) - 1)) * self.adcs
@@ -217,7 +217,7 @@ class ChipModel(CrossbarModel):
         return Answer(ou, word, level[lanes], lanes + first, lanes.tolist())
 
     def codes(self, level: np.ndarray) -> list[int]:
-        """What the converters make of currents."""
+        """Convert currents to codes."""
         return np.clip(np.rint(level), 0, (1 << self.code_bits) - 1).astype(int).tolist()
 
     def number(self, place: int) -> int:
@@ -232,7 +232,7 @@ class ChipModel(CrossbarModel):
         return crossbar * config.ous_per_crossbar + row_block * config.col_blocks + col_block
 
     def levels(self) -> np.ndarray:
-        """What cells were programmed to: uint8 [OUs, R, C], 0 where nothing was."""
+        """Return the programmed levels of the cells: uint8 [OUs, R, C], 0 where nothing was."""
         numbers = np.array([self.number(place) for place in self.planes])
         masks = np.array(list(self.planes.values()), np.uint64)  # [places, C, cell bits]
         rows = np.arange(self.rows, dtype=np.uint64)

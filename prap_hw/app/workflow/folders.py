@@ -1,5 +1,6 @@
 """Folders that ``prap compress`` writes, and names of files in results."""
 
+import contextlib
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +33,7 @@ def input_codes(program: Program, images: NDArray, *, source: str) -> NDArray[np
 
 
 def versions(*more: str) -> dict[str, str]:
-    """Versions of what figures depend on, and of ``more`` packages."""
+    """Versions of the installed packages that figures depend on, ``more`` among them."""
     names = (
         "prap-pim",
         "amaranth",
@@ -43,7 +44,11 @@ def versions(*more: str) -> dict[str, str]:
         "onnx",
         *more,
     )
-    return {name: metadata.version(name) for name in names}
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def names_of(paths: Paths | Sequence[Paths]) -> str:

@@ -1,8 +1,9 @@
 """Schemes: from the float weights of a layer to weight patterns and reuse words.
 
-Every scheme is a module of this package, found by its being there: a new one is one file, with
-a function entered under its name by :func:`refmodel.compression.schemes.base.register` and a
-setting for layers that nobody tuned. :func:`map_layer` applies a scheme to a layer; what comes out,
+Every scheme is a module of this package, found by its being there: a new one is one file, with what
+there is to set, a default by the width of a layer, and a function that maps a layer, entered under
+its name by :func:`refmodel.compression.schemes.base.register`; docs/howto/add-a-scheme.md shows it.
+:func:`map_layer` applies a scheme to a layer; what comes out,
 whatever the scheme, is a :class:`LayerMapping` that :mod:`refmodel.compression.compile` turns into
 a program.
 """
@@ -21,13 +22,16 @@ from refmodel.compression.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    MappedLayer,
     PatternGroup,
     Scheme,
     Weight,
+    default_setting,
     fold_gain,
+    network_settings,
+    read_settings,
     register,
 )
-from refmodel.compression.schemes.settings import MappedLayer, default_setting, network_settings
 
 __all__ = [
     "SCHEMES",
@@ -42,6 +46,7 @@ __all__ = [
     "default_setting",
     "map_layer",
     "network_settings",
+    "read_settings",
     "register",
 ]
 
@@ -90,14 +95,16 @@ def map_layer(
         raise ValueError(f"ou_rows must be at least 1, not {ou_rows!r}")
     if setting is None:
         setting = default_setting(weight, groups=groups, scheme=scheme, ou_rows=ou_rows)
-    if "dense" in (scheme, setting.scheme) or not SCHEMES[setting.scheme].applies(setting):
+    own = SCHEMES[setting.scheme]
+    if "dense" in (scheme, own.name) or not own.applies(own.setting.of(setting)):
         scheme = "dense"
     elif scheme != setting.scheme:
         raise ValueError(f"setting must be for the scheme {scheme!r}, not {setting.scheme!r}")
     chosen = SCHEMES[scheme]
+    values = chosen.setting.of(setting)
     if chosen.learner is None:
-        return chosen.map(weight, groups, setting, ou_rows)
+        return chosen.map(weight, groups, values, ou_rows)
     folded, scale = fold_gain(weight, np.ones(len(weight)) if gain is None else gain)
-    mapping = chosen.learner(folded, groups, setting, ou_rows, inputs)
-    own = mapping.output_scale
-    return replace(mapping, output_scale=scale if own is None else own * scale)
+    mapping = chosen.learner(folded, groups, values, ou_rows, inputs)
+    before = mapping.output_scale
+    return replace(mapping, output_scale=scale if before is None else before * scale)

@@ -9,6 +9,7 @@ from refmodel.compression.schemes.base import (
     LayerSetting,
     LayerSize,
     PatternGroup,
+    SchemeSetting,
     Weight,
     conv_groups,
     plain_mapping,
@@ -22,8 +23,14 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     return LayerSetting(scheme="dense")
 
 
-@register("dense", default_setting)
-def map_dense(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
+def applies(setting: SchemeSetting) -> bool:
+    """It always does."""
+    del setting
+    return True
+
+
+@register("dense", default_setting, applies)
+def map_dense(weight: Weight, groups: int, setting: SchemeSetting, ou_rows: int) -> LayerMapping:
     """Cut the input rows into chunks of R: every output has its own pattern in each.
 
     Input rows are flattened over (kernel position, channel), the channel fastest.

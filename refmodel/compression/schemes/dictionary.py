@@ -31,21 +31,27 @@ All groups of a layer are worked on at once. Outputs are put in the order of the
 that the result does not depend on the order in which the network has them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.compression.reuse import DENSE_LEVELS
 from refmodel.compression.schemes.base import (
+    MAX_TERMS,
+    Choices,
     InputStatistics,
     LayerMapping,
     LayerSetting,
     LayerSize,
     PatternGroup,
+    SchemeSetting,
     Weight,
+    channels_field,
     dense_ous,
+    integer,
     register,
+    share,
     weight_unit,
 )
 from refmodel.config import FRACTION_BITS, MAX_SHIFT, MIN_SHIFT
@@ -68,6 +74,32 @@ REFINEMENTS = 4
 
 DAMPING = 0.1
 """Variance added to each input then, as a share of their mean variance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DictionarySetting(SchemeSetting):
+    """What there is to set for a layer.
+
+    Attributes
+    ----------
+    channels
+        C_g, input channels in a group, 1 to 4096.
+    keep
+        Share of the outputs that is the number of patterns where ``patterns`` is 0, 0 to 1.
+    patterns
+        K, patterns learnt for a group, 0 to 4096, where there are as many outputs. 0: the share
+        ``keep`` of the outputs.
+    terms
+        T, patterns that an output is the sum of at most, 1 to 4.
+    rounds
+        Alternations of coding and patterns, 0 to 1000.
+    """
+
+    channels: int = channels_field()
+    keep: float = share()
+    patterns: int = integer(0, 0, 4096)
+    terms: int = integer(3, 1, MAX_TERMS)
+    rounds: int = integer(25, 0, 1000)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,15 +146,43 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     )
 
 
-def applies(setting: LayerSetting) -> bool:
+def applies(setting: DictionarySetting) -> bool:
     """Whether a setting asks for patterns at all."""
     return setting.patterns > 0 or setting.keep < 1
+
+
+TRIED_PATTERNS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""K that are tried with a budget, up to half the outputs of a layer."""
+
+TRIED_TERMS = (1, 2, 3, 4)
+"""T that are tried where merges have a price."""
+
+FREE_TERMS = 4
+"""T where they have none: more is always better."""
+
+SEARCH_ROUNDS = 6
+"""Alternations of a candidate: enough to tell candidates apart."""
+
+
+def variants(default: LayerSetting, outputs: int, weigh_terms: bool) -> list[LayerSetting]:
+    """Try other K, and where merges have a price other T."""
+    return [
+        replace(default, patterns=patterns, terms=terms)
+        for patterns in TRIED_PATTERNS
+        if patterns == 1 or 2 * patterns <= outputs
+        for terms in (TRIED_TERMS if weigh_terms else (FREE_TERMS,))
+    ]
+
+
+def distance(setting: LayerSetting, default: LayerSetting) -> tuple[float, ...]:
+    """How far apart two settings are: in K, then in T, counted from the one that is best."""
+    return abs(setting.patterns - default.patterns), abs(setting.terms - FREE_TERMS)
 
 
 def learn_dictionary(
     weight: Weight,
     groups: int,
-    setting: LayerSetting,
+    setting: DictionarySetting,
     ou_rows: int,
     statistics: InputStatistics | None,
 ) -> LayerMapping:
@@ -178,9 +238,23 @@ def learn_dictionary(
     )
 
 
-@register("dictionary", default_setting, applies, learner=learn_dictionary)
+CHOICES = Choices(
+    variants=variants,
+    distance=distance,
+    quick=lambda setting: replace(setting, rounds=SEARCH_ROUNDS),
+)
+
+
+@register(
+    "dictionary",
+    default_setting,
+    applies,
+    setting=DictionarySetting,
+    learner=learn_dictionary,
+    choices=CHOICES,
+)
 def map_dictionary(
-    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
+    weight: Weight, groups: int, setting: DictionarySetting, ou_rows: int
 ) -> LayerMapping:
     """Learn patterns from the weights alone: :func:`learn_dictionary`."""
     return learn_dictionary(weight, groups, setting, ou_rows, None)

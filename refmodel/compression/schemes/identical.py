@@ -1,20 +1,41 @@
 """Scheme ``identical``: equal, or nearly equal, patterns are programmed once (rule 4; PattPIM)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.compression.reuse import DENSE_LEVELS, ReuseMap, identical_map, quantise
 from refmodel.compression.schemes.base import (
+    KEEPS,
+    Choices,
     LayerMapping,
     LayerSetting,
     LayerSize,
+    SchemeSetting,
     Weight,
+    channels_field,
     conv_groups,
     register,
     reuse_mapping,
+    share,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdenticalSetting(SchemeSetting):
+    """What there is to set for a layer.
+
+    Attributes
+    ----------
+    channels
+        C_g, input channels in a group, 1 to 4096.
+    keep
+        The threshold, a place in the order of norms, 0 to 1.
+    """
+
+    channels: int = channels_field()
+    keep: float = share()
 
 
 def default_setting(layer: LayerSize) -> LayerSetting:
@@ -32,8 +53,18 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     return LayerSetting(scheme="identical", channels=channels, keep=0.5 if wide else 0.75)
 
 
-@register("identical", default_setting)
-def map_identical(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
+def variants(default: LayerSetting, outputs: int, weigh_terms: bool) -> list[LayerSetting]:
+    """Try other thresholds."""
+    del outputs, weigh_terms
+    return [replace(default, keep=keep) for keep in KEEPS]
+
+
+@register(
+    "identical", default_setting, setting=IdenticalSetting, choices=Choices(variants=variants)
+)
+def map_identical(
+    weight: Weight, groups: int, setting: IdenticalSetting, ou_rows: int
+) -> LayerMapping:
     """Apply rule 4: reused patterns have the values of their target, unscaled.
 
     Patterns have all rows of their group; those with more than R are cut when compiled. A group

@@ -1,21 +1,41 @@
 """Scheme ``orc``: each output keeps its own largest weights (rule 2; SRE, ISCA 2019)."""
 
+from dataclasses import dataclass, replace
+from math import prod
+
 import numpy as np
 
 from refmodel.compression.prune import orc_mask
 from refmodel.compression.reuse import DENSE_LEVELS, quantise
 from refmodel.compression.schemes.base import (
+    KEEPS,
     WIDE_CONNECTED,
+    Choices,
     LayerMapping,
     LayerSetting,
     LayerSize,
     PatternGroup,
+    SchemeSetting,
     Weight,
     conv_groups,
     plain_mapping,
     real,
     register,
+    share,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrcSetting(SchemeSetting):
+    """What there is to set for a layer.
+
+    Attributes
+    ----------
+    keep
+        Share of an output's weights that is kept, 0 to 1.
+    """
+
+    keep: float = share()
 
 
 def default_setting(layer: LayerSize) -> LayerSetting:
@@ -33,8 +53,25 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     return LayerSetting(scheme="orc", keep=keep)
 
 
-@register("orc", default_setting)
-def map_orc(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
+def variants(default: LayerSetting, outputs: int, weigh_terms: bool) -> list[LayerSetting]:
+    """Try other shares."""
+    del outputs, weigh_terms
+    return [replace(default, keep=keep) for keep in KEEPS]
+
+
+def keeps(setting: LayerSetting, shape: tuple[int, ...], groups: int) -> bool:
+    """Whether an output keeps a weight."""
+    del groups
+    return int(prod(shape[1:]) * setting.keep) > 0
+
+
+@register(
+    "orc",
+    default_setting,
+    setting=OrcSetting,
+    choices=Choices(variants=variants, keeps=keeps),
+)
+def map_orc(weight: Weight, groups: int, setting: OrcSetting, ou_rows: int) -> LayerMapping:
     """Pack the kept weights of each output into operation units of its own.
 
     Kept positions are ordered by (kernel position, channel). A pattern group is a chunk: its

@@ -1,5 +1,7 @@
 """Scheme ``prap``: shapes, and patterns reused times a power of two (rules 3 and 7)."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,18 +9,35 @@ from refmodel.compression.patterned import recover_map
 from refmodel.compression.prune import shape_mask
 from refmodel.compression.reuse import SIMILAR_LEVELS, ReuseMap, prap_map, quantise
 from refmodel.compression.schemes.base import (
+    KEEPS,
+    Choices,
     LayerMapping,
     LayerSetting,
     LayerSize,
     Weight,
     conv_groups,
     eight_bit,
+    positions_field,
     real,
     register,
     reuse_mapping,
 )
 from refmodel.compression.schemes.shape import shape_size
-from refmodel.compression.schemes.similar import similar_keep
+from refmodel.compression.schemes.similar import SimilarSetting, keeps, similar_keep
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrapSetting(SimilarSetting):
+    """What there is to set for a layer, beside what ``similar`` has.
+
+    Attributes
+    ----------
+    positions
+        V, kept positions of the kernel, 1 to 4096. Not used for 1x1 kernels and fully connected
+        layers, which keep as many channels of a group as an operation unit has rows.
+    """
+
+    positions: int = positions_field()
 
 
 def default_setting(layer: LayerSize) -> LayerSetting:
@@ -29,8 +48,34 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     )
 
 
-@register("prap", default_setting)
-def map_prap(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
+SHAPES = ((1, 8), (2, 4), (4, 2))
+"""C_g and V that are tried with a budget: those of the published networks."""
+
+
+def variants(default: LayerSetting, outputs: int, weigh_terms: bool) -> list[LayerSetting]:
+    """Try other shares, and where groups are small other sizes of them."""
+    del outputs, weigh_terms
+    own = default.channels, default.positions
+    sizes = {own, *SHAPES} if default.channels < 8 else {own}
+    return [
+        replace(default, keep=keep, channels=channels, positions=positions)
+        for keep in KEEPS
+        for channels, positions in sorted(sizes)
+    ]
+
+
+def distance(setting: LayerSetting, default: LayerSetting) -> tuple[float, ...]:
+    """How far apart two settings are: in the share, then in the size of groups."""
+    return abs(setting.keep - default.keep), abs(setting.channels - default.channels)
+
+
+@register(
+    "prap",
+    default_setting,
+    setting=PrapSetting,
+    choices=Choices(variants=variants, keeps=keeps, distance=distance),
+)
+def map_prap(weight: Weight, groups: int, setting: PrapSetting, ou_rows: int) -> LayerMapping:
     """Apply shape masks (rule 3) and reuse maps (rule 7).
 
     Kept patterns of a group are numbered by shape, then by descending norm; shapes by the largest
@@ -46,7 +91,7 @@ def map_prap(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -
 
 
 def _choose_map(
-    weight: Weight, codes: NDArray[np.int16], setting: LayerSetting, ou_rows: int
+    weight: Weight, codes: NDArray[np.int16], setting: PrapSetting, ou_rows: int
 ) -> ReuseMap:
     """Reuse map of one group of a convolution."""
     if setting.recover:

@@ -1,5 +1,7 @@
 """Scheme ``shape``: kernel positions are left out, all patterns are kept (rule 3)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,12 +11,37 @@ from refmodel.compression.schemes.base import (
     LayerMapping,
     LayerSetting,
     LayerSize,
+    SchemeSetting,
     Weight,
+    channels_field,
     conv_groups,
+    positions_field,
     real,
     register,
     reuse_mapping,
+    share,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeSetting(SchemeSetting):
+    """What there is to set for a layer.
+
+    Attributes
+    ----------
+    channels
+        C_g, input channels in a group, 1 to 4096.
+    positions
+        V, kept positions of the kernel, 1 to 4096. Not used for 1x1 kernels and fully connected
+        layers, which keep as many channels of a group as an operation unit has rows.
+    keep
+        The share of the weights that C_g and V come to, 0 to 1, of which only matters whether it
+        is 1: then the layer runs dense.
+    """
+
+    channels: int = channels_field()
+    positions: int = positions_field()
+    keep: float = share()
 
 
 def shape_size(layer: LayerSize) -> tuple[int, int]:
@@ -49,8 +76,8 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     return LayerSetting(scheme="shape", channels=channels, positions=positions, keep=min(1.0, keep))
 
 
-@register("shape", default_setting)
-def map_shape(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
+@register("shape", default_setting, setting=ShapeSetting)
+def map_shape(weight: Weight, groups: int, setting: ShapeSetting, ou_rows: int) -> LayerMapping:
     """Keep the patterns of all outputs on the shapes of rule 3; patterns of one share gathers."""
     codes = quantise(weight, DENSE_LEVELS)
     maps = [

@@ -1,23 +1,56 @@
 """Scheme ``similar``: patterns are reused times a power of two (rule 6)."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.compression.patterned import recover_map
 from refmodel.compression.reuse import SIMILAR_LEVELS, ReuseMap, quantise, similar_map
 from refmodel.compression.schemes.base import (
+    KEEPS,
+    Choices,
     LayerMapping,
     LayerSetting,
     LayerSize,
+    SchemeSetting,
     Weight,
+    channels_field,
     conv_groups,
     eight_bit,
     register,
     reuse_mapping,
+    share,
+    switch,
 )
 
 KEPT_PATTERNS = 64
 MOST_KEPT, LEAST_KEPT = 0.75, 1 / 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarSetting(SchemeSetting):
+    """What there is to set for a layer.
+
+    Attributes
+    ----------
+    channels
+        C_g, input channels in a group, 1 to 4096.
+    keep
+        Share of a group's weight patterns that is kept, 0 to 1.
+    recover
+        Whether weights that are a reuse map already, as fine-tuning leaves them, keep that map.
+        The rules, applied to them again, would choose another (see
+        :mod:`refmodel.compression.patterned`).
+    signed
+        Whether scales may be negative, which is free in hardware; published ones are not. The map
+        of fine-tuned weights is looked for without signs first.
+    """
+
+    channels: int = channels_field()
+    keep: float = share()
+    recover: bool = switch(True)
+    signed: bool = switch(False)
 
 
 def similar_keep(layer: LayerSize) -> float:
@@ -44,8 +77,24 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     return LayerSetting(scheme="similar", channels=channels, keep=similar_keep(layer))
 
 
-@register("similar", default_setting)
-def map_similar(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int) -> LayerMapping:
+def variants(default: LayerSetting, outputs: int, weigh_terms: bool) -> list[LayerSetting]:
+    """Try other shares."""
+    del outputs, weigh_terms
+    return [replace(default, keep=keep) for keep in KEEPS]
+
+
+def keeps(setting: LayerSetting, shape: tuple[int, ...], groups: int) -> bool:
+    """Whether a pattern of a group is kept."""
+    return int(shape[0] // groups * setting.keep) > 0
+
+
+@register(
+    "similar",
+    default_setting,
+    setting=SimilarSetting,
+    choices=Choices(variants=variants, keeps=keeps),
+)
+def map_similar(weight: Weight, groups: int, setting: SimilarSetting, ou_rows: int) -> LayerMapping:
     """Apply rule 6; patterns have all rows of their group.
 
     With ``setting.recover``, weights that lie on patterns keep those.
@@ -55,7 +104,7 @@ def map_similar(weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
     return reuse_mapping("similar", weight, eight_bit(codes), maps, ou_rows)
 
 
-def _choose_map(codes: NDArray[np.int16], setting: LayerSetting) -> ReuseMap:
+def _choose_map(codes: NDArray[np.int16], setting: SimilarSetting) -> ReuseMap:
     """Reuse map of one group of a convolution."""
     if setting.recover:
         positions = codes.shape[2] * codes.shape[3]

@@ -1,19 +1,38 @@
 """Scheme ``structured``: whole input channels are left out (rule 1)."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from refmodel.compression.prune import structure_mask
 from refmodel.compression.schemes.base import (
+    KEEPS,
     WIDE_CONNECTED,
+    Choices,
     LayerMapping,
     LayerSetting,
     LayerSize,
+    SchemeSetting,
     Weight,
     conv_groups,
     real,
     register,
+    share,
 )
 from refmodel.compression.schemes.dense import map_channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredSetting(SchemeSetting):
+    """What there is to set for a layer.
+
+    Attributes
+    ----------
+    keep
+        Share of the input channels that is kept, 0 to 1.
+    """
+
+    keep: float = share()
 
 
 def structure_keep(layer: LayerSize) -> float:
@@ -43,9 +62,26 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     return LayerSetting(scheme="structured", keep=structure_keep(layer))
 
 
-@register("structured", default_setting)
+def variants(default: LayerSetting, outputs: int, weigh_terms: bool) -> list[LayerSetting]:
+    """Try other shares."""
+    del outputs, weigh_terms
+    return [replace(default, keep=keep) for keep in KEEPS]
+
+
+def keeps(setting: LayerSetting, shape: tuple[int, ...], groups: int) -> bool:
+    """Whether a channel is kept."""
+    del groups
+    return int(shape[1] * setting.keep) > 0
+
+
+@register(
+    "structured",
+    default_setting,
+    setting=StructuredSetting,
+    choices=Choices(variants=variants, keeps=keeps),
+)
 def map_structured(
-    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
+    weight: Weight, groups: int, setting: StructuredSetting, ou_rows: int
 ) -> LayerMapping:
     """Keep the most important input channels, and map them densely.
 

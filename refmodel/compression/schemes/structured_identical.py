@@ -1,6 +1,6 @@
 """Scheme ``structured+identical``: rule 4 on the channels that rule 1 keeps (rule 5)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,21 @@ from refmodel.compression.schemes.base import (
     real,
     register,
     reuse_mapping,
+    share,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredIdenticalSetting(identical.IdenticalSetting):
+    """What there is to set for a layer, beside what ``identical`` has.
+
+    Attributes
+    ----------
+    structure_keep
+        Share of the input channels that is kept, 0 to 1; 1 keeps all.
+    """
+
+    structure_keep: float = share()
 
 
 def default_setting(layer: LayerSize) -> LayerSetting:
@@ -36,14 +50,14 @@ def default_setting(layer: LayerSize) -> LayerSetting:
     )
 
 
-def applies(setting: LayerSetting) -> bool:
+def applies(setting: StructuredIdenticalSetting) -> bool:
     """Whether either part of the scheme is applied."""
     return setting.keep < 1 or setting.structure_keep < 1
 
 
-@register("structured+identical", default_setting, applies)
+@register("structured+identical", default_setting, applies, setting=StructuredIdenticalSetting)
 def map_structured_identical(
-    weight: Weight, groups: int, setting: LayerSetting, ou_rows: int
+    weight: Weight, groups: int, setting: StructuredIdenticalSetting, ou_rows: int
 ) -> LayerMapping:
     """Apply rule 5: masked codes, and groups of one channel are skipped where it is all zero.
 
@@ -53,7 +67,7 @@ def map_structured_identical(
         return structured.map_structured(
             weight,
             groups,
-            LayerSetting(scheme="structured", keep=setting.structure_keep),
+            structured.StructuredSetting(keep=setting.structure_keep),
             ou_rows,
         )
     codes = quantise(weight, DENSE_LEVELS)

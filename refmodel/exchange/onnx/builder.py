@@ -201,14 +201,22 @@ class NetworkBuilder:
         output = node.output[0]
         return {"name": node.name or output, "inputs": inputs, "output": output, "shape": shape}
 
+    def inner_node(self, node: NodeProto) -> NodeProto:
+        """Copy ``node`` for a step on the way to its output, with an output of its own."""
+        inner = NodeProto()
+        inner.CopyFrom(node)
+        name = node.output[0]
+        while name == node.output[0] or name in self.shapes or name in self.alias:
+            name += "'"
+        inner.output[0] = name
+        self.uses[name] = 1
+        return inner
+
     def inner_fields(
         self, node: NodeProto, inputs: tuple[str, ...], shape: Shape
     ) -> dict[str, Any]:
         """Like :meth:`fields`, for a tensor on the way to the output of ``node``."""
-        fields = self.fields(node, inputs, shape)
-        while fields["output"] in self.shapes or fields["output"] == node.output[0]:
-            fields["output"] += "'"
-        return fields
+        return self.fields(self.inner_node(node), inputs, shape)
 
     def rearrange(self, node: NodeProto, name: str, index: NDArray[np.int64]) -> None:
         """Let the output of ``node`` be values of ``name``: those that ``index`` numbers."""

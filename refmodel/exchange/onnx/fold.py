@@ -29,6 +29,9 @@ FOLDED = frozenset(
         "Gather",
         "Identity",
         "MatMul",
+        "Max",
+        "Mean",
+        "Min",
         "Mul",
         "Neg",
         "QuantizeLinear",
@@ -40,6 +43,7 @@ FOLDED = frozenset(
         "Sqrt",
         "Squeeze",
         "Sub",
+        "Sum",
         "Transpose",
         "Unsqueeze",
     )
@@ -158,7 +162,7 @@ def folded_size(node: NodeProto, values: list[NDArray]) -> int:
         case "MatMul" if len(values) > 1 and first.ndim and values[1].ndim:
             rows = first.size // max(1, first.shape[-1])
             return rows * (values[1].size // max(1, values[1].shape[-2:][0]))
-        case "Add" | "Sub" | "Mul" | "Div" if len(values) > 1:
+        case "Add" | "Sub" | "Mul" | "Div" | "Max" | "Mean" | "Min" | "Sum" if len(values) > 1:
             return prod(np.broadcast_shapes(*(value.shape for value in values)))
         case "Concat":
             return sum(value.size for value in values)

@@ -1,11 +1,20 @@
 """Read a trained network from an ONNX file.
 
-The operators are those of feed-forward image classifiers: Conv, Gemm, MatMul, BatchNormalization,
-Add, arithmetic with constants, Relu, Clip, Concat, the poolings, ReduceMean, what only moves values
-(Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Pad, and Gather with constant indices),
-Identity and Dropout, and Softmax or LogSoftmax as the last step, which is left out: it does not
-change which class is largest. What computes only with constants is worked out while reading, so the
-chains that exporters write around Reshape are no obstacle.
+The operators are those of feed-forward image classifiers:
+
+- Conv, Gemm and MatMul with constant weights, on either side;
+- BatchNormalization, and Add, Sub, Mul, Div and Neg between a tensor and constants;
+- Add of two tensors, and Sum, Mean and Max of any number;
+- Relu, Clip, HardSigmoid, and Max and Min with constants;
+- MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax and ReduceMean;
+- operators that only move values: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Split,
+  Pad, Concat, DepthToSpace, and Gather with constant indices;
+- QuantizeLinear and DequantizeLinear;
+- Identity, Dropout and Cast, which do nothing here, and Softmax or LogSoftmax as the last step,
+  which is left out, since it does not change which class is largest.
+
+:func:`refmodel.exchange.onnx.registry.supported` lists them. Nodes that compute only with constants
+are worked out while reading, so the chains that exporters write around Reshape are no obstacle.
 
 Normalisation and arithmetic with constants go into the gain and bias of the convolution or matrix
 product before them. Where there is none, or something else reads its output too, they become a
@@ -34,11 +43,12 @@ from refmodel.exchange.onnx.operators import (
     matrix,
     pooling,
     quantisation,
+    several,
     shapes,
 )
 from refmodel.network.graph import FloatNetwork
 
-FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, shapes)
+FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
 """Modules that register operators when they are imported."""
 
 

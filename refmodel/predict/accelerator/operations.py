@@ -52,20 +52,21 @@ class Operation:
     fill
         The border that is written beside them, or None.
     layer
-        Of a ``layer``: its number in the program.
+        The number of a ``layer`` in the program.
     parts, places
-        Of a ``layer``: to each engine what it runs of it, and where that is resident; None where it
-        has nothing to do. One engine runs the layer itself. Engine 0 always has a part.
+        For a ``layer``: the part of it that each engine runs, and where that is resident; None
+        where an engine has nothing to do. One engine runs the layer itself. Engine 0 always has a
+        part.
     operands
-        Of a ``pool``: one or two; of a ``layer``: its residual, or none.
+        A ``pool`` has one or two, a ``layer`` its residual, or none.
     kernel, tap_row_step, tap_column_step
-        Of a ``pool``: (rows, columns) of the window, and the steps of the address in it.
+        For a ``pool``: (rows, columns) of the window, and the steps of the address in it.
     maximum
-        Of a ``pool``: whether it takes the largest code instead of a sum.
+        For a ``pool``: whether it takes the largest code instead of a sum.
     shift, zero_out
-        Of a sum: s, and the zero point of the output.
+        For a sum: s, and the zero point of the output.
     clip
-        Of a ``pool``: limits of the output code.
+        For a ``pool``: limits of the output code.
     send
         Whether the outputs also go to the host: those of the last operation.
     """
@@ -90,7 +91,7 @@ class Operation:
 
     @property
     def place(self) -> Place | None:
-        """Of a ``layer``: engine 0's place; input and output parameters are the same for all."""
+        """Place of a ``layer`` in engine 0; input and output parameters are the same for all."""
         return self.places[0] if self.places else None
 
     @property

@@ -1,7 +1,34 @@
-"""Lay a network out: regions of the activation memory, and the operations in their order."""
+"""Lay a network out: regions of the activation memory, and the operations in their order.
+
+The accelerator is an engine or several, an activation memory that holds all tensors which are
+alive, a unit that pools and adds, and a sequencer; ``docs/accelerator.md`` has the picture. All
+layers are resident: the crossbars and the index memories hold the network, one layer behind the
+other.
+
+**Engines.** Several engines are a tile (:mod:`refmodel.predict.deal`): each layer is dealt out to
+them, and every engine holds its parts of all layers, one behind the other, so each has places of
+its own. Output parameters, and which engines have a share in an output, are the tile's. One engine
+holds the layers themselves.
+
+**Memory.** Regions of tensors that are alive at the same time do not overlap; a tensor is alive
+from the operation that writes it to the last one that reads it, both included. In a chain of layers
+that is two buffers in turn.
+
+**Operations.** ``image`` takes the network's input from the host; ``layer`` runs the engine, with
+or without a residual operand; ``pool`` reads one or two operands a byte a cycle and either takes
+the largest code of a window, or computes::
+
+    clip(floor((sum over operands k of M_k * sum of (code - z_k)) / 2^s + 1/2) + zero_out, lo, hi)
+
+Every step of a program that is not a layer is one or several of them: its file in
+:mod:`refmodel.program.steps` says which.
+
+**Rearrangement.** A step that only moves codes costs nothing where its output is added: it is no
+operation, but how the operand is read. ResNet's parameter-free shortcut (every second pixel, more
+channels) is one. What three loops cannot read is refused.
+"""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -18,6 +45,9 @@ from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from refmodel.program.sizes import MAX_OUTPUT_SIDE
 from refmodel.program.step import Step
+from refmodel.program.steps import STEPS, Moved, Pass, Source, StepKind, UnsupportedError
+
+NO_LOOPS = "codes that three loops cannot read"
 
 
 def network_image(program: Program, config: EngineConfig, engines: int = 1) -> NetworkImage:
@@ -59,9 +89,17 @@ class _Planner:
         for step in self.steps:
             for number, name in enumerate(step.inputs):
                 self.readers[name].append((step, number))
+        self.steps_of = {step.output: step for step in self.steps}
         self.regions: dict[str, Region] = {}
         self.views = {
-            step.output: step for step in self.steps if step.op == "rearrange" and self._view(step)
+            step.output: moved
+            for step in self.steps
+            if (moved := self._moved(step)) is not None and self._view(step, moved)
+        }
+        self.passes = {
+            step.output: self._lowered(step)
+            for step in self.steps
+            if step.op != "layer" and step.output not in self.views
         }
 
     def _needed(self) -> list[Step]:
@@ -74,42 +112,54 @@ class _Planner:
                 wanted.update(step.inputs)
         return kept[::-1]
 
-    def _view(self, step: Step) -> bool:
-        """Whether a rearrangement is only added to something, and so is read where it lies."""
-        if step.output == self.program.output or self.shapes[step.output] == (1, 1, 1):
+    def _kind(self, step: Step) -> StepKind:
+        """What is known of a step that is no layer."""
+        if step.op not in STEPS:
+            raise self._refused(step, "one that it has not")
+        return STEPS[step.op]
+
+    def _lowered(self, step: Step) -> list[Pass]:
+        """The passes of a step that is no layer."""
+        inputs = [Source(shape=self.shapes[name], zero=self.zeros[name]) for name in step.inputs]
+        try:
+            return self._kind(step).lower(step.params, inputs, self.shapes[step.output])
+        except UnsupportedError as found:
+            raise self._refused(step, str(found)) from None
+
+    def _moved(self, step: Step) -> Moved | None:
+        """Which codes a step moves, if that is all that it does."""
+        return None if step.op == "layer" else self._kind(step).moved(step.params)
+
+    def _view(self, step: Step, moved: Moved) -> bool:
+        """Whether moved codes are only added to something, and so are read where they lie."""
+        shape, zero = self.shapes[step.output], self.zeros[step.output]
+        if step.output == self.program.output or shape == (1, 1, 1):
             return False
-        if step.params.get("fill", self.zeros[step.output]) != self.zeros[step.output]:
+        if moved.fill not in (None, zero):
             return False
         added = [
-            reader.op == "add" or (reader.op == "layer" and number == 1)
+            number == 1 if reader.op == "layer" else self._kind(reader).takes_views
             for reader, number in self.readers[step.output]
         ]
-        return all(added) and self._loops(step, Region(
-            base=0, shape=self.shapes[step.inputs[0]], border=(0, 0, 0, 0)
-        ), self.shapes[step.output]) is not None  # fmt: skip
-
-    def _loops(self, step: Step, source: Region, shape: Shape) -> tuple[Walk, int, int] | None:
-        """The three loops of a shape that read what a rearrangement moves, if there are."""
-        index = np.asarray(step.params["index"])
-        addresses = np.where(index < 0, -1, source.addresses.reshape(-1)[index])
-        return affine(addresses.reshape(shape))
+        bare = Region(base=0, shape=self.shapes[step.inputs[0]], border=(0, 0, 0, 0))
+        return all(added) and _loops(moved, bare, shape) is not None
 
     # Where tensors lie.
 
     def _source(self, name: str) -> str:
         """The tensor in memory that a name is read from."""
         while name in self.views:
-            name = self.views[name].inputs[0]
+            name = self.steps_of[name].inputs[0]
         return name
 
     def _border(self, name: str) -> Sides:
         """Border that the readers of a tensor need, the widest on each side."""
         sides = np.zeros(4, int)
         for step, number in self.readers[name]:
-            if step.op == "layer" and number == 0:
+            if step.op != "layer":
+                sides = np.maximum(sides, self._kind(step).border(step.params))
+            elif number == 0:
                 sides = np.maximum(sides, self.program.layers[step.params["index"]].pads)
-            elif step.op in ("max_pool", "average_pool"):
-                sides = np.maximum(sides, step.params["pads"])
         top, left, bottom, right = sides.tolist()
         return top, left, bottom, right
 
@@ -147,12 +197,11 @@ class _Planner:
     def _apart(self) -> bool:
         """Whether the output must be sent by an operation of its own: no one computes it in order.
 
-        That of a concatenation is computed part by part; the input may be the output.
+        That of several passes is computed part by part; the input may be the output.
         """
         if self.program.output == self.program.input:
             return True
-        (step,) = [step for step in self.steps if step.output == self.program.output]
-        return step.op == "concat" and len(step.inputs) > 1
+        return len(self.passes.get(self.program.output, ())) > 1
 
     def image(self) -> NetworkImage:
         size = self._allocate()
@@ -164,7 +213,7 @@ class _Planner:
             if step.op == "layer":
                 operations.append(self._layer(step, *next(residents)))
             else:
-                operations += self._pools(step)
+                operations += self._pools(step, self.passes[step.output])
         if self._apart():
             name = self.program.output
             operation = Operation(
@@ -276,12 +325,12 @@ class _Planner:
         """How a tensor, or a view of one, is read in its own loops."""
         zero = self.zeros[name]
         if name in self.views:
-            step = self.views[name]
+            step = self.steps_of[name]
             if step.inputs[0] in self.views:
                 raise self._refused(step, "a rearrangement of another")
-            found = self._loops(step, self.regions[step.inputs[0]], shape)
+            found = _loops(self.views[name], self.regions[step.inputs[0]], shape)
             if found is None:
-                raise self._refused(step, "codes that three loops cannot read")
+                raise self._refused(step, NO_LOOPS)
             walk, first, last = found
         else:
             walk, first, last = self._written(name), 0, shape[2] - 1
@@ -295,129 +344,98 @@ class _Planner:
             f"{step.op} that computes {step.output!r}"
         )
 
-    def _pools(self, step: Step) -> list[Operation]:
-        """The operations of a step that is no layer."""
-        params, name = step.params, step.output
-        first = self.shapes[step.inputs[0]]
-        plain: dict[str, Any] = {
-            "name": name,
-            "kind": "pool",
-            "shape": self.shapes[name],
-            "output": self._written(name),
-            "fill": self._filled(name),
-        }
-        match step.op:
-            case "max_pool" | "average_pool":
-                plain |= self._window(step)
-                if step.op == "max_pool":
-                    return [Operation(**plain, maximum=True)]
-                sums = {"shift": params["shift"], "zero_out": params["zero_out"]}
-                return [Operation(**plain, **sums)]
-            case "add":
-                operands = tuple(
-                    self._operand(source, first, multiplier)
-                    for source, multiplier in zip(step.inputs, params["multipliers"], strict=True)
-                )
-                self._same_zeros(step)
-                return [Operation(**plain, operands=operands, **_sums(params))]
-            case "clip":
-                operands = (self._operand(step.inputs[0], first),)
-                limits = (params["lo"], params["hi"])
-                return [Operation(**plain, operands=operands, maximum=True, clip=limits)]
-            case "concat":
-                self._same_zeros(step)
-                return self._concat(step, plain)
-            case "rearrange":
-                return [self._copy(step, plain)]
-            case _:
-                raise self._refused(step, "one that it has not")
+    def _pools(self, step: Step, passes: list[Pass]) -> list[Operation]:
+        """The operations of a step that is no layer: one to a pass."""
+        operations = []
+        for number, each in enumerate(passes):
+            name = step.output
+            if len(passes) > 1:
+                name = f"{name} ({step.inputs[each.reads[0].source]})"
+            changed = self._window(step, each) if each.window else self._reads(step, each)
+            plain: dict[str, Any] = {
+                "name": name,
+                "kind": "pool",
+                "shape": each.loops,
+                "output": self._written(step.output, each.at),
+                "fill": None if number else self._filled(step.output),
+                "maximum": each.maximum,
+                "shift": each.shift,
+                "zero_out": each.zero_out,
+                "clip": each.clip,
+            }
+            operations.append(Operation(**plain | changed))
+        return operations
 
-    def _same_zeros(self, step: Step) -> None:
-        """Refuse zero points of a step that are not those of the tensors."""
-        zeros = [self.zeros[name] for name in step.inputs]
-        if list(step.params["zeros_in"]) != zeros:
-            raise self._refused(
-                step, f"zero points {step.params['zeros_in']} of tensors that have {zeros}"
-            )
-
-    def _window(self, step: Step) -> dict[str, Any]:
-        """How a pool reads its windows."""
-        params, source = step.params, step.inputs[0]
-        region, zero = self.regions[source], self.zeros[source]
-        multiplier: Any = 0
-        if step.op == "max_pool":
-            if any(params["pads"]) and zero:
-                raise self._refused(step, f"a border of zero points {zero}, which could win")
-        else:
-            multiplier = params["multiplier"]
-            if isinstance(multiplier, np.ndarray):
-                raise self._refused(step, "windows that count different numbers of codes")
-            if params["zero_in"] != zero:
-                raise self._refused(
-                    step, f"zero point {params['zero_in']} of a tensor that has {zero}"
-                )
-        taps = prod(params["kernel"])
+    def _window(self, step: Step, each: Pass) -> dict[str, Any]:
+        """How a pass reads its windows."""
+        window, (read,) = each.window, each.reads
+        assert window is not None
+        taps = prod(window.kernel)
         if taps > MOST_TAPS:
             raise self._refused(step, f"windows of {taps} codes, more than {MOST_TAPS}")
+        source = step.inputs[read.source]
+        region = self.regions[source]
         channels = region.shape[2]
-        top, left, *_ = params["pads"]
+        top, left, *_ = window.pads
         walk = Walk(
             base=region.address(-top, -left),
-            row_step=params["stride"][0] * region.pitch,
-            column_step=params["stride"][1] * channels,
+            row_step=window.stride[0] * region.pitch,
+            column_step=window.stride[1] * channels,
         )
         operand = Operand(
-            walk=walk, first_channel=0, last_channel=channels - 1, zero=zero, multiplier=multiplier
+            walk=walk,
+            first_channel=0,
+            last_channel=channels - 1,
+            zero=self.zeros[source],
+            multiplier=read.multiplier,
         )
         return {
             "operands": (operand,),
-            "kernel": tuple(params["kernel"]),
+            "kernel": window.kernel,
             "tap_row_step": region.pitch,
             "tap_column_step": channels,
         }
 
-    def _concat(self, step: Step, plain: dict[str, Any]) -> list[Operation]:
-        """A requantisation of each input into its part of the output."""
-        params = step.params
-        at = [0, 0, 0]
-        operations = []
-        for source, multiplier in zip(step.inputs, params["multipliers"], strict=True):
-            shape = self.shapes[source]
-            changed = {
-                "name": step.output if len(step.inputs) == 1 else f"{step.output} ({source})",
-                "shape": shape,
-                "output": self._written(step.output, (at[0], at[1], at[2])),
-                "fill": None if operations else plain["fill"],
-                "operands": (self._operand(source, shape, multiplier),),
-            }
-            operations.append(Operation(**plain | changed, **_sums(params)))
-            at[params["axis"]] += shape[params["axis"]]
-        return operations
+    def _reads(self, step: Step, each: Pass) -> dict[str, Any]:
+        """How a pass reads single codes; and its loops and how it writes, where it unrolls them."""
+        operands = self._operands(step, each, each.loops)
+        if operands is not None:
+            return {"operands": operands}
+        order = each.unrolled
+        operands = None if order is None else self._operands(step, each, order)
+        if operands is None or order is None:
+            raise self._refused(step, NO_LOOPS)
+        # One behind the other as they come.
+        output = replace(
+            self._written(step.output), row_step=order[1] * order[2], column_step=order[2]
+        )
+        return {"shape": order, "output": output, "operands": operands}
 
-    def _copy(self, step: Step, plain: dict[str, Any]) -> Operation:
-        """Move codes in three loops: those of the output, or of the input in the order of ONNX."""
-        source = self.regions[step.inputs[0]]
-        height, width, channels = source.shape
-        orders = [self.shapes[step.output]]
-        if self.shapes[step.output] == (1, 1, prod(source.shape)):
-            orders.append((channels, height, width))
-        for order in orders:
-            found = self._loops(step, source, order)
-            if found is None:
+    def _operands(self, step: Step, each: Pass, loops: Shape) -> tuple[Operand, ...] | None:
+        """How a pass reads its inputs in some loops; None where it cannot."""
+        operands = []
+        for read in each.reads:
+            source = step.inputs[read.source]
+            if read.moved is None:
+                operands.append(self._operand(source, loops, read.multiplier))
                 continue
+            found = _loops(read.moved, self.regions[source], loops)
+            if found is None:
+                return None
             walk, first, last = found
-            output = plain["output"]
-            if order != self.shapes[step.output]:
-                # The vector's codes in the loops of the image: one behind the other as they come.
-                output = replace(output, row_step=order[1] * order[2], column_step=order[2])
-            zero = step.params.get("fill", 0)
-            operand = Operand(walk=walk, first_channel=first, last_channel=last, zero=zero)
-            changed = {"shape": order, "output": output, "operands": (operand,), "maximum": True}
-            return Operation(**plain | changed)
-        raise self._refused(step, "codes that three loops cannot read")
+            operands.append(
+                Operand(
+                    walk=walk,
+                    first_channel=first,
+                    last_channel=last,
+                    zero=read.moved.fill or 0,
+                    multiplier=read.multiplier,
+                )
+            )
+        return tuple(operands)
 
 
-def _sums(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Requantisation of an addition or concatenation."""
-    low, high = params["clip"]
-    return {"shift": params["shift"], "zero_out": params["zero_out"], "clip": (low, high)}
+def _loops(moved: Moved, source: Region, shape: Shape) -> tuple[Walk, int, int] | None:
+    """The three loops of a shape that read moved codes, if there are any."""
+    addresses = np.where(moved.index < 0, -1, source.addresses.reshape(-1)[moved.index])
+    return affine(addresses.reshape(shape))

@@ -26,7 +26,7 @@ shift, clip."""
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPrediction:
-    """What one image costs on the accelerator.
+    """Cycles and events of one image on the accelerator.
 
     Attributes
     ----------
@@ -51,7 +51,12 @@ class NetworkPrediction:
 
     @property
     def events(self) -> dict[str, int]:
-        """What the counters have in the end, of all layers and engines together."""
+        """Values of the counters in the end, for all layers and engines together.
+
+        ``activation_writes`` are the bytes of outputs and borders that operations write, the image
+        not counted, which is loaded; every engine has a copy of them. ``operand_reads`` are the
+        bytes that post-processing reads for residuals, pools and sums.
+        """
         total: dict[str, int] = dict.fromkeys((*EVENTS, "stall_gather", "stall_slots"), 0)
         for layer in self.layers:
             engines: Sequence[Prediction | None] = [layer] if isinstance(layer, Prediction) else ()
@@ -61,6 +66,9 @@ class NetworkPrediction:
             for engine in engines:
                 for name in total if engine is not None else ():
                     total[name] += getattr(engine, name)
+        run = [each for each in self.operations if each["kind"] != "image"]
+        for name, key in (("activation_writes", "written"), ("operand_reads", "operand_reads")):
+            total[name] = sum(each[key] for each in run)
         return total
 
 

@@ -1,39 +1,14 @@
-"""A whole network on the accelerator: where its tensors lie, and what is done to them, in order.
+"""Regions of the activation memory, and how an operation reads and writes them.
 
-The accelerator is an engine or several, an activation memory that holds all tensors which are
-alive, a unit that pools and adds, and a sequencer; ``docs/accelerator.md`` has the picture. All
-layers are resident: the crossbars and the index memories hold the network, one layer behind the
-other. From a program this module makes the list of operations that the sequencer runs, and predicts
-its cycles.
+A tensor of shape (H, W, C) lies in a :class:`Region`: row by row, channels fastest, with the border
+that the layers and pools which read it need, the widest on each side; a reader that needs less
+begins further in. The border holds the tensor's zero point. It is written with the tensor
+(:class:`Fill`), in cycles in which no output arrives, and not once for all: regions share memory
+over time, so a border does not last.
 
-**Engines.** Several engines are a tile (:mod:`refmodel.predict.deal`): each layer is dealt out to
-them, and every engine holds its parts of all layers, one behind the other, so each has places of
-its own. Output parameters, and which engines have a share in an output, are the tile's. One engine
-holds the layers themselves.
-
-**Memory.** A tensor of shape (H, W, C) lies in a region: row by row, channels fastest, with the
-border that the layers and pools which read it need, the widest on each side; a reader that needs
-less begins further in. The border holds the tensor's zero point. It is written with the tensor, in
-cycles in which no output arrives, and not once for all: regions share memory over time, so a border
-does not last. Regions of tensors that are alive at the same time do not overlap; a tensor is alive
-from the operation that writes it to the last one that reads it, both included. In a chain of layers
-that is two buffers in turn.
-
-**Operations.** ``image`` takes the network's input from the host; ``layer`` runs the engine, with
-or without a residual operand; ``pool`` reads one or two operands a byte a cycle and either takes
-the largest code of a window, or computes::
-
-    clip(floor((sum over operands k of M_k * sum of (code - z_k)) / 2^s + 1/2) + zero_out, lo, hi)
-
-That is every step of a program that is not a layer: max and average pooling, addition of two
-tensors, requantisation (a window of one), limits and rearrangement (the maximum of a window of
-one), concatenation (a requantisation of each input into its part of the output).
-
-**Rearrangement.** An operand is read in three loops (row, column, channel) with a step of the
-address to each, and only some channels may exist; the others are the zero point. So ResNet's
-parameter-free shortcut (every second pixel, more channels) costs nothing where it is added: it is
-no operation, but how the residual is read. Flattening an image is a ``pool`` of three loops in the
-order of ONNX. What these three loops cannot read is refused.
+An :class:`Operand` is read in three loops (row, column, channel) with a step of the address to each
+(:class:`Walk`), and only some channels may exist; the others are the zero point. :func:`affine`
+finds the loops that read given addresses, where there are any.
 """
 
 from dataclasses import dataclass, replace
@@ -182,7 +157,7 @@ class Walk:
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """What is read for each item of an operation's loops, beside what the engine gathers.
+    """An operand: codes read for each item of an operation's loops, beside the engine's gathers.
 
     Attributes
     ----------

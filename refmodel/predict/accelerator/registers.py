@@ -45,7 +45,7 @@ OWN_REGISTERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Registers:
-    """What the sequencer loads before an operation, one word a cycle.
+    """Registers that the sequencer loads before an operation, one word a cycle.
 
     Attributes
     ----------

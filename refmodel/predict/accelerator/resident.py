@@ -1,4 +1,4 @@
-"""What a layer occupies of an engine's memories and crossbars."""
+"""Places of layers in an engine's memories and crossbars."""
 
 from refmodel.config import EngineConfig
 from refmodel.program.layer import LayerProgram
@@ -9,7 +9,7 @@ RESIDENT = ("descriptor", "segment", "header", "step", "crossbar")
 
 
 def resident_needs(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
-    """What a layer, or a part of one, takes of an engine's memories and crossbars.
+    """The share of an engine's memories and crossbars that a layer, or a part of one, takes.
 
     Returns
     -------

@@ -51,7 +51,7 @@ def accelerator_config_for(
 def network_needs(
     image: NetworkImage, layers: Sequence[LayerProgram], config: EngineConfig
 ) -> dict[str, int]:
-    """What all layers and tensors of a network need together, by the field of EngineConfig.
+    """Total needs of all layers and tensors of a network, by the field of EngineConfig.
 
     Of several engines, what the one needs that needs most.
     """

@@ -12,6 +12,7 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import (
     CONVERT_LATENCY,
+    EVENTS,
     FIRST_READ,
     GATHER_LATENCY,
     MERGE_LATENCY,
@@ -180,7 +181,7 @@ def check_values(runs: list[Run], layer: LayerProgram, config: EngineConfig, ima
 def check_events(run: Run, layer: LayerProgram, config: EngineConfig) -> None:
     """The counters that do not depend on stalled ports."""
     want = predict(layer, config)
-    names = ("requests", "ous", "gathered", "index_reads", "merged", "outputs")
+    names = EVENTS
     assert {name: run.counters[name] for name in names} == {
         name: getattr(want, name) for name in names
     }

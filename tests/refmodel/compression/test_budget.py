@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from refmodel.compression.budget import (
-    CHOOSABLE,
     Budget,
     Candidate,
+    choosable,
     choose,
     choose_each,
     divergence,
@@ -128,7 +128,7 @@ def test_what_cannot_be_chosen_is_refused():
         choose_each(net, x, [Budget(times=2.0), Budget(times=2.0, of="cycles")])
 
 
-@pytest.mark.parametrize("scheme", sorted(set(CHOOSABLE) - {"dictionary"}))
+@pytest.mark.parametrize("scheme", sorted(set(choosable()) - {"dictionary"}))
 def test_every_scheme_that_keeps_a_share_keeps_to_a_budget(scheme):
     net, x = network(), images(1)
     found = choose(net, x, Budget(times=1.3), scheme=scheme)

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from refmodel.compression.quantize import QuantNetwork, fixed_point, least_error_scale, quantize
+from refmodel.compression.quantize import QuantNetwork, fixed_point, quantize
+from refmodel.compression.ranges import least_error_scale
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.graph import FloatNetwork, Node

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prap_hw.app import cli, workflow
+from prap_hw.app import workflow
+from prap_hw.app.cli.program import run
 from prap_hw.deliver.load import layer_image
 from refmodel import golden
 from refmodel.compression.compile import compile_network
@@ -369,14 +370,14 @@ def test_compress_fuses_on_request_and_the_lone_engine_says_that_it_cannot(tmp_p
     np.savez(tmp_path / "images.npz", x=images, y=rng.integers(0, 5, 12))
     out, given = tmp_path / "out", tmp_path / "images.npz"
     command = ["compress", tmp_path / "net.onnx", "--calibration", given, "-o", out]
-    assert cli.run([str(part) for part in [*command, "--residual", "fused"]]) == 0
+    assert run([str(part) for part in [*command, "--residual", "fused"]]) == 0
     program = Program.load(out / workflow.PROGRAM_FILE)
     assert [step.op for step in program.steps].count("add") == 0
     summary = json.loads((out / workflow.SUMMARY_FILE).read_text())
     assert summary["calibration"]["residual"] == "fused"
-    assert cli.run(["evaluate", str(out), "--images", str(given)]) == 0
+    assert run(["evaluate", str(out), "--images", str(given)]) == 0
     capsys.readouterr()
-    assert cli.run(["cosim", str(out), "--images", str(given), "--count", "1"]) == 2
+    assert run(["cosim", str(out), "--images", str(given), "--count", "1"]) == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert "expected no residual operand on an engine by itself, found one" in error
 

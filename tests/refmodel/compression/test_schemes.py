@@ -17,11 +17,11 @@ from refmodel.compression.reuse import (
 from refmodel.compression.schemes import (
     SCHEMES,
     LayerSetting,
-    base,
     default_setting,
     map_layer,
     network_settings,
 )
+from refmodel.compression.schemes.base import build, registry
 from refmodel.errors import InputError
 from tests.support.layers.scheme_words import decode, random_weight, words_of
 
@@ -348,15 +348,15 @@ def test_fine_tuned_similar_weights_keep_their_patterns():
 
 
 def test_a_ninth_scheme_is_one_function(monkeypatch):
-    monkeypatch.setattr(base, "_schemes", dict(base._schemes))
-    monkeypatch.setattr(base, "SCHEMES", base._schemes)
+    monkeypatch.setattr(registry, "_schemes", dict(registry._schemes))
+    monkeypatch.setattr(registry, "SCHEMES", registry._schemes)
 
-    @base.register("ninth", lambda layer: LayerSetting())
+    @registry.register("ninth", lambda layer: LayerSetting())
     def map_ninth(weight, groups, setting, ou_rows):
-        return base.SCHEMES["dense"].map(weight, groups, setting, ou_rows)
+        return registry.SCHEMES["dense"].map(weight, groups, setting, ou_rows)
 
-    assert base.SCHEMES["ninth"].map is map_ninth
-    assert set(base.SCHEMES) == {*SCHEMES, "ninth"}
+    assert registry.SCHEMES["ninth"].map is map_ninth
+    assert set(registry.SCHEMES) == {*SCHEMES, "ninth"}
 
 
 @pytest.mark.parametrize("case", CASES[:11], ids=lambda case: f"{case[0]}-{case[1]}-{case[2].keep}")
@@ -478,15 +478,15 @@ def test_without_a_setting_the_default_holds():
 
 def wrong(**changes):
     """A pattern-group builder that gets one field of the first non-trivial group wrong."""
-    original = base.pattern_groups
+    original = build.pattern_groups
 
-    def build(*args, **kwargs):
+    def wronged(*args, **kwargs):
         groups = original(*args, **kwargs)
         for name, change in changes.items():
             object.__setattr__(groups[0], name, change(getattr(groups[0], name)))
         return groups
 
-    return build
+    return wronged
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def wrong(**changes):
 )
 def test_mutant_words_and_patterns_are_found(monkeypatch, changes):
     weight = random_weight(0, (16, 4, 3, 3))
-    monkeypatch.setattr(base, "pattern_groups", wrong(**changes))
+    monkeypatch.setattr(build, "pattern_groups", wrong(**changes))
     mapping = map_layer(weight, 1, "prap", prap(2, 4, 0.5))
     assert not np.array_equal(decode(mapping, weight.shape, 1), mapping.weight_q8)
 
@@ -731,7 +731,7 @@ def test_bad_layers_are_refused(message, arguments):
 
 
 def test_a_setting_of_another_scheme_is_refused(monkeypatch):
-    monkeypatch.setitem(base._schemes, "other", base.SCHEMES["dense"])
+    monkeypatch.setitem(registry._schemes, "other", registry.SCHEMES["dense"])
     message = "setting must be for the scheme 'other', not 'prap'"
     with pytest.raises(ValueError, match=message):
         map_layer(np.ones((8, 4, 3, 3), np.float32), 1, "other", prap(1, 8, 0.5))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import refmodel
-from prap_hw.app import cli, workflow
+from prap_hw.app import workflow
+from prap_hw.app.cli.program import run
 from refmodel.compression.budget import Budget
 from refmodel.compression.schemes import SCHEMES, LayerSetting
 from refmodel.errors import InputError
@@ -209,7 +210,7 @@ def test_the_verb_takes_the_mappings_unless_it_is_told_otherwise(
     def call(*arguments: object) -> str:
         out = ["-o", str(tmp_path / str(len(list(tmp_path.iterdir()))))]
         command = ["compress", str(tuned["orc"]), "--calibration", str(calibration), *out]
-        assert cli.run([*command, *map(str, arguments)]) == 0
+        assert run([*command, *map(str, arguments)]) == 0
         return capsys.readouterr().out
 
     line = "mappings of {} of 6 layers came with orc.onnx, fine-tuned for orc"

@@ -8,24 +8,13 @@ import pytest
 from onnx import TensorProto
 from onnx.external_data_helper import set_external_data
 
-from refmodel.errors import InputError
 from refmodel.exchange.onnx.load import load_onnx
+from tests.support.nets.onnx_errors import refusal
 from tests.support.nets.onnx_nets import f32, floats, network, node, save, small_cnn
 
 CONV = {"w": floats(2, 4, 2, 3, 3), "b": floats(3, 4)}
 FIRST = node("Conv", "x w b", "c")
 """(N, 2, 5, 5) to (N, 4, 3, 3)."""
-
-
-def refusal(path) -> str:
-    with pytest.raises(InputError) as caught:
-        load_onnx(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith("expected ")
-    assert ", found" in message
-    assert path.name in message
-    return message
 
 
 def nan(values: np.ndarray, value: float = np.nan) -> np.ndarray:

@@ -39,7 +39,15 @@ from tests.support.nets.onnx_cases import (
     relative,
     runtime,
 )
-from tests.support.nets.onnx_nets import f32, floats, network, node, reference, save
+from tests.support.nets.onnx_nets import (
+    f32,
+    floats,
+    network,
+    node,
+    reference,
+    save,
+    several_operands,
+)
 
 IMAGES = floats(SEED, 3, 2, 6, 6)
 
@@ -78,6 +86,13 @@ def test_every_operator_in_integers_is_near_float(case, tmp_path):
     expected = loaded.forward(x)
     expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
     assert relative(found.reshape(expected.shape), expected) <= 0.04
+
+
+def test_operators_one_behind_the_other_match_onnxruntime(tmp_path):
+    model = several_operands()
+    loaded = load_onnx(save(model, tmp_path))
+    for x in floats(SEED, 8, 1, 2, 4, 4):
+        assert relative(loaded.forward(x), runtime(model, x)) <= 1e-5
 
 
 def kinds(network: FloatNetwork) -> list[type]:

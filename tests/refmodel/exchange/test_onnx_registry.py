@@ -1,11 +1,12 @@
 """The list of operators: registered once, whole, and told with a suggestion."""
 
 import pkgutil
+import re
 
 import pytest
 
 from refmodel.errors import InputError
-from refmodel.exchange.onnx import operators
+from refmodel.exchange.onnx import load, operators
 from refmodel.exchange.onnx.advice import ADVICE
 from refmodel.exchange.onnx.fold import FOLDED
 from refmodel.exchange.onnx.load import FAMILIES, load_onnx
@@ -25,6 +26,11 @@ def test_every_family_is_imported_with_the_loader():
 def test_every_operator_has_a_case_that_is_compared_with_onnxruntime():
     cases = [case[0] for case in (*onnx_cases.CASES.values(), *graph_cases.CASES.values())]
     assert set(supported()) - {each.op_type for nodes in cases for each in nodes} == APART
+
+
+def test_the_loader_says_what_it_reads():
+    said = set(re.findall(r"\w+", str(load.__doc__)))
+    assert set(supported()) - {"Shape"} <= said
 
 
 def test_an_operator_is_registered_once():

@@ -63,6 +63,13 @@ def constant(name: str, values) -> onnx.NodeProto:
     return node("Constant", "", name, value=numpy_helper.from_array(np.asarray(values)))
 
 
+def parts(op: str, inputs: str, outputs: str, **attributes) -> onnx.NodeProto:
+    """A node with several outputs, named after all of them."""
+    made = node(op, inputs, outputs, **attributes)
+    made.output[:] = outputs.split()
+    return made
+
+
 def filled(name: str, shape: str, value: float) -> onnx.NodeProto:
     tensor = numpy_helper.from_array(f32([value]))
     return node("ConstantOfShape", shape, name, value=tensor)
@@ -380,6 +387,84 @@ CASES = {
     # No operation
     "cast": after(node("Cast", "c", "d", to=TensorProto.FLOAT), node("Relu", "d", "y")),
     "dropout-ratio": after(node("Dropout", "c ratio", "d"), node("Relu", "d", "y"), ratio=f32(0.5)),
+    # Several operands
+    "sum-of-three": after(node("Relu", "c", "r"), node("Sum", "c r c", "y")),
+    "sum-with-constants": after(
+        node("Relu", "c", "r"), node("Sum", "k r c j", "y"), k=floats(SEED, 4, 1, 1), j=f32(0.5)
+    ),
+    "sum-of-a-layer-and-constants": after(
+        node("Sum", "k c k", "s"), node("Relu", "s", "y"), k=floats(SEED, 4, 1, 1)
+    ),
+    "sum-of-one": after(node("Sum", "c", "s"), node("Relu", "s", "y")),
+    "mean-of-three": after(node("Relu", "c", "r"), node("Mean", "c r c", "y")),
+    "mean-of-vectors": flat(node("Relu", "f", "r"), node("Mean", "f r", "y")),
+    "mean-of-one": after(node("Mean", "c", "s"), node("Relu", "s", "y")),
+    "max-of-three": after(
+        node("Conv", "x v", "d"),
+        node("Neg", "c", "n"),
+        node("Max", "c d n", "y"),
+        v=floats(SEED, 4, 2, 1, 1),
+    ),
+    "max-of-rows": after(
+        constant("s", ints(0, 4, 36)),
+        node("Reshape", "c s", "f"),
+        node("Neg", "f", "n"),
+        node("Max", "f n", "y"),
+    ),
+    "max-with-a-limit": after(
+        node("Neg", "c", "n"), node("Max", "lo c n low", "y"), lo=f32(-0.5), low=f32([-1])
+    ),
+    "max-of-one": after(node("Max", "c", "m"), node("Max", "m zero", "y"), zero=f32(0)),
+    "min": after(node("Min", "hi c six", "y"), hi=f32(0.5), six=f32([[6]])),
+    "max-batch-last": flat(
+        node("Transpose", "f", "t"),
+        node("Sum", "t t k", "s"),
+        node("Max", "s zero", "m"),
+        node("Transpose", "m", "y"),
+        k=floats(SEED, 144, 1),
+        zero=f32(0),
+    ),
+    "max-of-constants": after(
+        node("Max", "k j", "m"), node("Add", "c m", "y"), k=floats(SEED, 4, 1, 1), j=f32(0)
+    ),
+    # More activations, reductions and moves
+    "neg-behind-a-relu": after(node("Relu", "c", "r"), node("Neg", "r", "y")),
+    "hard-sigmoid": after(node("HardSigmoid", "c", "y")),
+    "hard-sigmoid-of-a-relu": after(
+        node("Relu", "c", "r"), node("HardSigmoid", "r", "y", alpha=-0.5, beta=0.75)
+    ),
+    "reduce-max": after(node("ReduceMax", "c", "y", axes=[2, 3], keepdims=0)),
+    "reduce-max-of-rows": after(node("ReduceMax", "c", "y", axes=[-1])),
+    "reduce-max-input": first(
+        FIRST, node("ReduceMax", "c axes", "y"), opset=18, axes=ints(1), **CONV
+    ),
+    "depth-to-space": after(node("DepthToSpace", "c", "y", blocksize=2)),
+    "depth-to-space-by-columns": after(node("DepthToSpace", "c", "y", blocksize=2, mode="CRD")),
+    "split": after(
+        parts("Split", "c", "low high", axis=1),
+        node("MaxPool", "low", "p", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("Add", "p high", "y"),
+    ),
+    "split-sizes": after(
+        parts("Split", "c sizes", "low middle high", axis=-1),
+        node("Concat", "high low", "y", axis=3),
+        sizes=ints(1, 3, 2),
+    ),
+    "split-attribute": first(
+        FIRST,
+        parts("Split", "c", "low high", axis=2, split=[4, 2]),
+        node("Relu", "high", "y"),
+        opset=11,
+        **CONV,
+    ),
+    "split-into-unequal-parts": first(
+        FIRST,
+        parts("Split", "c", "p q r s", axis=3, num_outputs=4),
+        node("Concat", "s q", "y", axis=3),
+        opset=18,
+        shape=("N", 2, 6, 7),
+        **CONV,
+    ),
 }
 
 

@@ -60,6 +60,38 @@ def floats(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def several_operands() -> onnx.ModelProto:
+    """Operators with several operands or outputs, and moves between them.
+
+    The input is (N, 2, 4, 4), the output (N, 5).
+    """
+    split = node("Split", "c", "low", axis=1)
+    split.output.append("high")
+    nodes = [
+        node("Conv", "x w", "c", pads=[1, 1, 1, 1]),
+        split,
+        node("HardSigmoid", "low", "h"),
+        node("Neg", "high", "n"),
+        node("Sum", "low k h n", "s"),
+        node("Max", "s high h zero", "m"),
+        node("Mean", "m s", "a"),
+        node("Min", "a six", "b"),
+        node("DepthToSpace", "b", "d", blocksize=2),
+        node("ReduceMax", "d", "r", axes=[3], keepdims=0),
+        node("Reshape", "r shape", "f", allowzero=1),
+        node("Gemm", "f w2", "y"),
+    ]
+    constants = {
+        "w": floats(1, 8, 2, 3, 3),
+        "k": floats(2, 4, 1, 1),
+        "zero": f32(0),
+        "six": f32(6),
+        "shape": np.array([1, 8]),
+        "w2": floats(3, 8, 5),
+    }
+    return network(nodes, constants, ("N", 2, 4, 4))
+
+
 def small_cnn(seed: int) -> onnx.ModelProto:
     """Two convolutions with a residual, BatchNormalization, both poolings and a classifier.
 

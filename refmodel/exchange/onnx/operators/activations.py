@@ -1,9 +1,10 @@
-"""Activations, which are limits to a range, and Cast between types of floating point."""
+"""Activations, all of them limits to a range, and Cast between types of floating point."""
 
 import numpy as np
 from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import FLOATING, Attributes, NetworkBuilder, type_name
+from refmodel.exchange.onnx.operators.arithmetic import affine
 from refmodel.exchange.onnx.registry import operator
 from refmodel.network.graph import Clip
 
@@ -11,17 +12,34 @@ from refmodel.network.graph import Clip
 @operator("Clip", "Relu", batch_last=True)
 def import_clip(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import a limit to a range that holds 0."""
-    name, shape = net.activation(node.input[0], node)
+    name, _ = net.activation(node.input[0], node)
     lo, hi = (0.0, np.inf)
     if node.op_type == "Clip":
-        lo = _limit(net, node, attributes, "min", 1, -np.inf)
-        hi = _limit(net, node, attributes, "max", 2, np.inf)
+        lo = _read_limit(net, node, attributes, "min", 1, -np.inf)
+        hi = _read_limit(net, node, attributes, "max", 2, np.inf)
+    limit(net, node, name, lo, hi)
+
+
+@operator("HardSigmoid", batch_last=True)
+def import_hard_sigmoid(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import ``alpha * x + beta`` limited to 0 and 1."""
+    name, _ = net.activation(node.input[0], node)
+    alpha, beta = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
+    if not np.isfinite([alpha, beta]).all():
+        net.fail("with a finite alpha and beta", f"{alpha:g} and {beta:g}", node)
+    inner = net.inner_node(node)
+    affine(net, inner, name, np.array(alpha), np.array(beta))
+    limit(net, node, net.resolve(inner.output[0]), 0.0, 1.0)
+
+
+def limit(net: NetworkBuilder, node: NodeProto, name: str, lo: float, hi: float) -> None:
+    """Let the output of ``node`` be ``name`` limited to a range, which must hold 0."""
     if not lo <= 0 < hi:
         net.fail("to limits min <= 0 < max", f"min {lo:g}, max {hi:g}", node)
-    net.append(Clip(**net.fields(node, (name,), shape), lo=lo, hi=hi))
+    net.append(Clip(**net.fields(node, (name,), net.shapes[name]), lo=lo, hi=hi))
 
 
-def _limit(
+def _read_limit(
     net: NetworkBuilder, node: NodeProto, attributes: Attributes, key: str, at: int, default: float
 ) -> float:
     """Read a limit: an attribute in older opsets, input ``at`` in newer ones."""

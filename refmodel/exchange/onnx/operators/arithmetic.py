@@ -50,6 +50,13 @@ def import_arithmetic(net: NetworkBuilder, node: NodeProto, attributes: Attribut
     affine(net, node, name, gain, bias)
 
 
+@operator("Neg", batch_last=True)
+def import_neg(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import a change of sign."""
+    name, _ = net.activation(node.input[0], node)
+    affine(net, node, name, -np.ones(()), np.zeros(()))
+
+
 @operator("BatchNormalization")
 def import_batch_normalization(
     net: NetworkBuilder, node: NodeProto, attributes: Attributes

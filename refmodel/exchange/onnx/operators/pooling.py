@@ -1,6 +1,7 @@
 """Poolings, and reductions over whole axes."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto
@@ -47,9 +48,9 @@ def import_global_pool(net: NetworkBuilder, node: NodeProto, attributes: Attribu
     net.append(AveragePool(**fields, counts=counts))
 
 
-@operator("ReduceMean")
-def import_reduce_mean(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import an average over whole axes behind the batch."""
+@operator("ReduceMax", "ReduceMean")
+def import_reduction(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import the average or the largest value over whole axes behind the batch."""
     name, shape = net.activation(node.input[0], node)
     axes = net.integers(node, attributes, "axes", 1)
     if not axes:
@@ -76,14 +77,15 @@ def import_reduce_mean(net: NetworkBuilder, node: NodeProto, attributes: Attribu
         name, kernel, size = net.rearranged(node, name, index), (1, count), index.shape
     same = final == (size[0], 1, 1)
     fields = (net.fields if same else net.inner_fields)(node, (name,), (size[0], 1, 1))
-    net.append(
-        AveragePool(
-            **fields,
-            kernel=(int(kernel[0]), int(kernel[1])),
-            stride=(1, 1),
-            pads=(0, 0, 0, 0),
-            counts=np.full((1, 1), prod(kernel), np.int64),
-        )
-    )
+    window: dict[str, Any] = {
+        "kernel": (int(kernel[0]), int(kernel[1])),
+        "stride": (1, 1),
+        "pads": (0, 0, 0, 0),
+    }
+    if node.op_type == "ReduceMax":
+        net.append(MaxPool(**fields, **window))
+    else:
+        counts = np.full((1, 1), prod(kernel), np.int64)
+        net.append(AveragePool(**fields, **window, counts=counts))
     if not same:
         net.rearrange(node, fields["output"], value_numbers(final))

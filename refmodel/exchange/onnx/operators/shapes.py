@@ -141,6 +141,50 @@ def import_slice(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -
     net.rearrange(node, name, index)
 
 
+@operator("Split")
+def import_split(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import the parts of a tensor along an axis behind the batch, each an output of the node."""
+    name, index = _numbered(net, node)
+    axis = int(attributes.get("axis", 0))
+    axis += (index.ndim + 1) * (axis < 0)
+    if not 1 <= axis <= index.ndim:
+        net.fail(f"along one of axes 1 to {index.ndim}", f"axis {axis}", node)
+    size, count = index.shape[axis - 1], len(node.output)
+    sizes = net.integers(node, attributes, "split", 1)
+    if sizes is None:  # equal parts; from opset 18 on the last may be smaller
+        part = -(-size // count) if "num_outputs" in attributes else size // count
+        sizes = [part] * (count - 1) + [size - part * (count - 1)]
+        if "num_outputs" not in attributes and size % count:
+            net.fail("into equal parts", f"{size} values into {count}", node)
+    if len(sizes) != count or min(sizes) < 1 or sum(sizes) != size:
+        net.fail(f"into {count} parts of {size} values", f"{sizes}", node)
+    starts = np.cumsum([0, *sizes[:-1]])
+    for output, start, part in zip(node.output, starts, sizes, strict=True):
+        each = NodeProto()
+        each.CopyFrom(node)
+        each.output[:] = [output]
+        net.rearrange(each, name, index.take(np.arange(start, start + part), axis - 1))
+
+
+@operator("DepthToSpace")
+def import_depth_to_space(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import channels that become blocks of pixels, in either order of ONNX."""
+    name, (channels, height, width) = net.image(node)
+    size = int(attributes["blocksize"])
+    if size < 1 or channels % size**2:
+        net.fail("with a square of blocksize that divides the channels", f"{size}", node)
+    mode = attributes.get("mode", "DCR")
+    if mode == "DCR":
+        index = value_numbers((size, size, channels // size**2, height, width))
+        index = index.transpose(2, 3, 0, 4, 1)
+    elif mode == "CRD":
+        index = value_numbers((channels // size**2, size, size, height, width))
+        index = index.transpose(0, 3, 1, 4, 2)
+    else:
+        net.fail("of mode DCR or CRD", repr(mode), node)
+    net.rearrange(node, name, index.reshape(-1, height * size, width * size))
+
+
 @operator("Gather")
 def import_gather(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import Gather with constant indices."""

@@ -1,13 +1,20 @@
-"""Settings of a network that nobody tuned, and settings by layer name."""
+"""Settings of a network that nobody tuned, settings by layer name, and settings as text."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from refmodel.compression.prune import OU_ROWS
-from refmodel.compression.schemes.base import SCHEMES, LayerSetting, LayerSize, Weight
+from refmodel.compression.schemes.base.fields import KIND
+from refmodel.compression.schemes.base.mapping import Weight
+from refmodel.compression.schemes.base.registry import (
+    SCHEMES,
+    LayerSetting,
+    LayerSize,
+    setting_fields,
+)
 from refmodel.errors import InputError
 
 FEWEST_OUTPUTS = 8
@@ -62,6 +69,10 @@ def default_setting(
             ou_rows=ou_rows,
         )
     )
+
+
+SHORT = ("channels", "positions", "keep")
+"""Fields of a setting that is three values without names."""
 
 
 class MappedLayer(Protocol):
@@ -138,3 +149,46 @@ def network_settings(
             )
         )
     return settings
+
+
+def read_settings(texts: Sequence[str], scheme: str) -> dict[str, LayerSetting]:
+    """Read settings by name pattern from the texts of an option.
+
+    Parameters
+    ----------
+    texts
+        ``conv2=2,4,0.375``, three values for :data:`SHORT`, or ``conv2=keep=0.2,scheme=orc``.
+    scheme
+        The scheme where a text names none.
+
+    Raises
+    ------
+    InputError
+        A text of another form, a field that no scheme declares, or a value out of its limits.
+    """
+    known = setting_fields()
+    result = {}
+    for text in texts:
+        pattern, _, values = text.partition("=")
+        parts = values.split(",")
+        if values and "=" not in values and len(parts) == len(SHORT):
+            parts = [f"{name}={part}" for name, part in zip(SHORT, parts, strict=True)]
+        chosen: dict[str, Any] = {"scheme": scheme}
+        try:
+            for part in parts:
+                name, _, value = part.partition("=")
+                if not pattern or not value or name not in ("scheme", *known):
+                    raise InputError(
+                        f"expected LAYER=C,V,KEEP or LAYER=KEY=VALUE,... with "
+                        f"{', '.join(('scheme', *known))}, found {text!r} in --set"
+                    )
+                read = str if name == "scheme" else known[name].metadata[KIND].read
+                chosen[name] = read(value)
+            result[pattern] = LayerSetting(**chosen)
+        except (TypeError, ValueError) as problem:
+            if isinstance(problem, InputError):
+                raise
+            raise InputError(
+                f"expected settings that a layer can have, found {text!r} in --set ({problem})"
+            ) from None
+    return result

@@ -1,0 +1,151 @@
+"""What a scheme makes of a layer: kept patterns on shapes, and who reuses them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refmodel.compression.reuse import DENSE_LEVELS, ReuseMap, weight_scale
+from refmodel.config import FRACTION_BITS
+
+Weight = NDArray[np.float32] | NDArray[np.int8]
+"""Weights [out, in / groups, kh, kw]: real, or 8-bit integers that are not quantised again."""
+
+MAX_TERMS = 4
+"""Reuse words to an output in a group, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatternGroup:
+    """Kept patterns of one group of input channels, and who uses them.
+
+    The weights that output o gets from the group are, for each of its terms with a slot,
+    sign * 2^shift * values[slot] on the rows of that pattern's shape.
+
+    Attributes
+    ----------
+    channel
+        First input channel of the group, counted over the whole input, also in a grouped
+        convolution.
+    channels
+        Input channels in the group; the last group of a layer may have fewer than the others.
+    first_output, outputs
+        The outputs that the group touches.
+    shapes
+        For each shape int32 [rows, 2]: kernel position (row * width + column) and channel counted
+        from ``channel``; by position, then channel.
+    shape_of
+        int32 [kept]: index in ``shapes``, ascending.
+    values
+        int8 [kept, most rows]: weights in the order of the shape's rows, filled up with zeros.
+    slot
+        int32 [outputs, terms]: kept pattern, -1 for none. None in an identity mapping, where
+        output ``first_output + j`` takes pattern j as it is.
+    shift
+        int8 [outputs, terms]: k of the power of two, 0 where there is no pattern; or None.
+    sign
+        int8 [outputs, terms]: 1 or -1; or None.
+    """
+
+    channel: int
+    channels: int
+    first_output: int
+    outputs: int
+    shapes: tuple[NDArray[np.int32], ...]
+    shape_of: NDArray[np.int32]
+    values: NDArray[np.int8]
+    slot: NDArray[np.int32] | None = None
+    shift: NDArray[np.int8] | None = None
+    sign: NDArray[np.int8] | None = None
+
+    @property
+    def kept(self) -> int:
+        """Kept patterns."""
+        return len(self.shape_of)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerMapping:
+    """A layer as weight patterns.
+
+    Attributes
+    ----------
+    scheme
+        The scheme that was applied: "dense" where the setting says keep 1.
+    terms
+        Reuse words to an output in each group.
+    identity
+        Whether the groups have no reuse words: every output has its own pattern in each.
+    full_offsets
+        Whether the shapes are arbitrary lists of (position, channel), as those of dense layers and
+        of 1x1 kernels that keep some channels of a group are. Otherwise each is a set of positions
+        in all channels of its group.
+    groups
+        Pattern groups, by output, then channel. Groups without a kept pattern are left out, but
+        each group of a grouped convolution has at least one: where nothing is kept in any, its
+        first has no patterns, no shapes, and no slot in its reuse words.
+    weight_q8
+        int64 [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
+        (:func:`weight_unit`) times ``output_scale``.
+    kept, reused, dropped
+        Weight patterns that are programmed, taken from another output, or zero. What structured and
+        orc prune is no pattern: it is in none of the three.
+    ous_dense
+        Operation units of the same layer mapped densely, one weight pattern beside the other.
+    mask
+        uint8 [out, in / groups, kh, kw]: 1 where a weight is on the shape of its pattern; reused
+        patterns have the shape of their target, dropped ones none. None stands for ones everywhere.
+    reuse
+        Reuse map of each group of the convolution; empty for schemes without reuse.
+    output_scale
+        float64 [out]: what requantisation multiplies each output by beside the weight scale.
+        None stands for ones everywhere.
+    """
+
+    scheme: str
+    terms: int
+    identity: bool
+    full_offsets: bool
+    groups: tuple[PatternGroup, ...]
+    weight_q8: NDArray[np.int64]
+    kept: int
+    reused: int
+    dropped: int
+    ous_dense: int
+    mask: NDArray[np.uint8] | None = None
+    reuse: tuple[ReuseMap, ...] = ()
+    output_scale: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is None:
+            ones = np.broadcast_to(np.ones((), np.uint8), self.weight_q8.shape)
+            object.__setattr__(self, "mask", ones)
+
+    def scales(self, weight: Weight) -> NDArray[np.float64]:
+        """Real value of one unit of each output's effective weights, for the layer's weights."""
+        unit = np.full(len(self.weight_q8), weight_unit(weight))
+        return unit if self.output_scale is None else unit * self.output_scale
+
+    def effective(self, weight: Weight) -> NDArray[np.float64]:
+        """Effective weights in the units of ``weight``, the layer's weights."""
+        scales = np.ldexp(self.scales(weight), -FRACTION_BITS)
+        return self.weight_q8.astype(np.float64) * scales[:, None, None, None]
+
+    @property
+    def patterns(self) -> int:
+        """All weight patterns of the layer."""
+        return self.kept + self.reused + self.dropped
+
+    @property
+    def reuse_ratio(self) -> float:
+        """Share of the patterns that are not kept, dropped ones included."""
+        return (self.reused + self.dropped) / self.patterns if self.patterns else 0.0
+
+
+def weight_unit(weight: Weight) -> float:
+    """Real value of one step of a layer's 8-bit weights: max(max W, -min W) / 127; 1 for int8."""
+    return (
+        1.0
+        if weight.dtype == np.int8
+        else weight_scale(weight.astype(np.float32, copy=False), DENSE_LEVELS)
+    )

@@ -1,0 +1,80 @@
+"""What the pages name is there: files, folders, modules, targets of make, imports of the code."""
+
+import ast
+import importlib.util
+import re
+
+import pytest
+
+from tests.support import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+PLACE = re.compile(r"`((?:refmodel|prap_hw|sim|tests|docs|examples|benchmarks)/[\w./-]*)`")
+DOTTED = re.compile(r"`((?:refmodel|prap_hw|sim)(?:\.\w+)+)(?:\(\))?`")
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\(((?!http)[^)#]*)(?:#[^)]*)?\)|(?:srcset|src)=\"([^\"]*)\"")
+TARGET = re.compile(r"\bmake ([a-z-]+)")
+MADE = re.compile(r"^([a-z-]+):", re.MULTILINE)
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or a name in one."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if file.exists():
+            rest = parts[end:]
+            text = file.read_text(encoding="utf-8")
+            return not rest or re.search(rf"(?<![.\w]){rest[0]}\b", text) is not None
+    return False
+
+
+def problems(text: str, folder) -> list[str]:
+    """What a page names and is not there."""
+    found = [f"no {name}" for name in PLACE.findall(text) if not (ROOT / name).exists()]
+    found += [f"no {name}" for name in DOTTED.findall(text) if not exists(name)]
+    for link, source in LINK.findall(text):
+        target = link or source
+        if target and not (folder / target).exists():
+            found.append(f"link to nothing: {target}")
+    made = set(MADE.findall((ROOT / "Makefile").read_text(encoding="utf-8")))
+    prose = re.sub(r"(?s)```.*?```|apt install[^`]*", "", text)
+    commands = re.findall(r"`[^`\n]*`|^    .*$", prose, re.MULTILINE)
+    for target in TARGET.findall("\n".join(commands)):
+        if target not in made:
+            found.append(f"no target of make: {target}")
+    for block in CODE.findall(text):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    name = f"{node.module}.{alias.name}"
+                    if node.module.split(".")[0] in ("refmodel", "prap_hw", "sim"):
+                        found += [] if exists(name) else [f"no {name}"]
+                    elif importlib.util.find_spec(node.module) is None:
+                        found.append(f"no {node.module}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_names_is_there(page):
+    assert problems(page.read_text(encoding="utf-8"), page.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("see `refmodel/schemes/`", "no refmodel/schemes/", id="folder"),
+        pytest.param("see `refmodel.schemes`", "no refmodel.schemes", id="module"),
+        pytest.param("[x](nowhere.md#a)", "link to nothing: nowhere.md", id="link"),
+        pytest.param("    make everything", "no target of make: everything", id="target"),
+        pytest.param(
+            "```python\nfrom refmodel.predict.deal import predict_all\n```",
+            "no refmodel.predict.deal.predict_all",
+            id="import",
+        ),
+    ],
+)
+def test_what_is_not_there_is_found(text, problem):
+    assert problems(text, ROOT / "docs") == [problem]
