@@ -23,7 +23,7 @@ ENGINE = EngineConfig(adcs=8)
 REPORT_FILE, FIGURES_FILE = "report.html", "demo.json"
 
 TRAINING_SEED = 2023
-"""What ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
+"""Arguments that ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
 
 NOTE = (
     "Float is the network as it was trained; prap is the same network, fine-tuned with the "
@@ -58,7 +58,7 @@ def run_demo(
     dict
         What ``demo.json`` holds. :func:`prap_hw.app.workflow.faults` says whether all is well.
     """
-    from prap_hw.app.report import write_report
+    from prap_hw.app.report.page import write_report
     from sim.builds import verilator
 
     began = time.monotonic()

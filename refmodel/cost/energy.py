@@ -22,7 +22,8 @@ bit of each factor, and ``sram``, ``act``, ``idx`` joules a bit of a memory of i
     reduction         reduction_adds * W (add + reg)
     control           control share * everything that adds, shifts, multiplies or registers above
     clock             cycles * flip-flops * engines * clock
-    leakage           seconds * mm2 of logic and memories * leakage
+    leakage           seconds * (area of logic and registers * logic_leakage
+                      + bits of memories * memory_leakage)
 
 Latency is cycles over the clock of the technology. The engine asks for a read a cycle: where a read
 takes longer, a note says how many the arrays must overlap. Where converters are slower than the
@@ -281,7 +282,7 @@ def price_events(
         events = dataclasses.replace(events, config=config)
     prices = _Prices(events, technology)
     areas = prices.areas()
-    digital = sum(areas[name] for name in AREAS[3:])
+    leaking = prices.leaking(areas)
     notes = []
     needed, assumed = crossbar_latency(technology), events.config.crossbar_latency
     if needed != assumed:
@@ -294,7 +295,7 @@ def price_events(
     return NetworkCost(
         technology=technology.name,
         scheme=events.scheme,
-        layers=tuple(prices.layer(layer, digital) for layer in events.layers),
+        layers=tuple(prices.layer(layer, leaking) for layer in events.layers),
         areas=areas,
         clock=technology.number("clock"),
         assumptions=technology.assumptions(),
@@ -320,8 +321,15 @@ class _Prices:
         memory = self.memories[name]
         return self.technology.memory_energy(memory.kind, memory.capacity)
 
-    def layer(self, layer: LayerEvents, digital: float) -> LayerCost:
-        """Price an operation; ``digital`` is the area that leaks, in square metres."""
+    def leaking(self, areas: Mapping[str, float]) -> float:
+        """Watts that leak."""
+        bits = sum(self._many(memory) * memory.bits for memory in self.memories.values())
+        logic = areas["logic"] + areas["registers"]
+        number = self.technology.number
+        return logic * number("logic_leakage") + bits * number("memory_leakage")
+
+    def layer(self, layer: LayerEvents, leaking: float) -> LayerCost:
+        """Price an operation; ``leaking`` is the watts that leak."""
         number, config = self.technology.number, self.config
         seconds = layer.cycles / number("clock")
         storing = self._storing(layer)
@@ -335,7 +343,7 @@ class _Prices:
         always = {
             "control": number("control_share") * sum(logic.values()),
             "clock": layer.cycles * registers * number("clock_energy"),
-            "leakage": seconds * digital * number("leakage"),
+            "leakage": seconds * leaking,
         }
         parts = {
             name: sum(group.get(name, 0.0) for group in (analog, storing, logic, always))

@@ -2,8 +2,9 @@
 
 Shen et al. (High-Confidence Computing 3, 2023, doi:10.1016/j.hcc.2023.100123) compare schemes with
 an analytic simulator. This module computes the same numbers from a description of that simulator in
-words. It says nothing about the engine of this package: :mod:`refmodel.cost.energy` does. What the
-published model leaves out is listed in :data:`INCLUDES` and :data:`LEAVES_OUT`.
+words; sizes of buffers, levels of multiplexers and the order of divisions are as its text has them.
+It says nothing about the engine of this package: :mod:`refmodel.cost.energy` does. What goes into
+the published energy and what does not is in :data:`INCLUDES` and :data:`LEAVES_OUT`.
 
 A layer is spread over tiles of P processing elements (PEs) with G crossbars of X by X cells each,
 and is there M x M times, M = ceil(output size / 8). With cr and cc the crossbars that its rows and
@@ -268,8 +269,9 @@ def _map(layer: _Layer, kept_rows: float, kept_patterns: float, settings: Settin
         tile_rows = math.ceil(math.ceil(row_share) / elements)
         tile_cols = math.ceil(math.ceil(col_share) / groups)
         tiles = tile_rows * tile_cols
-        max_row = min(rows, size) * row_share / (tile_rows * elements)
-        max_col = min(columns, size) * col_share / (tile_cols * groups)
+        # The quotient first: the ceiling below is sensitive to the order.
+        max_row = min(rows, size) * (row_share / (tile_rows * elements))
+        max_col = min(columns, size) * (col_share / (tile_cols * groups))
     else:
         tiles = math.ceil(math.ceil(row_share) * math.ceil(col_share) / (groups * elements))
         max_row, max_col = min(rows, size), min(columns, size)

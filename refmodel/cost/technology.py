@@ -99,10 +99,11 @@ SPECS: dict[str, Spec] = {
     "index_capacity": Spec("KiB", 8192.0, "memory of index_energy", zero=False),
     "index_area": Spec("um2/bit", _UM2, "index and parameter memories", scale="area"),
     "memory_growth": Spec("1", 1.0, "power of its capacity with which a memory's energy grows"),
-    "leakage": Spec("mW/mm2", 1e3, "leakage of logic and memories"),
+    "logic_leakage": Spec("mW/mm2", 1e3, "leakage of logic and registers"),
+    "memory_leakage": Spec("pW/bit", 1e-12, "leakage of memories"),
 }
 """Constants of a technology file. In the program energies are J, areas m^2, times s, rates 1/s,
-capacities bits, leakage W/m^2."""
+capacities bits, leakage W/m^2 and W a bit."""
 
 KEYS = ("value", "unit", "node", "source", "place", "confidence")
 """Keys of a constant."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prap_hw.app import workflow
-from prap_hw.app.cli.program import run as prap
+from prap_hw.app.cli import program as command_line
 from prap_hw.app.demo import ENGINE
 from prap_hw.common.layouts import Layouts, Space
 from prap_hw.deliver.load import LayerImage, layer_image, padded_input
@@ -144,7 +144,7 @@ def test_the_command_line_takes_an_engine_of_other_sizes_whose_codes_clip(
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     command += ["--json", str(figures), *(["--every-value"] if every else [])]
-    assert prap(command) == 0
+    assert command_line.run(command) == 0
     compared = json.loads(figures.read_text())["compared"]
     assert tuple(compared) == (KINDS if every else RESULTS)
     assert all(each["values"] == each["expected"] > 0 for each in compared.values())

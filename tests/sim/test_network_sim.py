@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prap_hw.app import workflow
-from prap_hw.app.cli.program import run
+from prap_hw.app.cli import program as command_line
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
@@ -128,7 +128,7 @@ def test_the_command_prints_cycles_and_compared_values(engines, tmp_path, capsys
     command = ["cosim", folder, "--images", tmp_path / "images.npz", "--count", 2]
     command += ["--tier", "network", "--latency", 3, "--merge-lanes", 2, "--json", tmp_path / "j"]
     command += ["--engines", engines]
-    assert run([str(part) for part in command]) == 0
+    assert command_line.run([str(part) for part in command]) == 0
     text = capsys.readouterr().out
     figures = json.loads((tmp_path / "j").read_text())
     cycles = figures["network"]["cycles_predicted"]

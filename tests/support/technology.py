@@ -40,7 +40,8 @@ ROUND: dict[str, Any] = {
     "index_capacity": 8.0,
     "index_area": 0.3,
     "memory_growth": 0.0,
-    "leakage": 1.0,
+    "logic_leakage": 1.0,
+    "memory_leakage": 2.0,
 }
 """Values in the units of the file. A memory's energy does not grow with its capacity."""
 

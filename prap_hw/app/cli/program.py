@@ -12,13 +12,18 @@ from prap_hw.app import console
 from prap_hw.app.cli.options import Debug, Verb
 from prap_hw.app.cli.outcome import BAD_INPUT, INTERRUPTED, OUR_FAULT, Debugging
 from prap_hw.app.cli.verbs import (
+    compare,
     compress,
     cosim,
     demo,
     finetune,
     golden_cases,
     hardware,
+    headline,
     measure,
+    price,
+    report,
+    sweep,
 )
 from refmodel.errors import InputError, missing_extra
 
@@ -28,9 +33,14 @@ VERBS: tuple[Verb, ...] = (
     finetune.finetune,
     measure.inspect,
     measure.evaluate,
+    price.price,
+    report.report,
+    compare.compare,
+    sweep.sweep,
     cosim.cosim,
     hardware.verilog,
     hardware.area,
+    headline.headline,
     golden_cases.golden,
 )
 """All verbs, in the order of the help."""

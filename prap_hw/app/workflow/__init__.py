@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, as functions for Python.
+"""The verbs of the command line, as functions for Python.
 
     from prap_hw import workflow
 
@@ -27,6 +27,8 @@ from prap_hw.app.workflow.folders import (
 )
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
+from prap_hw.app.workflow.headline import headline
+from prap_hw.app.workflow.pricing import price
 from prap_hw.app.workflow.simulation import cosim, simulate, simulate_network
 from refmodel.api import float_accuracy, predict
 from sim.job import TIERS, Job
@@ -53,12 +55,14 @@ __all__ = [
     "evaluate",
     "faults",
     "float_accuracy",
+    "headline",
     "input_codes",
     "inspect",
     "layer_figures",
     "load_program",
     "names_of",
     "predict",
+    "price",
     "program_accuracy",
     "rtl_engine",
     "simulate",

@@ -43,15 +43,24 @@ def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineCon
     return config
 
 
+def base_engine(
+    program: Program,
+    options: EngineOptions | EngineConfig | None,
+    make: Callable[..., EngineConfig] = engine,
+) -> EngineConfig:
+    """Make an engine of some options, whose rows of an OU are by default those of a program."""
+    if not isinstance(options, EngineConfig):
+        chosen = dict(options or {})
+        if chosen.get("ou_rows") is None and program.layers:
+            chosen["ou_rows"] = program.layers[0].ou_rows
+        options = chosen
+    return make(options)
+
+
 def engine_for(
     program: Program,
     options: EngineOptions | EngineConfig | None,
     make: Callable[..., EngineConfig] = engine,
 ) -> EngineConfig:
     """Size an engine of some options to a program, whose rows of an OU it has by default."""
-    if not isinstance(options, EngineConfig):
-        chosen = dict(options or {})
-        if chosen.get("ou_rows") is None and program.layers:
-            chosen["ou_rows"] = program.layers[0].ou_rows
-        options = chosen
-    return sizes.engine_config_for(program.layers, make(options))
+    return sizes.engine_config_for(program.layers, base_engine(program, options, make))

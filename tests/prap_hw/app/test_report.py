@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prap_hw.app.report import (
+from prap_hw.app.report.content import (
     ABSENT_CODE,
     DROPPED_CODE,
     FIRST_SHIFT_CODE,
@@ -18,10 +18,9 @@ from prap_hw.app.report import (
     Shape,
     kept_shapes,
     occupancy,
-    render_report,
     reuse_codes,
-    write_report,
 )
+from prap_hw.app.report.page import render_report, write_report
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram

@@ -36,12 +36,20 @@ import dataclasses
 
 import pytest
 
+from refmodel.api import compress
 from refmodel.config import EngineConfig
 from refmodel.cost import PARTS, NetworkCost, network_events, price, price_events
 from refmodel.cost.energy import crossbar_latency, engine_for
 from refmodel.cost.events import NAMES, NetworkEvents, with_latency
 from refmodel.cost.memories import flip_flops, memories
+from refmodel.digits import SETTINGS, digits_images, network_path
 from refmodel.errors import InputError
+from refmodel.predict.accelerator import (
+    accelerator_config_for,
+    network_image,
+    predict_network,
+)
+from refmodel.predict.events import COUNTED
 from refmodel.program.program import Program
 from tests.support.layers.hand import TINY_ENGINE, hand_layer, two_group_layer
 from tests.support.technology import ROUND, round_technology
@@ -120,12 +128,13 @@ def events(program: Program) -> NetworkEvents:
 def check(cost: NetworkCost, events: NetworkEvents) -> None:
     """Compare a price with the one worked by hand."""
     registers = flip_flops(ENGINE)
-    leaking = sum(HAND_UM2[name] for name in list(HAND_UM2)[3:]) + 4 * registers
+    # um2 * 1 mW/mm2 = nW; bits of memories * 2 pW
+    leaking = HAND_UM2["logic"] + 4 * registers + (512 + 3392 + 4583) * 0.002
     for n, layer in enumerate(cost.layers):
         cycles = events.layers[n].cycles
         expected = {name: values[n] for name, values in HAND_FJ.items()}
         expected["clock"] = cycles * registers * 0.25
-        # um2 * 1 mW/mm2 = nW, times 10 ns a cycle: 1e-17 J = 0.01 fJ
+        # 1 nW for the 10 ns of a cycle is 0.01 fJ.
         expected["leakage"] = leaking * cycles * 0.01
         assert list(layer.parts) == list(PARTS)
         for name, value in layer.parts.items():
@@ -306,3 +315,33 @@ def test_rows_and_figures_as_json_values_add_up(events, tmp_path):
     assert figures["joules"] == pytest.approx(sum(figures["parts"].values()))
     assert figures["mm2"] == pytest.approx(sum(figures["areas_mm2"].values()))
     assert len(figures["assumptions"]) == len(ROUND)
+
+
+@pytest.mark.parametrize("engines", [1, 3])
+def test_an_accelerators_events_are_those_that_its_prediction_has(engines):
+    images = digits_images().calibration_x[:8]
+    program = compress(network_path("prap"), images, settings=SETTINGS)
+    config = accelerator_config_for(program, engines=engines)
+    events = network_events(program, config, engines)
+    image = network_image(program, config, engines)
+    predicted = predict_network(image, program.layers, config)
+    assert events.cycles == predicted.cycles + predicted.image
+    counted = {name: events.counts[name] for name in COUNTED}
+    assert counted == {name: predicted.events[name] for name in COUNTED}
+    written = sum(operation["written"] for operation in predicted.operations)
+    assert events.counts["activation_writes"] == written * engines
+    kinds = [layer.kind for layer in events.layers]
+    assert kinds.count("layer") == len(program.layers)
+    assert kinds[0] == "image"
+    assert "pool" in kinds
+    assert network_events(program, engines=engines).counts == events.counts
+
+
+def test_an_accelerator_that_does_not_hold_the_network_is_refused():
+    images = digits_images().calibration_x[:8]
+    program = compress(network_path("prap"), images, settings=SETTINGS)
+    config = dataclasses.replace(accelerator_config_for(program), max_gathers=1)
+    with pytest.raises(InputError, match="expected max_gathers of at most 1 for all layers"):
+        network_events(program, config)
+    with pytest.raises(InputError, match="expected a convolution or fully connected layer, found"):
+        network_events(dataclasses.replace(program, layers=()))

@@ -14,7 +14,21 @@ from refmodel.errors import InputError
 from tests.support.command_line import Prap, one_line
 from tests.support.nets.onnx_nets import f32, network, node, save
 
-VERBS = ("demo", "compress", "finetune", "inspect", "evaluate", "cosim", "verilog", "golden")
+VERBS = (
+    "demo",
+    "compress",
+    "finetune",
+    "inspect",
+    "evaluate",
+    "report",
+    "compare",
+    "sweep",
+    "cosim",
+    "verilog",
+    "golden",
+    "headline",
+    "price",
+)
 
 
 # --- help
@@ -69,6 +83,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["verilog", "-o", "x", "--latency", "41"], "crossbar_latency must be 1 to 40, not 41"),
         (["verilog", "-o", "x", "--engines", "65"], "expected 1 to 64 engines, found 65"),
         (["verilog", "-o", "x", "--engine-only", "--engines", "2"], "--engine-only, found both"),
+        (["headline", "--crossbar", "100"], "crossbar_size must be a multiple of 8, not 100"),
+        (["headline", "--crossbar", "8"], "crossbar_size must be 32 to 1024, not 8"),
         (["golden", "not/there"], "index.json"),
         (["evaluate", "not/there", "--images", "x"], "expected a folder"),
         (["evaluate", "x", "--images", "x", "--device", "no"], "ideal, wan-2022, found none at no"),

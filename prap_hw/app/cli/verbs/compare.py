@@ -1,0 +1,127 @@
+"""``prap compare``: schemes side by side on one network."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from prap_hw.app import console
+from prap_hw.app.cli import values
+from prap_hw.app.cli.groups import ENGINE, PIXELS, Engine, Pixels
+from prap_hw.app.cli.options import Debug, Json, Labels, Network, verb
+from prap_hw.app.cli.outcome import write_json
+from refmodel.config import MOST_ENGINES
+from refmodel.errors import InputError
+
+
+@verb(
+    epilog="Examples:\n\n"
+    "prap compare net.onnx --calibration train.npz --images test.npz -o build/compare\n\n"
+    "prap compare net.onnx --calibration train.npz --images test.npz --schemes dense,orc,dictionary"
+    " --budgets 2,4,8 --at 90 -o build/compare"
+)
+def compare(
+    network: Network,
+    calibration: Annotated[
+        Path,
+        typer.Option(
+            "--calibration",
+            metavar="FILE",
+            help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder of compare.json, .csv, .html and pictures."
+        ),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="FILE", help="Labelled images, for the accuracy."),
+    ] = None,
+    labels: Labels = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Labelled images used at most.", min=1)
+    ] = None,
+    schemes: Annotated[
+        str,
+        typer.Option("--schemes", metavar="A,B,...", help="Schemes to compare; all: the nine."),
+    ] = "all",
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            "--budgets",
+            metavar="X,Y,...",
+            help="Compare each scheme also where it costs so many times less than dense.",
+        ),
+    ] = None,
+    of: Annotated[
+        Literal["ous", "cycles", "weighted"],
+        typer.Option("--of", help="What --budgets count."),
+    ] = "ous",
+    at: Annotated[
+        float | None,
+        typer.Option(
+            "--at",
+            metavar="PERCENT",
+            help="Compare costs at this accuracy, interpolated along each scheme's budgets.",
+            min=0,
+            max=100,
+        ),
+    ] = None,
+    technology: Annotated[
+        str,
+        typer.Option(
+            "--technology", metavar="FILE", help="Technology file, or the name of a packaged one."
+        ),
+    ] = "isaac-32nm",
+    engines: Annotated[
+        int,
+        typer.Option(
+            "--engines", help="Engines that each layer is dealt out to.", min=1, max=MOST_ENGINES
+        ),
+    ] = 1,
+    pixels: Pixels = PIXELS,
+    calibration_limit: Annotated[
+        int, typer.Option("--calibration-limit", help="Calibration images used at most.", min=1)
+    ] = 256,
+    engine: Engine = ENGINE,
+    json_file: Json = None,
+    debug: Debug = False,
+) -> None:
+    """Compare schemes on one network: accuracy, events, latency, energy by part, area."""
+    from prap_hw.app.compare.folder import write_folder
+    from prap_hw.app.compare.measure import compare as run
+    from prap_hw.app.compare.terminal import comparison_tables
+    from prap_hw.app.stages import Subject
+    from refmodel.compression.schemes import SCHEMES
+
+    if at is not None and images is None:
+        raise InputError("expected --images with --at, found none")
+    subject = Subject(
+        network=str(network),
+        calibration=(str(calibration),),
+        images=() if images is None else tuple(map(str, values.pair(images, labels))),
+        calibration_limit=calibration_limit,
+        limit=limit,
+        **pixels.arguments(),
+    )
+    chosen = tuple(SCHEMES) if schemes == "all" else tuple(schemes.split(","))
+    with console.progress() as report:
+        found = run(
+            subject,
+            chosen,
+            budgets=values.numbers("--budgets", budgets) or (),
+            of=of,
+            technology=technology,
+            config=engine.checked(),
+            engines=engines,
+            report=report,
+        )
+    figures = write_folder(out, found, accuracy=None if at is None else at / 100)
+    screen = console.console()
+    for table in comparison_tables(figures):
+        screen.print(table)
+    write_json(json_file, figures)
+    print(f"page: {out / 'compare.html'}")

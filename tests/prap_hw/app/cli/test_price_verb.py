@@ -1,0 +1,74 @@
+"""``prap price``: tables that add up, and bad technology files in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from refmodel.cost.technology import FOLDER
+from tests.support.command_line import Prap, one_line
+from tests.support.technology import technology_text
+
+
+def test_price_of_all_packaged_technologies(prap: Prap, given: Path, tmp_path: Path) -> None:
+    code, out, err = prap("price", given / "done", "--json", tmp_path / "price.json")
+    assert (code, err) == (0, "")
+    assert all(len(line) <= 100 for line in out.splitlines())
+    figures = json.loads((tmp_path / "price.json").read_text())
+    names = [each["technology"] for each in figures["technologies"]]
+    assert names == ["isaac-32nm", "modern-22nm", "published-2023"]
+    for each in figures["technologies"]:
+        assert each["joules"] == pytest.approx(sum(each["parts"].values()))
+        assert each["joules"] == pytest.approx(sum(layer["joules"] for layer in each["layers"]))
+        assert each["seconds"] == pytest.approx(each["cycles"] / each["clock_hz"])
+        assert each["mm2"] == pytest.approx(sum(each["areas_mm2"].values()))
+        assert f"{each['joules'] * 1e9:.3f}" in out
+    assert figures["technologies"][2]["parts"]["leakage"] == 0
+
+
+def test_a_file_of_ones_own_on_two_engines(prap: Prap, given: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(technology_text())
+    code, out, err = prap(
+        "price", given / "done", "--technology", mine, "--engines", 2, "--preset", "small",
+        "--json", tmp_path / "price.json",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    figures = json.loads((tmp_path / "price.json").read_text())
+    assert figures["engines"] == 2
+    assert figures["technologies"][0]["parts"]["reduction"] > 0
+    assert "Layers, round" in out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("doi:", "doi:", ""),
+        ('unit = "pJ"', 'unit = "nJ"', "expected unit 'pJ' of adc_energy, found 'nJ' in mine.toml"),
+        ("value = 1.83", "value = -1.83", "(fJ) as cell_energy, found -1.83 in mine.toml"),
+        ('place = "none"\n', "", "place, confidence of clock, found value, unit, node, source, c"),
+        ("[clock]", "[clock", "expected TOML, found "),
+    ],
+)
+def test_a_bad_technology_file_is_one_line_and_exit_code_2(
+    old: str, new: str, said: str, prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.toml"
+    text = (FOLDER / "isaac-32nm.toml").read_text(encoding="utf-8")
+    assert old in text
+    mine.write_text(text.replace(old, new, 1), encoding="utf-8")
+    code, _, err = prap("price", given / "done", "--technology", mine)
+    if not said:
+        assert (code, err) == (0, "")
+        return
+    assert code == 2
+    assert said in one_line(err)
+
+
+def test_bits_that_no_converter_has_are_refused(prap: Prap, given: Path) -> None:
+    code, _, err = prap("price", given / "done", "--technology", "published-2023", "--adc-bits", 9)
+    assert code == 2
+    assert "expected adc_energy for 9 bits, found bits 4, 5, 6 in technology" in one_line(err)
+    code, _, err = prap("price", given / "done", "--technology", "none")
+    assert code == 2
+    assert "or one of isaac-32nm, modern-22nm, published-2023, found none at none" in one_line(err)

@@ -1,0 +1,58 @@
+"""Memories and flip-flops of an engine: those that the hardware has."""
+
+import dataclasses
+
+import pytest
+
+from prap_hw.common.layouts import Layouts
+from refmodel.config import DEFAULT, PAPER, SMALL
+from refmodel.cost.memories import PENDING_BITS, flip_flops, memories
+
+SYNTHESISED = {
+    # `prap area --preset NAME --family ecp5`: bits of the memories of controller, store,
+    # accumulators, requantiser; flip-flops in all, without those of the emulated crossbar.
+    "default": (DEFAULT, 191_093, 11_264, 10_240, 8_064, 2_137 - 49),
+    "small": (SMALL, 20_323, 1_408, 2_560, 2_016, 1_853 - 74),
+    "paper": (PAPER, 191_093, 11_264, 10_240, 8_064, 2_120 - 54),
+}
+
+
+@pytest.mark.parametrize("preset", list(SYNTHESISED))
+def test_bits_are_those_that_synthesis_finds(preset):
+    config, index, sums, accumulators, params, registers = SYNTHESISED[preset]
+    found = memories(config)
+    walked = ("descriptor", "position", "table", "offset", "header", "word")
+    assert sum(found[name].bits for name in walked) == index
+    assert found["partial sums"].bits == sums
+    assert found["accumulators"].bits == accumulators
+    assert found["output"].bits == params
+    assert flip_flops(config) == pytest.approx(registers, rel=1 / 8)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DEFAULT,
+        dataclasses.replace(DEFAULT, merge_lanes=4, cell_bits=2, ou_rows=16, acc_width=42),
+        dataclasses.replace(SMALL, network=True, max_params=100, dac_bits=2),
+    ],
+)
+def test_widths_are_those_of_the_hardware(config):
+    layouts, found = Layouts(config), memories(config)
+    for name, shape in (
+        ("descriptor", layouts.descriptor),
+        ("offset", layouts.offset),
+        ("header", layouts.header),
+        ("output", layouts.params),
+    ):
+        assert found[name].width == shape.size + 1, name
+    assert found["word"].width == config.merge_lanes * (layouts.word.size + 1)
+    assert found["position"].width == layouts.position_bits + 1
+    assert found["table"].width == layouts.address_bits + 1
+    assert found["word"].depth == layouts.word_depth
+    assert found["output"].depth == config.params
+    assert found["activations"].copies == 1 + config.network
+
+
+def test_what_is_kept_of_a_request_has_the_width_of_the_default_engine():
+    assert Layouts(DEFAULT).pending.size == PENDING_BITS
