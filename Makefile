@@ -46,7 +46,7 @@ check:
 	  echo "prap: error: expected Python 3.11 or newer as '$(PYTHON)'," \
 	    "found $$($(PYTHON) --version 2>/dev/null || echo none)" \
 	    "(Debian: apt install python3 python3-venv)" >&2; exit 2; }
-	@$(PYTHON) -I sim/tools.py
+	@$(PYTHON) -I sim/builds/tools.py
 
 setup: $(STAMP)
 

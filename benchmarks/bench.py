@@ -347,12 +347,21 @@ def chip_inference(name: str, *, noise: bool) -> Figures:
 
 def bulk_tier(scheme: str) -> tuple[Any, str]:
     """One image through the RTL of the default engine: the result, and what network it was."""
-    from sim.bulk import bulk
+    from sim.bulk import simulate
+    from sim.job import Job
 
     program, note = compiled(scheme)
     codes = program.codes(images("cifar10_test_A_5000.npz", 1))
     with tempfile.TemporaryDirectory() as folder:
-        result = bulk(program, codes, program.engine(), folder, cache=ROOT / "build" / "cache")
+        job = Job(
+            program=program,
+            codes=codes,
+            config=program.engine(),
+            tier="bulk",
+            folder=folder,
+            cache=ROOT / "build" / "cache",
+        )
+        result = simulate(job)
     if result.difference is not None:
         raise ValueError(str(result.difference))
     return result, note

@@ -198,7 +198,8 @@ def rows_of(layers: Sequence[MatrixLayer], rows: int, base: EngineConfig) -> Ite
 
 def simulate(rows: Sequence[Row], base: EngineConfig) -> None:
     """Run an image through each layer in the RTL of one engine that holds them all."""
-    from sim.bulk import bulk
+    from sim import bulk
+    from sim.job import Job
 
     config = engine_config_for([row.program for row in rows], replace(base, ou_rows=rows[0].rows))
     for row in rows:
@@ -219,7 +220,10 @@ def simulate(rows: Sequence[Row], base: EngineConfig) -> None:
             preprocess={},
         )
         codes = np.random.default_rng(SEED).integers(0, 256, (1, *layer.in_shape), np.uint8)
-        result = bulk(program, codes, config, FOLDER, cache=CACHE)
+        job = Job(
+            program=program, codes=codes, config=config, tier="bulk", folder=FOLDER, cache=CACHE
+        )
+        result = bulk.simulate(job)
         row.differences = [str(each) for each in result.differences]
         row.simulated = result.layers[0].cycles
         say(f"simulated {row.layer}, {row.scheme}, R = {row.rows}: {row.simulated:,} cycles")

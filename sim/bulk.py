@@ -1,6 +1,6 @@
 """The bulk tier: the emitted Verilog as a library behind whole arrays, for whole networks.
 
-:func:`bulk` does what :func:`sim.cosim.cosim` does, with the clock in C++ (``bulk.cpp``) instead of
+It does what the tier ``protocol`` does, with the clock in C++ (``bulk.cpp``) instead of
 under cocotb: the same engine with its emulated crossbars, loaded through the same streams, compared
 with the same golden model. Accumulators and outputs are always compared; requests, ADC codes and
 partial sums on demand, since the golden model takes longer for them than the simulation.
@@ -10,272 +10,32 @@ the library, the loaded program and the input. A later run takes it from there i
 which is always asked anew, gives the same; where it does not, the simulation runs again.
 """
 
-import ctypes
-import dataclasses
-import functools
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from prap_hw.common.layouts import COUNTERS
-from prap_hw.deliver.load import LayerImage, layer_image, padded_input
-from prap_hw.deliver.verilog import TOP, kept_verilog
+from prap_hw.deliver.load import layer_image, padded_input
 from refmodel import files, golden
-from refmodel.config import EngineConfig
-from refmodel.golden.layer import check_codes
-from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram
-from refmodel.program.program import Program
-from sim import bench_engine, cosim, verilator, waves
-from sim.bench_engine import KINDS, QUIET, counter_differences
-from sim.cosim import CosimResult, Difference, LayerResult, Progress
+from sim import plant, record, simulator
+from sim.builds.engine import build_library, payload_fields
+from sim.builds.library import Engine
+from sim.comparison import compare, counter_differences
+from sim.job import Job
 from sim.kept import Kept, digest
-from sim.streams import pack, split, unpack
-
-RESULTS = ("accumulators", "outputs")
-"""The kinds that are always compared."""
-
-SLICE = 1 << 19
-"""Cycles that the library runs in one call, a tenth of a second: between calls Python is heard."""
-
-EXTRA = 64
-"""Records for which there is room beyond the expected ones; more are taken, too, but slowly."""
-
-SEED = 2023
-"""Of the random contents with which memories begin."""
-
-DONE, MORE, FULL = 0, 1, 2
+from sim.prepare import prepared
+from sim.results import KINDS, RESULTS, CosimResult, Difference, LayerResult
+from sim.words import pack, unpack
 
 
-class Run(NamedTuple):
-    """What one image of a layer left behind.
-
-    Attributes
-    ----------
-    records
-        Kind to uint64 [records, words].
-    cycles
-        From start accepted to the last output accepted.
-    counters
-        The engine's own.
-    hung
-        Whether it was still busy at the limit.
-    """
-
-    records: dict[str, np.ndarray]
-    cycles: int
-    counters: dict[str, int]
-    hung: bool
-
-
-class Engine:
-    """One simulated engine: the library's functions with arrays.
-
-    Parameters
-    ----------
-    library
-        What :func:`sim.verilator.build_library` made.
-    config
-        The engine that it is.
-
-    Attributes
-    ----------
-    seconds
-        CPU seconds in the library so far.
-    """
-
-    def __init__(self, library: Path, config: EngineConfig):
-        self._call = _functions(library)
-        self.seconds = 0.0
-        self._handle = self._call.prap_new(SEED, QUIET + 2 * config.crossbar_latency)
-        if not self._handle:
-            raise MemoryError("no memory for a simulated engine")
-        sizes = np.zeros(2 + len(KINDS), np.uint64)
-        self._call.prap_words(self._handle, sizes)
-        self._load, self._cells, *each = (int(size) for size in sizes)
-        self._each = dict(zip(KINDS, each, strict=True))
-
-    def __enter__(self) -> "Engine":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._call.prap_free(self._handle)
-        self._handle = None
-
-    @property
-    def cycles(self) -> int:
-        """Clock cycles since the engine was made."""
-        return self._figures()["cycle"]
-
-    def load(self, image: LayerImage) -> None:
-        """Load a layer's program and cells through their streams."""
-        words = split(image.words, self._load)
-        beats = split(image.beats, self._cells)
-        self._check(self._timed(self._call.prap_load, words, len(words)))
-        self._check(self._timed(self._call.prap_cells, beats, len(beats)))
-
-    def run(
-        self,
-        acts: np.ndarray,
-        expected: Mapping[str, int],
-        limit: int,
-        *,
-        every: bool,
-        settle: int = 0,
-    ) -> Run:
-        """Load an input and run it.
-
-        Parameters
-        ----------
-        acts
-            uint8 [bytes], the padded input.
-        expected
-            Records of each kind that should come.
-        limit
-            Cycles after which the run is given up.
-        every
-            Whether all kinds are recorded, or :data:`RESULTS` alone.
-        settle
-            Cycles to let go by between input and start.
-        """
-        self._check(self._timed(self._call.prap_acts, np.ascontiguousarray(acts), len(acts)))
-        self.idle(settle)
-        kinds = KINDS if every else RESULTS
-        parts: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
-        buffers = {
-            kind: np.zeros((expected[kind] + EXTRA, self._each[kind]), np.uint64) for kind in kinds
-        }
-        self._record(buffers)
-        self._check(self._timed(self._call.prap_start))
-        status, left = MORE, limit
-        while status != DONE and left > 0:
-            status = self._check(self._timed(self._call.prap_run, min(SLICE, left), int(every)))
-            left -= SLICE
-            if status == FULL:
-                self._take(buffers, parts)
-                self._record(buffers)
-        self._take(buffers, parts)
-        figures = self._figures()
-        return Run(
-            records={kind: np.concatenate(parts[kind]) for kind in kinds},
-            cycles=figures["output_cycle"] - figures["start_cycle"],
-            counters={name: figures[name] for name in COUNTERS},
-            hung=bool(figures["busy"]),
-        )
-
-    def idle(self, cycles: int) -> None:
-        """Let cycles go by."""
-        none = np.zeros((0, self._load), np.uint64)
-        for _ in range(cycles):
-            self._check(self._timed(self._call.prap_load, none, 0))
-
-    def _record(self, buffers: Mapping[str, np.ndarray]) -> None:
-        for kind, buffer in buffers.items():
-            number = KINDS.index(kind)
-            self._call.prap_record(self._handle, number, buffer, *buffer.shape)
-
-    def _take(
-        self, buffers: Mapping[str, np.ndarray], parts: Mapping[str, list[np.ndarray]]
-    ) -> None:
-        for kind, buffer in buffers.items():
-            count = self._call.prap_recorded(self._handle, KINDS.index(kind))
-            parts[kind].append(buffer[:count].copy())
-
-    def _timed(self, function: Any, *arguments: Any) -> int:
-        before = time.thread_time()
-        status = function(self._handle, *arguments)
-        self.seconds += time.thread_time() - before
-        return status
-
-    def _check(self, status: int) -> int:
-        if status < 0:
-            text = self._call.prap_error(self._handle).decode(errors="replace")
-            raise RuntimeError(f"the simulated engine failed: {text}")
-        return status
-
-    def _figures(self) -> dict[str, int]:
-        names = ("busy", "cycle", "start_cycle", "output_cycle", *COUNTERS)
-        figures = np.zeros(len(names), np.uint64)
-        self._call.prap_figures(self._handle, figures)
-        return dict(zip(names, figures.tolist(), strict=True))
-
-
-def _functions(library: Path) -> ctypes.CDLL:
-    """Load the library and say what its functions take."""
-    call = ctypes.CDLL(str(library))
-    handle, count = ctypes.c_void_p, ctypes.c_uint64
-    words = np.ctypeslib.ndpointer(np.uint64, flags="C_CONTIGUOUS")
-    octets = np.ctypeslib.ndpointer(np.uint8, flags="C_CONTIGUOUS")
-    signatures: dict[str, tuple[Any, list[Any]]] = {
-        "prap_new": (handle, [ctypes.c_int, count]),
-        "prap_free": (None, [handle]),
-        "prap_error": (ctypes.c_char_p, [handle]),
-        "prap_words": (None, [handle, words]),
-        "prap_load": (ctypes.c_int, [handle, words, count]),
-        "prap_cells": (ctypes.c_int, [handle, words, count]),
-        "prap_acts": (ctypes.c_int, [handle, octets, count]),
-        "prap_record": (None, [handle, ctypes.c_int, words, count, count]),
-        "prap_recorded": (count, [handle, ctypes.c_int]),
-        "prap_start": (ctypes.c_int, [handle]),
-        "prap_run": (ctypes.c_int, [handle, count, ctypes.c_int]),
-        "prap_figures": (None, [handle, words]),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(call, name)
-        function.restype, function.argtypes = result, arguments
-    return call
-
-
-def bulk(
-    program: Program,
-    codes: np.ndarray,
-    config: EngineConfig,
-    folder: Path | str,
-    *,
-    every: bool = False,
-    fresh: bool = False,
-    plant: str | None = None,
-    seed: int = 0,
-    waveform: bool = False,
-    window: waves.Window | None = None,
-    cache: Path | str = verilator.CACHE,
-    progress: Progress | None = None,
-) -> CosimResult:
+def simulate(job: Job) -> CosimResult:
     """Run input codes through the RTL of an engine in the bulk tier, layer after layer.
 
     A layer's input is what the hardware made of the layer before, taken through the host's steps.
-
-    Parameters
-    ----------
-    program
-        A compiled network; its layers must fit ``config``.
-    codes
-        Input codes, uint8 [N, H, W, C].
-    config
-        The engine, with emulated crossbars; it gets trace ports whether it has them or not.
-    folder
-        For ``predicted.json`` (written before anything is built or run) and ``kept/``, the digests
-        of what layers gave.
-    every
-        Whether requests, ADC codes and partial sums are compared, too: then nothing is taken from
-        earlier runs, and one image of a layer is held in memory, 24 bytes or more to a request.
-    fresh
-        Whether to simulate everything, whatever is kept.
-    plant, seed
-        A fault to plant, ``shift`` or ``index``, and how it is drawn; see :func:`sim.cosim.cosim`.
-    waveform
-        Whether to run the layer and image of the first difference again in the protocol tier, with
-        a waveform of the cycles around it.
-    window
-        Cycles of a layer's first image to record there; see :func:`sim.cosim.cosim`.
-    cache
-        Where builds are kept.
-    progress
-        Is told of stages.
+    The digests of what layers gave are kept in ``kept/`` in the job's folder.
 
     Raises
     ------
@@ -284,70 +44,42 @@ def bulk(
     RuntimeError
         The library could not be built, or the simulated engine failed by itself.
     """
-    if plant not in (None, "shift", "index"):
-        raise ValueError(f"plant must be shift or index in the bulk tier, not {plant!r}")
-    check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
-    tell = progress if progress is not None else cosim._silent
-    config = dataclasses.replace(config, trace=True)
-    for layer in program.layers:
-        sizes.check_fits(layer, config)
-    folder = Path(folder).absolute()
-    files.make_folder(folder / "kept")
-    for name in (*cosim._wave_files(cosim.WAVEFORM), *cosim._wave_files(cosim.WINDOW)):
-        (folder / name).unlink(missing_ok=True)
-    keep = None if window is None else cosim.layer_of(program, window)
-    predicted = cosim.predict(program, config, len(codes))
-    (folder / "predicted.json").write_text(json.dumps(predicted, indent=1) + "\n")
-    planted, loaded, _ = cosim._plant(program, codes, config, plant, seed)
+    if job.plant == "code":
+        raise ValueError(f"plant must be shift or index in the bulk tier, not {job.plant!r}")
+    job, predicted = prepared(job)
+    files.make_folder(Path(job.folder) / "kept")
+    keep = None if job.window is None else record.layer_of(job.program, job.window)
+    planted, loaded, _ = plant.choose(job.program, job.codes, job.config, job.plant, job.seed)
 
     began = time.monotonic()
-    library = build(config, cache=cache, progress=tell)
+    library = build_library(job.config, cache=job.cache, progress=job.progress)
     built = time.monotonic()
-    with Engine(library, config) as engine:
-        network = _Network(
-            program,
-            config,
-            engine,
-            predicted["layers"],
-            loaded,
-            library,
-            folder,
-            every,
-            fresh,
-            keep,
-        )
-        logits = network.run(codes, tell)
+    with Engine(library, job.config) as engine:
+        network = _Network(job, engine, predicted["layers"], loaded, library, keep)
+        logits = network.run(job.codes)
         simulated = engine.cycles
     seconds = time.monotonic() - built
-    show = functools.partial(
-        cosim.record,
-        folder,
-        cosim.job_of(config, predicted),
-        program=program,
-        loaded=loaded,
-        config=config,
-        cache=cache,
-        tell=tell,
+    shown = None
+    if keep is not None and network.input_kept is not None:
+        shown = keep, network.input_kept
+    wave, window = record.record_found(
+        job,
+        simulator.settings_of(job.config, predicted),
+        loaded,
+        network.failing if job.record_difference else None,
+        shown,
     )
-    wave = recorded = None
-    if waveform and network.failing is not None:
-        index, image, acts = network.failing
-        only = {"layer": index, "image": image}
-        wave = cosim.of_difference(functools.partial(show, cosim.WAVEFORM, only, acts, None), tell)
-    if window is not None and keep is not None and network.input_kept is not None:
-        only = {"layer": keep, "image": 0}
-        recorded = show(cosim.WINDOW, only, network.input_kept, window)
     return CosimResult(
         compared={
             kind: network.compared[kind] | {"expected": predicted["expected"][kind]}
-            for kind in (KINDS if every else RESULTS)
+            for kind in (KINDS if job.every_value else RESULTS)
         },
         layers=tuple(network.layers),
         logits=logits,
         difference=network.differences[0] if network.differences else None,
         differences=tuple(network.differences),
         waveform=wave,
-        window=recorded,
+        window=window,
         planted=planted,
         simulated_cycles=simulated,
         seconds=seconds,
@@ -357,70 +89,44 @@ def bulk(
     )
 
 
-def build(
-    config: EngineConfig,
-    *,
-    cache: Path | str = verilator.CACHE,
-    progress: Progress | None = None,
-) -> Path:
-    """Build the library of an engine with trace ports, or find it built; returns its path."""
-    tell = progress if progress is not None else cosim._silent
-    tell("build the library", 0, 1)
-    library = verilator.build_library(
-        kept_verilog(config, cache=cache),
-        TOP[False],
-        widths=cosim.payload_widths(config),
-        counters=COUNTERS,
-        cache=cache,
-    )
-    tell("build the library", 1, 1)
-    return library
-
-
 class _Network:
     """A network on its way through one engine, and what was found."""
 
     def __init__(
         self,
-        program: Program,
-        config: EngineConfig,
+        job: Job,
         engine: Engine,
         predicted: Sequence[Mapping[str, Any]],
         loaded: Mapping[int, LayerProgram],
         library: Path,
-        folder: Path,
-        every: bool,
-        fresh: bool,
         keep: int | None = None,
     ):
-        self.program = program
-        self.config = config
+        self.job = job
+        self.program = job.program
+        self.config = job.config
         self.engine = engine
         self.predicted = predicted
         self.loaded = loaded
         self.library = library.parent.name
-        self.folder = folder
-        self.every = every
-        self.fresh = fresh
         # Input codes for waveforms: of the first difference, with its layer and image, and of the
         # first image of a layer that was asked for.
         self.failing: tuple[int, int, np.ndarray] | None = None
         self.keep = keep
         self.input_kept: np.ndarray | None = None
-        self.fields = cosim.payload_fields(config)
+        self.fields = payload_fields(job.config)
         self.compared = {kind: {"values": 0, "different": 0} for kind in KINDS}
         self.differences: list[Difference] = []
         self.layers: list[LayerResult] = []
         self.kept = 0
         self.slots_done = 0
 
-    def run(self, codes: np.ndarray, tell: Progress) -> np.ndarray | None:
+    def run(self, codes: np.ndarray) -> np.ndarray | None:
         """Run all steps; returns the network's output codes, None after a hang."""
         tensors = {self.program.input: codes}
         for step in self.program.steps:
             inputs = [tensors[name] for name in step.inputs]
             if step.op == "layer":
-                result = self.run_layer(step.params["index"], inputs[0], tell)
+                result = self.run_layer(step.params["index"], inputs[0])
                 if result is None:
                     return None
             else:
@@ -428,14 +134,14 @@ class _Network:
             tensors[step.output] = result
         return tensors[self.program.output]
 
-    def run_layer(self, index: int, codes: np.ndarray, tell: Progress) -> np.ndarray | None:
+    def run_layer(self, index: int, codes: np.ndarray) -> np.ndarray | None:
         """Run images through a layer; returns its output codes, None after a hang."""
         layer = self.program.layers[index]
         stage = f"simulate {layer.name}"
-        tell(stage, 0, len(codes))
+        self.job.progress(stage, 0, len(codes))
         image = layer_image(self.loaded.get(index, layer), self.config)
         name = digest(self.library, *(repr(part) for part in (image.words, image.beats)))
-        kept = Kept(self.folder / "kept" / f"{name}.jsonl", fresh=self.fresh)
+        kept = Kept(Path(self.job.folder) / "kept" / f"{name}.jsonl", fresh=self.job.fresh)
         limit = 2 * self.predicted[index]["cycles"] + 2000
         loaded = False
         cycles: list[int] = []
@@ -448,7 +154,7 @@ class _Network:
             acts = padded_input(layer, codes[number])
             wanted = self.wanted(layer, codes[number])
             digests = {kind: digest(wanted[kind]) for kind in RESULTS}
-            found = None if self.every else kept.find(digest(acts), digests)
+            found = None if self.job.every_value else kept.find(digest(acts), digests)
             if found is not None:
                 taken, counters = found
                 records = wanted
@@ -459,7 +165,7 @@ class _Network:
                     self.engine.load(image)
                     loaded = True
                 run = self.engine.run(
-                    acts, self.predicted[index]["records"], limit, every=self.every
+                    acts, self.predicted[index]["records"], limit, every_value=self.job.every_value
                 )
                 taken, counters, records, hung = run.cycles, run.counters, run.records, run.hung
                 if not hung:
@@ -481,7 +187,7 @@ class _Network:
                 break
             outputs = (records["outputs"][:, 0] & np.uint64(0xFF)).astype(np.uint8)
             result[number] = np.resize(outputs, result[number].size).reshape(layer.out_shape)
-            tell(stage, number + 1, len(codes))
+            self.job.progress(stage, number + 1, len(codes))
         self.layers.append(
             LayerResult(
                 name=layer.name,
@@ -522,8 +228,8 @@ class _Network:
     ) -> None:
         """Compare what an image left behind, and count."""
         layer = self.program.layers[index]
-        if self.every:
-            found = bench_engine._compare(
+        if self.job.every_value:
+            found = compare(
                 layer,
                 codes,
                 self.config,

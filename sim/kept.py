@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+CACHE = Path("build/cache")
+"""Where builds are kept, seen from the folder in which the program runs."""
+
 
 def digest(*parts: np.ndarray | str) -> str:
     """Digest of arrays and texts."""

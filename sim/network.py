@@ -10,7 +10,6 @@ engines, the sums of their accumulators and of their counters.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,12 @@ from refmodel.predict.accelerator.plan import network_image
 from refmodel.predict.accelerator.prediction import NetworkPrediction, predict_network
 from refmodel.predict.accelerator.sizing import accelerator_config_for
 from refmodel.program.program import Program
-from sim import bulk, cosim, verilator
-from sim.bulk import RESULTS
-from sim.cosim import Progress
-from sim.streams import pack
+from sim.builds import verilator
+from sim.builds.engine import fields_of, payload_widths
+from sim.builds.library import Engine, Run
+from sim.job import Job
+from sim.results import RESULTS
+from sim.words import pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,31 +75,10 @@ class NetworkResult:
     build_seconds: float
 
 
-def simulate_network(
-    program: Program,
-    codes: np.ndarray,
-    base: EngineConfig | None = None,
-    *,
-    engines: int = 1,
-    cache: Path | str = verilator.CACHE,
-    progress: Progress | None = None,
-) -> NetworkResult:
+def simulate(job: Job) -> NetworkResult:
     """Run input codes through a network on the accelerator, with emulated crossbars.
 
-    Parameters
-    ----------
-    program
-        A compiled network, with separate or fused residuals.
-    codes
-        Input codes, uint8 [N, H, W, C].
-    base
-        The engine; it is sized to the network, and gets trace ports whether it has them or not.
-    engines
-        N, 1 to 64, to which each layer is dealt out.
-    cache
-        Where builds are kept.
-    progress
-        Is told of stages.
+    Its program may have separate or fused residuals.
 
     Raises
     ------
@@ -107,9 +87,9 @@ def simulate_network(
     RuntimeError
         The library could not be built, or the simulated accelerator failed by itself.
     """
+    program, codes, engines, tell = job.program, job.codes, job.engines, job.progress
     check_codes(codes, tuple(program.tensors[program.input]["shape"]), program.input)
-    tell = progress if progress is not None else cosim._silent
-    config = replace(accelerator_config_for(program, base, engines), trace=True)
+    config = replace(accelerator_config_for(program, job.config, engines), trace=True)
     image = network_image(program, config, engines)
     predicted = predict_network(image, program.layers, config)
     loaded = network_load(program, image, config)
@@ -125,11 +105,11 @@ def simulate_network(
     library = verilator.build_library(
         accelerator_verilog(config, commands, engines),
         ACCELERATOR[False],
-        widths=cosim.payload_widths(config) | widths,
+        widths=payload_widths(config) | widths,
         counters=COUNTERS,
         done=True,
         results=engines > 1,
-        cache=cache,
+        cache=job.cache,
     )
     tell("build the library", 1, 1)
     built = time.monotonic()
@@ -138,7 +118,7 @@ def simulate_network(
     order = [each.layer for each in image.operations if each.layer is not None]
     outputs = []
     cycles = []
-    with bulk.Engine(library, config) as engine:
+    with Engine(library, config) as engine:
         engine.load(loaded)
         for number in range(len(codes)):
             tell("simulate", number, len(codes))
@@ -147,7 +127,7 @@ def simulate_network(
                 codes[number].reshape(-1),
                 {kind: len(words) for kind, words in wanted.items()},
                 2 * (predicted.cycles + predicted.image) + 2000,
-                every=False,
+                every_value=False,
                 settle=predicted.image,
             )
             check.compare(number, wanted, run, predicted)
@@ -159,7 +139,7 @@ def simulate_network(
         outputs=tuple(outputs),
         cycles=tuple(cycles),
         predicted=predicted,
-        alone=_alone(program, base) if engines > 1 else None,
+        alone=_alone(program, job.config) if engines > 1 else None,
         expected=check.expected,
         compared=check.compared,
         differences=check.differences,
@@ -170,7 +150,7 @@ def simulate_network(
     )
 
 
-def _alone(program: Program, base: EngineConfig | None) -> NetworkPrediction | None:
+def _alone(program: Program, base: EngineConfig) -> NetworkPrediction | None:
     """Predict an image on one engine, if there is one that holds the network."""
     try:
         config = accelerator_config_for(program, base)
@@ -187,8 +167,8 @@ class _Check:
         self.config = config
         layouts = Layouts(config)
         self.fields = {
-            "accumulators": cosim._fields(layouts.trace_acc),
-            "outputs": cosim._fields(layouts.sent),
+            "accumulators": fields_of(layouts.trace_acc),
+            "outputs": fields_of(layouts.sent),
         }
         self.expected: dict[str, int] = dict.fromkeys(RESULTS, 0)
         self.compared: dict[str, int] = dict.fromkeys(RESULTS, 0)
@@ -232,7 +212,7 @@ class _Check:
         self,
         image: int,
         wanted: Mapping[str, np.ndarray],
-        run: bulk.Run,
+        run: Run,
         predicted: NetworkPrediction,
     ) -> None:
         """Compare one image's run, and count."""

@@ -15,7 +15,8 @@ from prap_hw.deliver.verilog import (
     shell_verilog,
 )
 from refmodel.config import EngineConfig
-from sim import memories, verilator
+from sim.builds import memories, verilator
+from sim.kept import CACHE
 
 
 def build(
@@ -23,9 +24,9 @@ def build(
     commands: int = 0,
     engines: int = 1,
     *,
-    cache: Path | str = verilator.CACHE,
+    cache: Path | str = CACHE,
 ) -> Path:
-    """Build a simulation of a core in its shell within ``sim/bench_shell.sv``.
+    """Build a simulation of a core in its shell within ``sim/benches/shell.sv``.
 
     Parameters
     ----------
@@ -40,11 +41,11 @@ def build(
         text, top = accelerator_shell_verilog(config, commands, engines), ACCELERATOR_SHELL[False]
     else:
         text, top = shell_verilog(config), SHELL[False]
-    return verilator.build(text, top, widths={}, bench="bench_shell.sv", cache=cache)
+    return verilator.build(text, top, widths={}, bench="shell.sv", cache=cache)
 
 
 def build_with_faults(
-    config: EngineConfig, *, open_port: bool = False, cache: Path | str = verilator.CACHE
+    config: EngineConfig, *, open_port: bool = False, cache: Path | str = CACHE
 ) -> tuple[Path, list[memories.Memory]]:
     """Build a simulation of an engine in its shell in which something can break.
 
@@ -66,7 +67,7 @@ def build_with_faults(
         SHELL[open_port],
         widths={},
         open_port=open_port,
-        bench="bench_shell.sv",
+        bench="shell.sv",
         directives=memories.public(found),
         cache=cache,
     )
@@ -111,7 +112,7 @@ def run(
     results.unlink(missing_ok=True)
     with (folder / "worker.log").open("wb") as said:
         subprocess.run(
-            [sys.executable, "-m", "sim.worker", json.dumps(settings)],
+            [sys.executable, "-m", "sim.benches.worker", json.dumps(settings)],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

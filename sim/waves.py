@@ -1,16 +1,15 @@
 """Waveforms of the RTL for GTKWave: FST files of a window of cycles, with a save file.
 
-The bench lets Verilator write a VCD of the window (``sim/bench.sv``). :func:`convert` makes an FST
-file of it, in which cycle n of the run lasts from 10n to 10n + 10 ns and the clock rises at the end
-of each; :func:`save_file` writes what GTKWave shows of it: a group to each block of the engine, the
-block's streams as the code names them, and behind them what is within it.
+Verilator writes a VCD of the window (``sim/benches/engine.sv``). :func:`convert` makes an FST
+file of it, in which cycle n of the run lasts from 10n to 10n + 10 ns and the clock rises at
+the end of each; :func:`save_file` writes what GTKWave shows of it: a group to each block of the
+engine, the block's streams as the code names them, and behind them what is within it.
 
     gtkwave build/sim/window.gtkw
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,15 +31,6 @@ from refmodel.errors import InputError
 CYCLE = 10
 """Nanoseconds that a cycle lasts in a waveform: cycle n begins at 10n."""
 
-LONGEST = 100_000
-"""Cycles of the longest window."""
-
-BEFORE, AFTER = 300, 100
-"""Cycles that are shown before and after a difference."""
-
-DIFFERENCE = "difference"
-"""The request to show the first difference."""
-
 BENCH = "prap_bench"
 
 BLOCKS: Mapping[str, tuple[str, type[wiring.Component]]] = {
@@ -58,40 +48,6 @@ BLOCKS: Mapping[str, tuple[str, type[wiring.Component]]] = {
 
 PORT = ("request", "response", "program")
 """Streams of the crossbar port."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """Cycles to be shown of the first image of a layer.
-
-    Attributes
-    ----------
-    first, last
-        Cycles, both shown; 0 is the cycle in which the start is accepted.
-    layer
-        Name of the layer; None: the program's first.
-    """
-
-    first: int
-    last: int
-    layer: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.last < self.first + LONGEST:
-            raise InputError(
-                f"expected a window of 1 to {LONGEST} cycles, first to last, found "
-                f"{self.first}:{self.last}"
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> "Window":
-        """Read ``FIRST:LAST`` or ``LAYER:FIRST:LAST``."""
-        found = re.fullmatch(r"(?:(.+):)?(\d{1,12}):(\d{1,12})", text)
-        if found is None:
-            raise InputError(
-                f"expected {DIFFERENCE}, FIRST:LAST or LAYER:FIRST:LAST in cycles, found {text!r}"
-            )
-        return cls(first=int(found[2]), last=int(found[3]), layer=found[1])
 
 
 class Variable(NamedTuple):

@@ -1,4 +1,4 @@
-"""What all tests share: the seeds, the folder of given data, and no silent skips in CI."""
+"""Fixtures that all tests share: the seeds, the folder of given data, and no silent skips in CI."""
 
 import functools
 import importlib

@@ -44,8 +44,9 @@ from refmodel.predict.accelerator.prediction import predict_network
 from refmodel.predict.accelerator.sizing import accelerator_config_for, network_needs
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
-from sim import shell, verilator
-from sim.memories import Memory, guard, program_memories, public
+from sim import shell
+from sim.builds import verilator
+from sim.builds.memories import Memory, guard, program_memories, public
 from tests.support.layers.builders import random_codes, random_layer_program
 from tests.support.nets import accelerator_nets
 
@@ -341,7 +342,7 @@ class Campaign:
                 "CELLS": cells,
                 "OUT": output.size,
             },
-            bench="bench_faults.sv",
+            bench="faults.sv",
             directives=public([*self.memories, *self.flags]),
             cache=ROOT / "build" / "cache",
         )
@@ -379,7 +380,7 @@ class Campaign:
         (folder / "job.json").write_text(json.dumps(settings))
         results = folder / "results.jsonl"
         results.unlink(missing_ok=True)
-        wrong = shell.run(self.model, folder, "sim.bench_faults")["campaign"]
+        wrong = shell.run(self.model, folder, "sim.benches.faults")["campaign"]
         if wrong is not None:
             raise RuntimeError(f"the campaign's bench failed: {wrong}")
         first, *found = [json.loads(line) for line in results.read_text().splitlines()]

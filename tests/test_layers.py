@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         ("prap_hw/engine/shift_add.py", "import prap_hw.tile.tile\n", "layers of prap_hw"),
         (
             "prap_hw/deliver/verilog.py",
-            "def f():\n    import sim.tools\n",
+            "def f():\n    import sim.builds.tools\n",
             "application, simulation, delivery, hardware, model",
         ),
         (

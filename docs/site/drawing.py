@@ -113,3 +113,49 @@ def save(name: str, size: tuple[float, float], draw: Callable[[Axes, Theme], Non
         lines = path.read_text(encoding="utf-8").splitlines()
         path.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
         print(path.relative_to(IMAGES.parents[1]))
+
+
+def block(
+    axes: Axes,
+    theme: Theme,
+    place: tuple[float, float, float, float],
+    text: str,
+    more: str = "",
+    shade: str = "",
+) -> None:
+    """Draw a part: its name, and a word on it below; ``place`` is left, bottom, width, height."""
+    x, y, width, height = place
+    box(axes, *place, facecolor=theme.panel, edgecolor=shade or theme.blue, lw=1.4)
+    style = {"ha": "center", "va": "center", "linespacing": 1.4}
+    up = 1.2 if more else 0.0
+    axes.text(x + width / 2, y + height / 2 + up, text, color=theme.ink, weight="bold", **style)
+    axes.text(x + width / 2, y + height / 2 - 1.4, more, color=theme.faint, fontsize=7.5, **style)
+
+
+def wire(
+    axes: Axes,
+    theme: Theme,
+    points: list[tuple[float, float]],
+    text: str = "",
+    at: tuple[float, float] | None = None,
+    side: str = "left",
+) -> None:
+    """Draw a connection along points, an arrow at its end, with its name at a place."""
+    if len(points) > 2:
+        xs, ys = zip(*points[:-1], strict=True)
+        axes.plot(xs, ys, color=theme.faint, lw=1.4, solid_joinstyle="round")
+    arrow(axes, points[-2], points[-1], theme.faint)
+    if text:
+        (x0, y0), (x1, y1) = points[0], points[1]
+        x, y = at or ((x0 + x1) / 2 + 0.8, (y0 + y1) / 2)
+        axes.text(
+            x,
+            y,
+            text,
+            color=theme.faint,
+            fontsize=8,
+            family="DejaVu Sans Mono",
+            ha=side,
+            va="center",
+            linespacing=1.4,
+        )

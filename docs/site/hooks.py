@@ -18,6 +18,7 @@ AREA_OF = ("default", "paper")
 STYLE = """\
 .md-grid { max-width: 78rem; }
 .md-typeset img.wide { width: 100%; }
+[data-md-color-scheme=slate] img.timing { filter: invert(0.87) hue-rotate(180deg); }
 @media (min-width: 60em) { .md-typeset :is(p, li, td) > code { white-space: nowrap; } }
 """
 """Rules of style beside the theme's: room for tables of 100 columns, where the screen has it."""
@@ -84,7 +85,9 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     )
     if name in TIMED:
         numbers = iter(range(1, 100))
-        markdown = WAVES.sub(lambda _: f"![timing diagram]({name}-{next(numbers)}.svg)", markdown)
+        markdown = WAVES.sub(
+            lambda _: f"![timing diagram]({name}-{next(numbers)}.svg){{ .timing }}", markdown
+        )
     if name == "cli":
         return markdown.replace("COMMANDS\n", _command_line())
     if name == "integration":
@@ -256,7 +259,7 @@ def _command_line() -> str:
             flags = ", ".join(f"`{flag}`" for flag in each.opts)
             metavar = f" {each.metavar}" if each.metavar else ""
             rows.append((flags + metavar, _default(each), each.help))
-        parts += ["| | default | |", "|---|---|---|"]
+        parts += ["| option | default | meaning |", "|---|---|---|"]
         parts += [
             f"| {what} | {default} | {_plain(text or '').replace('|', chr(92) + '|')} |"
             for what, default, text in rows

@@ -25,8 +25,9 @@ from refmodel.exchange.onnx.load import load_onnx
 from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram
-from sim.cosim import cosim
-from sim.waves import BENCH, CYCLE, Window
+from sim.job import Job, Window
+from sim.protocol import simulate
+from sim.waves import BENCH, CYCLE
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs/images/waveform.png"
@@ -131,9 +132,15 @@ def main() -> None:
     codes = golden.quantise_input(program, preprocess.apply(images.x[:1], (1, 8, 8)))
     window = Window(first=FIRST, last=LAST, layer=layer.name)
     with tempfile.TemporaryDirectory() as folder:
-        result = cosim(
-            program, codes, config, folder, window=window, cache=ROOT / "build" / "cache"
+        job = Job(
+            program=program,
+            codes=codes,
+            config=config,
+            folder=folder,
+            window=window,
+            cache=ROOT / "build" / "cache",
         )
+        result = simulate(job)
         assert result.difference is None, result.difference
         assert result.window is not None
         signals = Signals(result.window)

@@ -85,7 +85,7 @@ if "PRAP_JOB" in os.environ:
     from cocotb.clock import Clock
     from cocotb.task import bridge
 
-    from sim.shell_ports import CocotbTransport, Ports
+    from sim.benches.shell_ports import CocotbTransport, Ports
 
     @cocotb.test(timeout_time=1, timeout_unit="sec")
     async def the_network_runs(dut) -> None:

@@ -135,7 +135,7 @@ if "PRAP_JOB" in os.environ:
     from cocotb.clock import Clock
     from cocotb.task import bridge
 
-    from sim.shell_ports import CocotbTransport, Ports
+    from sim.benches.shell_ports import CocotbTransport, Ports
 
     @cocotb.test()
     async def the_network_runs(dut) -> None:

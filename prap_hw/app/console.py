@@ -1,4 +1,4 @@
-"""What the command line writes: progress on stderr, tables on stdout, errors in one line.
+"""Output of the command line: progress on stderr, tables on stdout, errors in one line.
 
 Tables fit in 100 columns and are plain text where stdout is not a terminal. Progress is a bar on a
 terminal and one line per finished stage elsewhere.
@@ -168,7 +168,7 @@ STALL_COLUMNS = {
 
 
 BOUNDS = {"conversion": "convert", "gather": "gather", "merge": "merge", "output": "output"}
-"""What can be the bound, in short."""
+"""Resources that can be the bound, in short."""
 
 
 def cycle_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
@@ -227,7 +227,7 @@ COSTS = {
     "cycles": "predicted cycles",
     "weighted": "conversions and weighted merges",
 }
-"""What a budget counts, in words."""
+"""Costs that a budget counts, in words."""
 
 
 def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:

@@ -15,6 +15,7 @@ from refmodel.network.images import Preprocess
 from refmodel.program import sizes
 from refmodel.program.program import Program
 from refmodel.program.steps import STEPS
+from sim.job import Job
 
 ENGINE = EngineConfig(adcs=8)
 """The engine of the demo, before it is sized to the network."""
@@ -22,7 +23,7 @@ ENGINE = EngineConfig(adcs=8)
 REPORT_FILE, FIGURES_FILE = "report.html", "demo.json"
 
 TRAINING_SEED = 2023
-"""What ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
+"""Arguments that ``examples/digits/train.py`` was run with: split, weights, order and shifts."""
 
 NOTE = (
     "Float is the network as it was trained; prap is the same network, fine-tuned with the "
@@ -58,7 +59,7 @@ def run_demo(
         What ``demo.json`` holds. :func:`prap_hw.app.workflow.faults` says whether all is well.
     """
     from prap_hw.app.report.page import write_report
-    from sim import verilator
+    from sim.builds import verilator
 
     began = time.monotonic()
     out = Path(out)
@@ -106,9 +107,16 @@ def run_demo(
     workflow.write_verilog(out / "verilog", config, trace=True, report=report)
 
     codes = golden.quantise_input(program, inputs[:count])
-    simulated = workflow.simulate(
-        program, codes, config, predictions, out / "sim", plant=plant, fresh=True, report=report
+    job = Job(
+        program=program,
+        codes=codes,
+        config=config,
+        folder=out / "sim",
+        fresh=True,
+        plant=plant,
+        progress=report,
     )
+    simulated = workflow.simulate(job, predictions)
     figures = {
         "images": len(images.y),
         "accuracy": accuracy,

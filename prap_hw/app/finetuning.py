@@ -1,4 +1,4 @@
-"""What ``prap finetune`` does, as a function: an ONNX file in, a fine-tuned ONNX file out."""
+"""Fine-tuning as a function, for ``prap finetune``: an ONNX file in, a fine-tuned ONNX file out."""
 
 import dataclasses
 import hashlib

@@ -266,7 +266,7 @@ def delivered_files(given: Sizes, *, open_port: bool = False) -> dict[str, str]:
             name = TESTBENCH[part.key]
             found[f"{name}.sv"] = _testbench(name, part, part.configuration, open_port=open_port)
     found |= {
-        f"{register_map.NAME}.vlt": (resources.files("sim") / "amaranth.vlt").read_text("utf-8"),
+        f"{register_map.NAME}.vlt": _template("amaranth.vlt"),
         CORE: _core_file(written, open_port=open_port),
         f"{register_map.NAME}.rdl": register_map.source_text(),
         f"{register_map.NAME}_registers.h": register_map.c_text(registers),

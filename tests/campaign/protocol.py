@@ -15,7 +15,9 @@ import numpy as np
 from refmodel.config import EngineConfig
 from refmodel.golden.devices.device import Device
 from refmodel.program.program import Program
-from sim.cosim import CosimResult, cosim
+from sim.job import Job
+from sim.protocol import simulate
+from sim.results import CosimResult
 from tests.campaign.draw import Drawn
 from tests.support.layers.builders import side_by_side
 
@@ -55,7 +57,7 @@ def check(
     cache
         Where builds are kept.
     mutant
-        For tests: see :func:`sim.cosim.cosim`.
+        For tests: see :class:`sim.job.Job`.
 
     Returns
     -------
@@ -67,19 +69,21 @@ def check(
     counts: Counter[str] = Counter()
     for share in (0.0, stall):
         try:
-            result = cosim(
-                program,
-                codes,
-                config,
-                folder,
+            job = Job(
+                program=program,
+                codes=codes,
+                config=config,
+                folder=folder,
+                fresh=True,
                 device=device,
-                chip=seed,
+                chip_seed=seed,
                 stall=share,
                 seed=seed,
-                waveform=False,
+                record_difference=False,
                 cache=cache,
                 mutant=mutant,
             )
+            result = simulate(job)
         except RuntimeError as problem:
             found.append(f"{_how(share)}: {problem}")
             continue

@@ -10,7 +10,7 @@ from refmodel import golden
 from refmodel.compression.schemes import SCHEMES
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import predict
-from sim.bench_engine import expected_values
+from sim.comparison import expected_values
 from tests.campaign import protocol
 from tests.campaign.__main__ import EVENTS, STALL, STALLS, campaign, differences, run
 from tests.campaign.draw import Drawn, draw, draw_device

@@ -10,7 +10,7 @@ import pytest
 from prap_hw.common.faults import Fault
 from prap_hw.common.layouts import Space
 from prap_hw.deliver.verilog import engine_verilog, shell_verilog
-from sim.memories import Memory, guard, memories, program_memories, public
+from sim.builds.memories import Memory, guard, memories, program_memories, public
 from tests import fault_campaign
 from tests.fault_campaign import (
     CONFIG,

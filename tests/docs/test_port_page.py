@@ -20,7 +20,7 @@ from prap_hw.deliver import blackbox
 from prap_hw.deliver.blackbox import MACRO, black_box, macro, ports
 from prap_hw.deliver.verilog import TOP, engine_verilog
 from refmodel.config import EngineConfig
-from sim import verilator
+from sim.builds import verilator
 from tests.support import ROOT
 from tests.support.layers.hand import TINY_ENGINE
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prap_hw.app import workflow
-from prap_hw.app.cli.program import run as prap
+from prap_hw.app.cli import program as command_line
 from prap_hw.app.demo import ENGINE
 from prap_hw.common.layouts import Layouts, Space
 from prap_hw.deliver.load import LayerImage, layer_image, padded_input
@@ -24,11 +24,19 @@ from refmodel.program import sizes
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from sim import bulk as tier
-from sim import verilator
-from sim.bench_engine import KINDS
-from sim.bulk import RESULTS, Engine, bulk
-from sim.cosim import CosimResult, cosim
-from tests.support.nets.cosim_nets import EMULATED, WIDE, inputs, random_network, reused_network
+from sim.builds import verilator
+from sim.builds.engine import build_library
+from sim.builds.library import Engine
+from sim.results import KINDS, RESULTS, CosimResult
+from tests.support.nets.cosim_nets import (
+    EMULATED,
+    WIDE,
+    bulk,
+    cosim,
+    inputs,
+    random_network,
+    reused_network,
+)
 from tests.support.nets.onnx_nets import save, small_cnn
 
 pytestmark = pytest.mark.cosim
@@ -50,7 +58,7 @@ def run(root: Path, tmp_path: Path) -> Run:
 @pytest.fixture
 def library(root: Path) -> Path:
     """The library of that engine."""
-    return tier.build(EMULATED, cache=root / "build" / "cache")
+    return build_library(EMULATED, cache=root / "build" / "cache")
 
 
 def assert_equal(result: CosimResult, kinds: tuple[str, ...], images: int) -> None:
@@ -98,7 +106,7 @@ def test_an_image_of_the_digits_network_is_as_in_the_golden_model(
 
 def test_every_value_of_random_layers(run: Run) -> None:
     program = random_network(101, 24, EMULATED)
-    assert_equal(run(program, inputs(program, 2, 102), every=True), KINDS, 2)
+    assert_equal(run(program, inputs(program, 2, 102), every_value=True), KINDS, 2)
 
 
 @pytest.mark.long
@@ -107,7 +115,7 @@ def test_every_value_where_payloads_are_wide(run: Run) -> None:
     assert min(layouts.request.size, layouts.response.size, layouts.cells.size) > 64
     assert layouts.columns.ends > 1
     program = random_network(111, 8, WIDE)
-    assert_equal(run(program, inputs(program, 1, 112), config=WIDE, every=True), KINDS, 1)
+    assert_equal(run(program, inputs(program, 1, 112), config=WIDE, every_value=True), KINDS, 1)
 
 
 @pytest.mark.parametrize("every", [pytest.param(False, marks=pytest.mark.long), True])
@@ -136,7 +144,7 @@ def test_the_command_line_takes_an_engine_of_other_sizes_whose_codes_clip(
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     command += ["--json", str(figures), *(["--every-value"] if every else [])]
-    assert prap(command) == 0
+    assert command_line.run(command) == 0
     compared = json.loads(figures.read_text())["compared"]
     assert tuple(compared) == (KINDS if every else RESULTS)
     assert all(each["values"] == each["expected"] > 0 for each in compared.values())
@@ -150,9 +158,9 @@ def test_both_tiers_find_the_same(plant: str | None, run: Run, root: Path, tmp_p
     options: dict[str, Any] = {"plant": plant, "seed": 1}
     protocol = cosim(
         program, codes, EMULATED, tmp_path / "protocol", cache=root / "build" / "cache",
-        waveform=False, **options,
+        record_difference=False, **options,
     )  # fmt: skip
-    every = run(program, codes, every=True, **options)
+    every = run(program, codes, every_value=True, **options)
     assert every.compared == protocol.compared
     assert every.differences == protocol.differences
     assert every.layers == protocol.layers
@@ -261,7 +269,9 @@ def test_memories_begin_with_random_contents(library: Path) -> None:
     for each in (empty, zero):
         with Engine(library, EMULATED) as engine:
             engine.load(each)
-            sums.append(engine.run(acts, expected, 100_000, every=False).records["accumulators"])
+            sums.append(
+                engine.run(acts, expected, 100_000, every_value=False).records["accumulators"]
+            )
     assert not np.array_equal(*sums)
 
 
@@ -270,7 +280,7 @@ def test_a_build_is_found_again(
 ) -> None:
     monkeypatch.setattr(verilator, "_run_library_build", lambda *_: 1 / 0)
     monkeypatch.setattr("prap_hw.deliver.verilog.engine_verilog", lambda *_: 1 / 0)
-    assert tier.build(EMULATED, cache=root / "build" / "cache") == library
+    assert build_library(EMULATED, cache=root / "build" / "cache") == library
     assert library.name == verilator.LIBRARY
     # Other content is another build.
     text = "module prap_engine(); endmodule\n"
@@ -316,7 +326,7 @@ def test_an_interrupted_run_goes_on(run: Run, tmp_path: Path) -> None:
     fresh = run(program, codes, fresh=True)
     assert fresh.kept == 0
     assert fresh.layers == again.layers
-    assert run(program, codes, every=True).kept == 0
+    assert run(program, codes, every_value=True).kept == 0
     # Another image has results of its own.
     assert run(program, codes[:, ::-1, ::-1, ::-1]).kept == 0
 

@@ -15,15 +15,15 @@ from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.device import Device
 from refmodel.predict import cycles
 from refmodel.program.program import Program
-from sim import cosim as runner
-from sim.bench_engine import KINDS
-from sim.cosim import CosimResult, cosim
+from sim import protocol
+from sim.results import KINDS, CosimResult
 from tests.support.layers.bad_devices import BAD
 from tests.support.layers.builders import side_by_side
 from tests.support.nets.cosim_nets import (
     EMULATED,
     OPEN,
     WIDE,
+    cosim,
     fitting,
     inputs,
     random_network,
@@ -80,7 +80,14 @@ def test_a_code_beyond_the_first_word_is_compared(tmp_path: Path, cache: Path) -
     lanes = set()
     for seed in range(12):
         result = cosim(
-            program, codes, WIDE, tmp_path, plant="code", seed=seed, waveform=False, cache=cache
+            program,
+            codes,
+            WIDE,
+            tmp_path,
+            plant="code",
+            seed=seed,
+            record_difference=False,
+            cache=cache,
         )
         assert result.difference is not None
         assert result.difference.kind == "codes"
@@ -150,7 +157,15 @@ def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
     program = random_network(701, 6, config)
     codes = inputs(program, 1, 702).repeat(2, 0)
     result = cosim(
-        program, codes, config, tmp_path, device=device, chip=3, stall=stall, seed=1, cache=cache
+        program,
+        codes,
+        config,
+        tmp_path,
+        device=device,
+        chip_seed=3,
+        stall=stall,
+        seed=1,
+        cache=cache,
     )
     assert_equal(result, 2)
     chip = Chip(device=device, config=config, seed=3)
@@ -174,7 +189,14 @@ def test_a_request_counted_wrongly_is_found(tmp_path: Path, cache: Path) -> None
     program = random_network(701, 2, OPEN)
     codes = inputs(program, 1, 702)
     result = cosim(
-        program, codes, OPEN, tmp_path, device=BAD, mutant="ordinal", waveform=False, cache=cache
+        program,
+        codes,
+        OPEN,
+        tmp_path,
+        device=BAD,
+        mutant="ordinal",
+        record_difference=False,
+        cache=cache,
     )
     assert result.difference is not None
     assert result.difference.kind == "codes"
@@ -197,7 +219,7 @@ def test_a_fault_in_a_chip_s_code_is_found(tmp_path: Path, cache: Path) -> None:
 def test_the_prediction_is_written_before_the_simulation(tmp_path: Path) -> None:
     program = random_network(301, 2, OPEN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "build_engine", lambda *_, **__: 1 / 0)
+        patch.setattr(protocol, "build_engine", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             cosim(program, inputs(program, 3, 0), OPEN, tmp_path)
     predicted = json.loads((tmp_path / "predicted.json").read_text())
@@ -229,7 +251,14 @@ def test_a_planted_fault_is_found_with_its_place(
     program = reused_network(401, config)
     codes = inputs(program, 2, 402)
     result = cosim(
-        program, codes, config, tmp_path, plant=plant, seed=seed, waveform=False, cache=cache
+        program,
+        codes,
+        config,
+        tmp_path,
+        plant=plant,
+        seed=seed,
+        record_difference=False,
+        cache=cache,
     )
     found = result.difference
     assert found is not None
@@ -273,7 +302,14 @@ def test_a_cycle_more_is_a_failure(tmp_path: Path, cache: Path) -> None:
     program = reused_network(501, OPEN)
     codes = inputs(program, 1, 502)
     result = cosim(
-        program, codes, OPEN, tmp_path, port="open", mutant="slow", waveform=False, cache=cache
+        program,
+        codes,
+        OPEN,
+        tmp_path,
+        port="open",
+        mutant="slow",
+        record_difference=False,
+        cache=cache,
     )
     assert {found.kind for found in result.differences} >= {"cycles"}
     assert all(counts["different"] == 0 for counts in result.compared.values())
@@ -292,11 +328,11 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, cache: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(keep=True, progress=interrupt)
-    again = run(keep=True)
+        run(fresh=False, progress=interrupt)
+    again = run(fresh=False)
     assert 3 + 2 <= again.kept <= 9  # the simulator goes on until it is ended
     assert_equal(again, 3)
-    third = run(keep=True)
+    third = run(fresh=False)
     assert (third.kept, third.simulated_cycles) == (9, 0)
     assert_equal(third, 3)
     fresh = run()
@@ -306,8 +342,8 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, cache: Path) -> None:
     np.testing.assert_array_equal(fresh.logits, again.logits)
     np.testing.assert_array_equal(fresh.logits, third.logits)
     # A fault is not hidden by what is kept; neither is what only stalls would show.
-    assert run(keep=True, plant="code").difference is not None
-    assert run(keep=True, stall=0.2).kept == 0
+    assert run(fresh=False, plant="code").difference is not None
+    assert run(fresh=False, stall=0.2).kept == 0
 
 
 def test_what_is_kept_is_compared_again(tmp_path: Path, cache: Path) -> None:
@@ -315,7 +351,9 @@ def test_what_is_kept_is_compared_again(tmp_path: Path, cache: Path) -> None:
     codes = inputs(program, 1, 102).repeat(2, 0)
 
     def run(chip: int = 1) -> CosimResult:
-        return cosim(program, codes, OPEN, tmp_path, device=BAD, chip=chip, keep=True, cache=cache)
+        return cosim(
+            program, codes, OPEN, tmp_path, device=BAD, chip_seed=chip, fresh=False, cache=cache
+        )
 
     assert run().kept == 0
     assert run(2).kept == 0  # another chip is another simulation
@@ -351,7 +389,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stall must be from 0 to below 1, not 1"):
         cosim(program, codes, OPEN, tmp_path, stall=1.0)
     with pytest.raises(ValueError, match="seed must be 0 to"):
-        cosim(program, codes, OPEN, tmp_path, device=BAD, chip=-1)
+        cosim(program, codes, OPEN, tmp_path, device=BAD, chip_seed=-1)
     with pytest.raises(ValueError, match="codes of input must be"):
         cosim(program, codes[:, :, :, 1:], OPEN, tmp_path)
 

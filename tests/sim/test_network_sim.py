@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from prap_hw.app import workflow
-from prap_hw.app.cli.program import run
+from prap_hw.app.cli import program as command_line
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.predict import accelerator
 from refmodel.predict.accelerator import prediction
+from refmodel.program.program import Program
 from sim import network
+from sim.job import Job
 from tests.support.nets.accelerator_nets import codes, program
 
 pytestmark = pytest.mark.cosim
@@ -22,10 +24,16 @@ pytestmark = pytest.mark.cosim
 ENGINE = EngineConfig(crossbar_size=32, crossbar_latency=3, merge_lanes=2)
 
 
+def simulate(program: Program, codes: np.ndarray, **options: Any) -> network.NetworkResult:
+    return network.simulate(
+        Job(program=program, codes=codes, config=ENGINE, tier="network", **options)
+    )
+
+
 def test_a_residual_network_runs_from_image_to_logits(tmp_path):
     compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
     images = codes(compiled, 5)
-    result = network.simulate_network(compiled, images, ENGINE)
+    result = simulate(compiled, images)
     assert result.first == ""
     assert not any(result.differences.values())
     expected = golden.run_program(compiled, images)[compiled.output].reshape(5, -1)
@@ -40,7 +48,7 @@ def test_a_residual_network_runs_from_image_to_logits(tmp_path):
 def test_several_engines_run_a_network_with_one_start(engines, tmp_path):
     compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
     images = codes(compiled, 3)
-    result = network.simulate_network(compiled, images, ENGINE, engines=engines)
+    result = simulate(compiled, images, engines=engines)
     assert result.first == ""
     assert not any(result.differences.values())
     expected = golden.run_program(compiled, images)[compiled.output].reshape(3, -1)
@@ -75,7 +83,7 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(network, "network_image", moved)
-        found = network.simulate_network(compiled, images, ENGINE)
+        found = simulate(compiled, images)
     assert found.differences["accumulators"] > 0
     assert found.first.startswith("image 0, accumulators ")
 
@@ -88,14 +96,14 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(network, "network_load", halved)
-        found = network.simulate_network(compiled, images, ENGINE)
+        found = simulate(compiled, images)
     assert found.differences["accumulators"] == 0
     assert found.differences["outputs"] > 0
     assert found.first.startswith("image 0, outputs ")
 
     with monkeypatch.context() as patch:
         patch.setattr(prediction, "NEXT_WORD", 2)
-        found = network.simulate_network(compiled, images, ENGINE)
+        found = simulate(compiled, images)
     assert found.differences == {"accumulators": 0, "outputs": 0, "cycles": 1, "counters": 1}
     operations = len(found.predicted.operations) - 1
     assert found.cycles[0] == found.predicted.cycles - operations
@@ -105,7 +113,7 @@ def test_what_is_wrong_is_found(tmp_path, monkeypatch):
 def test_codes_that_do_not_fit_are_refused(tmp_path):
     compiled = program("chain", tmp_path)
     with pytest.raises(ValueError, match="codes of x must be"):
-        network.simulate_network(compiled, np.zeros((1, 2, 2, 2), np.uint8))
+        simulate(compiled, np.zeros((1, 2, 2, 2), np.uint8))
 
 
 @pytest.mark.long
@@ -120,7 +128,7 @@ def test_the_command_prints_cycles_and_compared_values(engines, tmp_path, capsys
     command = ["cosim", folder, "--images", tmp_path / "images.npz", "--count", 2]
     command += ["--tier", "network", "--latency", 3, "--merge-lanes", 2, "--json", tmp_path / "j"]
     command += ["--engines", engines]
-    assert run([str(part) for part in command]) == 0
+    assert command_line.run([str(part) for part in command]) == 0
     text = capsys.readouterr().out
     figures = json.loads((tmp_path / "j").read_text())
     cycles = figures["network"]["cycles_predicted"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refmodel.errors import InputError
-from sim import tools
+from sim.builds import tools
 
 
 def test_missing_tools_are_named_with_their_package(

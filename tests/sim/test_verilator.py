@@ -12,7 +12,7 @@ import pytest
 from prap_hw.deliver.verilog import TILE_TOP, TOP, engine_verilog, kept_verilog, tile_verilog
 from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
-from sim import verilator
+from sim.builds import verilator
 
 SMALL = EngineConfig(slots=16, max_outputs=16, max_gathers=16, max_segments=16, max_words=16)
 

@@ -13,12 +13,12 @@ from prap_hw.engine.engine import Engine
 from refmodel.errors import InputError
 from refmodel.predict import cycles
 from sim import waves
-from sim.bench_engine import KINDS
-from sim.bulk import bulk
-from sim.cosim import cosim, cycle_of
-from sim.waves import CYCLE, Window
+from sim.job import Window
+from sim.record import cycle_of
+from sim.results import KINDS
+from sim.waves import CYCLE
 from tests.support import ROOT
-from tests.support.nets.cosim_nets import EMULATED, OPEN, inputs, reused_network
+from tests.support.nets.cosim_nets import EMULATED, OPEN, bulk, cosim, inputs, reused_network
 
 PAGE = ROOT / "docs" / "engine.md"
 
@@ -305,7 +305,9 @@ def test_the_first_difference_is_at_the_marker(tier: str, tmp_path: Path, cache:
     program = reused_network(401, EMULATED)
     codes = inputs(program, 2, 402)
     run = cosim if tier == "protocol" else bulk
-    result = run(program, codes, EMULATED, tmp_path, plant="shift", waveform=True, cache=cache)
+    result = run(
+        program, codes, EMULATED, tmp_path, plant="shift", record_difference=True, cache=cache
+    )
     assert result.difference is not None
     assert result.waveform is not None
     assert result.difference.kind == "accumulators"

@@ -1,4 +1,4 @@
-"""What the tests share: networks, layers by hand, drivers of the hardware, mutants."""
+"""Helpers that tests share: networks, layers by hand, drivers of the hardware, mutants."""
 
 from pathlib import Path
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from prap_hw.app import workflow
 from prap_hw.app.workflow.simulation import simulated_figures
-from sim.cosim import LayerResult
+from sim.results import LayerResult
 
 Prap = Callable[..., tuple[int, str, str]]
 """Runs the command line: exit code, stdout, stderr without progress."""

@@ -111,7 +111,7 @@ class Pixels:
         None
     )
     scale: Annotated[
-        float | None, typer.Option("--scale", help="What pixels are multiplied by first.")
+        float | None, typer.Option("--scale", help="Multiply pixels by this first.")
     ] = None
     layout: Annotated[
         Literal["auto", "nf", "nhw", "nhwc", "nchw"],
@@ -141,7 +141,7 @@ class BudgetOptions:
     ] = None
     budget_of: Annotated[
         Literal["ous", "cycles", "weighted"],
-        typer.Option("--budget-of", help="What --budget and --max-loss count."),
+        typer.Option("--budget-of", help="The cost that --budget and --max-loss count."),
     ] = "ous"
     max_loss: Annotated[
         float | None,

@@ -93,7 +93,7 @@ def verb(*, epilog: str) -> Callable[[Callable[..., None]], Verb]:
 def _expanded(function: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter that is a group by the options of the group."""
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, type] = {}
+    groups: dict[str, Any] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(
             parameter.annotation

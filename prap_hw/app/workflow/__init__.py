@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, as functions for Python.
+"""The verbs of the command line, as functions for Python.
 
     from prap_hw import workflow
 
@@ -29,13 +29,9 @@ from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
 from prap_hw.app.workflow.headline import headline
 from prap_hw.app.workflow.pricing import price
-from prap_hw.app.workflow.simulation import (
-    TIERS,
-    cosim,
-    simulate,
-    simulate_network,
-)
+from prap_hw.app.workflow.simulation import cosim, simulate, simulate_network
 from refmodel.api import float_accuracy, predict
+from sim.job import TIERS, Job
 
 __all__ = [
     "NETWORK_FILE",
@@ -43,6 +39,7 @@ __all__ = [
     "SUMMARY_FILE",
     "TIERS",
     "EngineOptions",
+    "Job",
     "Paths",
     "area",
     "area_of",

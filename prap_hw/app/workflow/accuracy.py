@@ -1,4 +1,4 @@
-"""What ``prap inspect`` and ``prap evaluate`` do: contents and accuracy of a compiled network."""
+"""For ``prap inspect`` and ``prap evaluate``: contents and accuracy of a compiled network."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def evaluate(
     trials
         Chips drawn from each device.
     seed
-        Of the first chip; the next have ``seed + 1`` and so on.
+        Seed of the first chip; the next have ``seed + 1`` and so on.
     config
         The engine whose cells and converters the devices are; it is sized to the network.
 

@@ -1,4 +1,4 @@
-"""What ``prap compress`` does: from an ONNX file to a folder with a program."""
+"""Compression, for ``prap compress``: from an ONNX file to a folder with a program."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""What ``prap golden`` does: the published functions against a folder of golden cases."""
+"""For ``prap golden``: the published functions against a folder of golden cases."""
 
 from typing import Any
 

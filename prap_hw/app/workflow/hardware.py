@@ -1,4 +1,4 @@
-"""What ``prap verilog`` and ``prap area`` do: the hardware as files, and its synthesis."""
+"""For ``prap verilog`` and ``prap area``: the hardware as files, and its synthesis."""
 
 import dataclasses
 from pathlib import Path

@@ -1,10 +1,8 @@
 """What ``prap cosim`` does: images through the RTL, and its figures beside the predicted ones."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
@@ -12,16 +10,14 @@ from prap_hw.app.workflow.engines import EngineOptions, engine_for, rtl_engine
 from prap_hw.app.workflow.figures import cycle_total, layer_figures
 from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names_of
 from refmodel.api import predict
-from refmodel.config import MOST_ENGINES, EngineConfig
+from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
 from refmodel.network.images import load_images
 from refmodel.predict import cycles
-from refmodel.program.program import Program
-from sim import tools
-
-if TYPE_CHECKING:
-    from sim.cosim import LayerResult
+from sim.builds import tools
+from sim.job import DIFFERENCE, Job, Window, check_options
+from sim.results import LayerResult
 
 STALLS = {
     "stall_gather": "waiting for inputs",
@@ -29,19 +25,6 @@ STALLS = {
     "stall_port": "crossbar port busy",
 }
 """Counters of the engine that say why no conversion was requested in a cycle, in words."""
-
-TIERS = ("protocol", "bulk", "network")
-"""Ways to simulate (docs/simulation.md): an engine, layer after layer, under cocotb or as a library
-behind whole arrays; or the accelerator, which runs the network by itself."""
-
-OPTION_TIERS = {
-    "every_value": "bulk",
-    "fresh": "protocol or bulk",
-    "waves": "protocol or bulk",
-    "device": "protocol",
-    "engines": "network",
-}
-"""Options of :func:`cosim` that not every tier has, and those that have them."""
 
 
 def cosim(
@@ -69,7 +52,7 @@ def cosim(
     count
         Images, from the first.
     tier
-        One of :data:`TIERS`.
+        One of :data:`sim.job.TIERS`.
     every_value
         Tier ``bulk``: compare requests, ADC codes and partial sums, too, as ``protocol`` does.
     fresh
@@ -103,157 +86,95 @@ def cosim(
         (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. Of the tier
         ``network`` as :func:`simulate_network` gives it.
     """
-    if tier not in TIERS:
-        raise InputError(f"expected a tier of {', '.join(TIERS)}, found {tier!r}")
-    options = {"every_value": every_value, "fresh": fresh, "waves": waves, "device": device}
-    for name, value in options.items():
-        if tier == "network" and value:
-            raise InputError(f"expected tier {OPTION_TIERS[name]} for {name}, found network")
-    if tier != "bulk" and every_value:
-        raise InputError(
-            "expected tier bulk for every_value, found protocol, which compares every value anyway"
-        )
-    if tier != "protocol" and device is not None:
-        raise InputError(
-            "expected tier protocol for device, found bulk, whose crossbars are emulated in Verilog"
-        )
-    if tier != "network" and engines != 1:
-        raise InputError(f"expected tier {OPTION_TIERS['engines']} for engines, found {tier}")
-    if not 1 <= engines <= MOST_ENGINES:
-        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
+    chosen: dict[str, Any] = {"every_value": every_value, "fresh": fresh, "engines": engines}
+    check_options(tier, **chosen, device=device, window=waves)
     kind = device if isinstance(device, Device | None) else Device.load(device)
     if waves is not None:  # refused before anything is read or run
-        from sim.waves import DIFFERENCE, Window
-
-        if waves != DIFFERENCE:
-            Window.parse(waves)
+        chosen["record_difference"] = waves == DIFFERENCE or None
+        chosen["window"] = None if waves == DIFFERENCE else Window.parse(waves)
     if seed and device is None:
         raise InputError(f"expected a device with seed, found none with seed {seed}")
     program = load_program(folder)
     x, _ = load_images(images)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
-    codes = input_codes(program, x[:count], source=names_of(images))
     fitted = engine_for(program, config, rtl_engine)
-    if tier == "network":
-        return simulate_network(program, codes, fitted, engines=engines, report=report)
-    predictions = predict(program, fitted, report=report)
-    return simulate(
-        program,
-        codes,
-        fitted,
-        predictions,
-        Path(build),
-        device=kind,
-        chip=seed,
+    job = Job(
+        program=program,
+        codes=input_codes(program, x[:count], source=names_of(images)),
+        config=fitted,
         tier=tier,
-        every_value=every_value,
-        fresh=fresh,
-        waves=waves,
-        report=report,
+        folder=build,
+        progress=report,
+        device=kind,
+        chip_seed=seed,
+        **chosen,
     )
+    if tier == "network":
+        return simulate_network(job)
+    return simulate(job, predict(program, fitted, report=report))
 
 
-def simulate(
-    program: Program,
-    codes: NDArray[np.uint8],
-    config: EngineConfig,
-    predictions: Sequence[cycles.Prediction],
-    build: Path,
-    *,
-    device: Device | None = None,
-    chip: int = 0,
-    plant: str | None = None,
-    tier: str = "protocol",
-    every_value: bool = False,
-    fresh: bool = False,
-    waves: str | None = None,
-    report: Report = silent,
-) -> dict[str, Any]:
-    """Run input codes through the RTL and put its figures beside the predicted ones.
+def simulate(job: Job, predictions: Sequence[cycles.Prediction]) -> dict[str, Any]:
+    """Run a job layer by layer through the RTL and put its figures beside the predicted ones.
 
     Parameters
     ----------
-    codes
-        uint8 [N, H, W, C].
+    job
+        A job of the tier ``protocol`` or ``bulk``.
     predictions
         One to a layer, made before.
-    device, chip
-        Tier ``protocol``: cells and converters at an open crossbar port, and the number of the chip
-        that is drawn of them; emulated crossbars where None.
-    plant
-        A fault to plant: ``code``, ``shift`` or ``index``.
-    tier, every_value, fresh, waves
-        See :func:`cosim`.
+
+    Returns
+    -------
+    dict
+        As :func:`cosim` has it.
     """
     tools.require()
-    from sim.cosim import run, shown
+    from sim.results import shown
+    from sim.run import lines, run_layers
 
-    result = run(
-        program,
-        codes,
-        config,
-        build=build,
-        device=device,
-        chip=chip,
-        plant=plant,
-        tier=tier,
-        every=every_value,
-        fresh=fresh,
-        waveform=waves,
-        progress=report,
-    )
+    result = run_layers(job)
     layers = []
-    for index, (layer, prediction) in enumerate(zip(program.layers, predictions, strict=True)):
-        figures = layer_figures(layer, config, prediction)
+    for index, (layer, prediction) in enumerate(zip(job.program.layers, predictions, strict=True)):
+        figures = layer_figures(layer, job.config, prediction)
         if index < len(result.layers):  # those after a hang did not run
             figures |= simulated_figures(result.layers[index], prediction)
         layers.append(figures)
-    answers = result.result.logits
-    recorded = (result.result.waveform, result.result.window)
     figures: dict[str, Any] = {
-        "images": len(codes),
+        "images": len(job.codes),
         "layers": layers,
         "total": cycle_total(layers),
         "compared": result.compared,
-        "differences": result.differences,
-        "answers": None if answers is None else _classes(answers),
+        "differences": lines(result),
+        "answers": None if result.logits is None else _classes(result.logits),
         "simulation": {
-            "tier": tier,
-            "cycles": result.result.simulated_cycles,
-            "cycles_per_second": round(result.result.cycles_per_second),
-            "kept": result.result.kept,
+            "tier": job.tier,
+            "cycles": result.simulated_cycles,
+            "cycles_per_second": round(result.cycles_per_second),
+            "kept": result.kept,
         },
-        "waveforms": [str(shown(path)) for path in recorded if path is not None],
+        "waveforms": [
+            str(shown(path)) for path in (result.waveform, result.window) if path is not None
+        ],
     }
-    if device is not None:
+    if job.device is not None:
         figures["device"] = {
-            "name": device.name,
-            "chip": chip,
-            "adc_bits": config.code_bits,
-            "values": device.values(),
+            "name": job.device.name,
+            "chip": job.chip_seed,
+            "adc_bits": job.config.code_bits,
+            "values": job.device.values(),
         }
     return figures
 
 
-def simulate_network(
-    program: Program,
-    codes: NDArray[np.uint8],
-    config: EngineConfig,
-    *,
-    engines: int = 1,
-    report: Report = silent,
-) -> dict[str, Any]:
-    """Run input codes through the accelerator, the whole network with one start to an image.
+def simulate_network(job: Job) -> dict[str, Any]:
+    """Run a job through the accelerator, the whole network with one start to an image.
 
     Parameters
     ----------
-    codes
-        uint8 [N, H, W, C].
-    config
-        The engine; it is sized to hold all layers, or its parts of them.
-    engines
-        N, 1 to 64.
+    job
+        A job of the tier ``network``; its engine is sized to hold all layers, or its parts of them.
 
     Returns
     -------
@@ -264,9 +185,9 @@ def simulate_network(
         many times as many cycles that is; without, where no single engine holds the network.
     """
     tools.require()
-    from sim import network
+    from sim.run import run_network
 
-    result = network.simulate_network(program, codes, config, engines=engines, progress=report)
+    result = run_network(job)
     compared = {
         kind: {
             "values": result.compared[kind],
@@ -278,7 +199,7 @@ def simulate_network(
     total = sum(result.cycles)
     operations = [dict(each) for each in result.predicted.operations]
     whole: dict[str, Any] = {
-        "engines": engines,
+        "engines": job.engines,
         "cycles_predicted": result.predicted.cycles,
         "cycles_simulated": list(result.cycles),
         "activation_bytes": result.activation_bytes,
@@ -292,7 +213,7 @@ def simulate_network(
             each["cycles_one_engine"] = alone["cycles"]
             each["speed_up"] = alone["cycles"] / each["cycles"]
     return {
-        "images": len(codes),
+        "images": len(job.codes),
         "layers": [],
         "operations": operations,
         "network": whole,
@@ -309,7 +230,7 @@ def simulate_network(
     }
 
 
-def simulated_figures(simulated: "LayerResult", prediction: cycles.Prediction) -> dict[str, Any]:
+def simulated_figures(simulated: LayerResult, prediction: cycles.Prediction) -> dict[str, Any]:
     """What the hardware counted for one image of a layer."""
     waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
     busy = simulated.counters.get("requests", 0)

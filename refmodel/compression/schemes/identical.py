@@ -24,7 +24,7 @@ from refmodel.compression.schemes.base import (
 
 @dataclass(frozen=True, kw_only=True)
 class IdenticalSetting(SchemeSetting):
-    """What there is to set for a layer.
+    """The settings of a layer.
 
     Attributes
     ----------

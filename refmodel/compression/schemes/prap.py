@@ -28,7 +28,7 @@ from refmodel.compression.schemes.similar import SimilarSetting, keeps, similar_
 
 @dataclass(frozen=True, kw_only=True)
 class PrapSetting(SimilarSetting):
-    """What there is to set for a layer, beside what ``similar`` has.
+    """The settings of a layer, beside those of ``similar``.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ MOST_KEPT, LEAST_KEPT = 0.75, 1 / 32
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarSetting(SchemeSetting):
-    """What there is to set for a layer.
+    """The settings of a layer.
 
     Attributes
     ----------

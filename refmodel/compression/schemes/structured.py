@@ -24,7 +24,7 @@ from refmodel.compression.schemes.dense import map_channels
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredSetting(SchemeSetting):
-    """What there is to set for a layer.
+    """The settings of a layer.
 
     Attributes
     ----------

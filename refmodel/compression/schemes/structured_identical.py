@@ -22,7 +22,7 @@ from refmodel.compression.schemes.base import (
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredIdenticalSetting(identical.IdenticalSetting):
-    """What there is to set for a layer, beside what ``identical`` has.
+    """The settings of a layer, beside those of ``identical``.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ def value_numbers(shape: Shape) -> NDArray[np.int64]:
 
 
 class NetworkBuilder:
-    """What has been read of a network so far.
+    """The part of a network that has been read so far.
 
     Tensors are known by their names in the file. ``shapes`` leave the batch out, as in
     :mod:`refmodel.network.graph`; axes in the attributes of ONNX nodes count it.

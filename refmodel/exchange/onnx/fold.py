@@ -1,4 +1,4 @@
-"""What computes only with constants is worked out while a file is read.
+"""Constant folding: nodes of constants alone are worked out while a file is read.
 
 Exporters write chains of such nodes, for example around Reshape. Most are left to onnx's own
 evaluator.

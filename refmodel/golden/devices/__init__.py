@@ -1,7 +1,9 @@
 """Chips that are not ideal: variation, stuck cells, drift, offset, noise."""
 
-from refmodel.golden.devices.chip import Chip, LayerChip, accuracy, logits
+import refmodel.golden.devices.effects  # noqa: F401 (so that every effect is entered)
+from refmodel.golden.devices.chip import Chip, accuracy, logits
 from refmodel.golden.devices.device import FOLDER, UNITS, Cells, Device, device_names
+from refmodel.golden.devices.layer_chip import LayerChip
 
 __all__ = [
     "FOLDER",

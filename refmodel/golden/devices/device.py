@@ -51,14 +51,18 @@ sums are exact in float32 in any order (2^-15 of a code for R = 8 and 1-bit cell
 request at a time gives the same codes as a whole layer at once.
 """
 
+import dataclasses
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from refmodel.errors import InputError
+from refmodel.golden.devices.effect import Effect, Value
+from refmodel.record import Record
 
 FOLDER = Path(__file__).parents[2] / "assets" / "devices"
 """Packaged device files; their stems can be given in place of a path."""
@@ -66,24 +70,30 @@ FOLDER = Path(__file__).parents[2] / "assets" / "devices"
 Cells = Literal["twos-complement", "pairs"]
 """How cells hold weights, by the names of the command line."""
 
-UNITS = {
-    "on_off_ratio": "G_on / G_off",
-    "variation_on": "ln G",
-    "variation_off": "ln G",
-    "stuck_off": "of cells",
-    "stuck_on": "of cells",
-    "read_noise": "on current",
-    "drift_nu": "1",
-    "drift_time": "s",
-    "drift_start": "s",
-    "adc_offset": "codes",
+_effects: list[Effect] = []
+
+_values = {
+    "on_off_ratio": Value(name="on_off_ratio", unit="G_on / G_off", default=math.inf, required=True)
 }
+
+_units = {name: value.unit for name, value in _values.items()}
+
+UNITS: Mapping[str, str] = MappingProxyType(_units)
 """Values of a device file and their units."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Device:
+def effects() -> tuple[Effect, ...]:
+    """Give all effects, in their order."""
+    return tuple(_effects)
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class Device(Record):
     """What is known of a kind of cell and its converters.
+
+    It has a field for every value of an effect, with its name in device files, and takes them as
+    keywords: ``Device(on_off_ratio=40.0, variation_on=0.07)``. What they mean stands with the
+    effects (:mod:`refmodel.golden.devices.effects`).
 
     Attributes
     ----------
@@ -91,17 +101,6 @@ class Device:
         How tables call it.
     on_off_ratio
         G_on / G_off, above 1; infinite where off cells do not conduct.
-    variation_on, variation_off
-        Standard deviation of ln G after programming, on and off, 0 to 2. The median is the target.
-    stuck_off, stuck_on
-        Shares of cells that stay off or on whatever is programmed, 0 to 1 together.
-    read_noise
-        Standard deviation of a bitline's current from read to read, in currents of an on cell, 0
-        to 10.
-    drift_nu, drift_time, drift_start
-        G falls as (time / start)^-nu: nu from 0 to 1, seconds with 0 < start <= time.
-    adc_offset
-        Standard deviation of a column's offset, in codes, 0 to 100.
     sources
         Where each value is from.
     about
@@ -110,15 +109,6 @@ class Device:
 
     name: str = "ideal"
     on_off_ratio: float = math.inf
-    variation_on: float = 0.0
-    variation_off: float = 0.0
-    stuck_off: float = 0.0
-    stuck_on: float = 0.0
-    read_noise: float = 0.0
-    drift_nu: float = 0.0
-    drift_time: float = 1.0
-    drift_start: float = 1.0
-    adc_offset: float = 0.0
     sources: Mapping[str, str] = field(default_factory=dict)
     about: str = ""
 
@@ -129,24 +119,12 @@ class Device:
                 raise TypeError(f"{name} must be a number, not {value!r}")
         if not self.on_off_ratio > 1:
             raise ValueError(f"on_off_ratio must be above 1, not {self.on_off_ratio!r}")
-        for name, most in (
-            ("variation_on", 2),
-            ("variation_off", 2),
-            ("stuck_off", 1),
-            ("stuck_on", 1),
-            ("read_noise", 10),
-            ("drift_nu", 1),
-            ("adc_offset", 100),
-        ):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be 0 to {most}, not {getattr(self, name)!r}")
-        if self.stuck_off + self.stuck_on > 1:
-            both = self.stuck_off + self.stuck_on
-            raise ValueError(f"stuck_off + stuck_on must be 1 at most, not {both!r}")
-        if not 0 < self.drift_start <= self.drift_time < math.inf:
-            raise ValueError(
-                f"drift_time must be at least drift_start, above 0, not {self.drift_time!r}"
-            )
+        for name, value in _values.items():
+            least, most, found = value.least, value.most, getattr(self, name)
+            if least is not None and most is not None and not least <= found <= most:
+                raise ValueError(f"{name} must be {least} to {most}, not {found!r}")
+        for effect in effects():
+            effect.check(self)
 
     @property
     def off(self) -> float:
@@ -154,15 +132,9 @@ class Device:
         return 1 / self.on_off_ratio
 
     @property
-    def decay(self) -> float:
-        """What drift leaves of a conductance: (time / start)^-nu."""
-        return (self.drift_time / self.drift_start) ** -self.drift_nu
-
-    @property
     def varies(self) -> bool:
         """Whether two chips can differ: drift alone is the same on all."""
-        drawn = (self.variation_on, self.variation_off, self.stuck_off, self.stuck_on)
-        return any((*drawn, self.read_noise, self.adc_offset))
+        return any(effect.varies(self) for effect in effects())
 
     @classmethod
     def load(cls, path: str | Path) -> "Device":
@@ -196,6 +168,8 @@ class Device:
             )
         values, sources = {}, {}
         for name, unit in UNITS.items():
+            if name not in found and not _values[name].required:
+                continue
             entry = found.get(name)
             if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
                 raise InputError(
@@ -222,7 +196,32 @@ class Device:
 
     def values(self) -> dict[str, float]:
         """The values without their sources."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name in UNITS}
+        return {name: getattr(self, name) for name in UNITS}
+
+
+def register(kind: type[Effect]) -> type[Effect]:
+    """Enter an effect; a decorator of its class.
+
+    Raises
+    ------
+    ValueError
+        Another effect has a value of the same name, or draws from the same stream.
+    """
+    effect = kind()
+    for value in effect.values:
+        if value.name in {each.name for each in dataclasses.fields(Device)}:
+            raise ValueError(f"{value.name} must be a value of one effect, not of two")
+    taken = {stream for each in _effects for stream in each.streams}
+    if taken & set(effect.streams):
+        raise ValueError(f"streams must be none of {sorted(taken)}, not {effect.streams}")
+    for value in effect.values:
+        _values[value.name] = value
+        _units[value.name] = value.unit
+    plain = [(each.name, float, field(default=each.default)) for each in effect.values]
+    Device.declare(dataclasses.make_dataclass(kind.__name__, plain))
+    _effects.append(effect)
+    _effects.sort(key=lambda each: each.order)
+    return kind
 
 
 def device_names() -> tuple[str, ...]:

@@ -113,7 +113,7 @@ class _Planner:
         return kept[::-1]
 
     def _kind(self, step: Step) -> StepKind:
-        """What is known of a step that is no layer."""
+        """Look up the kind of a step that is no layer."""
         if step.op not in STEPS:
             raise self._refused(step, "one that it has not")
         return STEPS[step.op]

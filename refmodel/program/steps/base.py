@@ -1,4 +1,4 @@
-"""What a step between layers says of itself, and the table of all kinds of steps.
+"""The description of a step between layers, and the table of all kinds of steps.
 
 A kind of step is one file: how its parameters are checked when a program is read, what it computes,
 and how the accelerator does it. The last is said in neutral words, without addresses: the
@@ -52,7 +52,7 @@ class Moved:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Read:
-    """What a pass reads of an input for each item of its loops.
+    """Codes of an input that a pass reads for each item of its loops.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pass:
-    """What the unit that pools and adds does in one go, for each item of three loops.
+    """One pass of the unit that pools and adds, over the items of three loops.
 
     It takes the largest code, or computes ::
 

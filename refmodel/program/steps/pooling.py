@@ -1,4 +1,4 @@
-"""What the two pools share: windows, and how their parameters are checked."""
+"""Parts that the two pools share: windows, and how their parameters are checked."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What addition and concatenation share: parameters of requantisation, and their checks."""
+"""Parts that addition and concatenation share: parameters of requantisation, and their checks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -14,6 +14,7 @@ from tests.support.rtl.accelerator_host import (
     Net,
     Result,
     after_resets,
+    check_an_image_may_come_before_a_start_or_after_it,
     check_networks_compute_what_the_golden_model_does_in_the_predicted_cycles,
     expected,
 )
@@ -40,23 +41,7 @@ def test_pauses_on_all_sides_change_no_code(seed, tmp_path):
 
 @pytest.mark.long
 def test_a_start_before_the_image_and_another_image_before_the_start(tmp_path):
-    net = Net.of(program("chain", tmp_path, scheme="dense"))
-    images = codes(net.program, 3)
-    host = Host(net)
-    results: list[Result] = []
-
-    async def body(ctx):
-        await host.load(ctx)
-        # Of two images the last counts.
-        for image in images[:2]:
-            await host.send_image(ctx, image)
-            await host.settle(ctx)
-        results.append(await host.run(ctx))
-        # After a start the image may come at once.
-        results.append(await host.start_first(ctx, images[2]))
-
-    host.simulate(body)
-    assert [result.outputs for result in results] == expected(net, images[1:])
+    check_an_image_may_come_before_a_start_or_after_it(tmp_path)
 
 
 def test_program_words_discard_an_image(tmp_path):

@@ -50,6 +50,17 @@ def chain(folder: Path) -> None:
     check("chain", folder)
 
 
+def residual(folder: Path) -> None:
+    check = (
+        accelerator_host.check_networks_compute_what_the_golden_model_does_in_the_predicted_cycles
+    )
+    check("residual, fused", folder)
+
+
+def image(folder: Path) -> None:
+    accelerator_host.check_an_image_may_come_before_a_start_or_after_it(folder)
+
+
 def engines(folder: Path) -> None:
     check = accelerator_engines.check_codes_counters_and_cycles_are_as_predicted
     check("waist, 2 engines", folder)
@@ -94,6 +105,11 @@ CASES = [
     Case("ou_engine", "(self.first_crossbar if config.network else 0)", "0", chain),
     Case("engine", "self.clear if config", "self.start if config", chain),
     Case("accelerator", "core.clear.eq(accepted)", "core.clear.eq(0)", chain),
+    Case("accelerator", "& going & ~loading", "& going", image),
+    Case("accelerator", '"activation_writes": write_back.store.valid',
+         '"activation_writes": outputs.valid & outputs.ready', chain),
+    Case("accelerator", '_reads": reader.reading', '_reads": reader.reading & layer', residual),
+    Case("accelerator", '_reads": reader.reading', '_reads": reader.reading & ~layer', residual),
     Case("tile", "channel + self.registers.first_output if config.network else channel", "channel",
          engines),
     Case("tile", "target.every | (target.engine == n)", "(target.engine == n)", engines),

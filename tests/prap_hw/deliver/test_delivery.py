@@ -27,7 +27,7 @@ from refmodel.config import DEFAULT, PRESETS
 from refmodel.errors import InputError
 from refmodel.predict.accelerator.plan import network_image
 from refmodel.predict.accelerator.sizing import network_needs
-from sim import verilator
+from sim.builds import verilator
 from tests import verilog_hashes
 from tests.support.layers.hand import TINY_ENGINE
 from tests.support.nets import accelerator_nets

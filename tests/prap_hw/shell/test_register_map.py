@@ -10,7 +10,7 @@ from prap_hw.common.layouts import COUNTERS, Space
 from prap_hw.driver import HardwareError, registers
 from prap_hw.shell import register_map
 from refmodel.config import EngineConfig
-from sim.tools import COMPILERS
+from sim.builds.tools import COMPILERS
 
 MAP = register_map.load()
 

@@ -1,4 +1,4 @@
-"""The host shell in Verilator, with cocotbext-axi at its ports: what sim/bench_shell.py found."""
+"""The host shell in Verilator, with cocotbext-axi at its ports: what sim/benches/shell.py found."""
 
 import json
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ def ask(
         "resets": resets,
     }
     (folder / "job.json").write_text(json.dumps(job))
-    return shell.run(shell.build(config, commands, engines), folder, "sim.bench_shell", tests)
+    return shell.run(shell.build(config, commands, engines), folder, "sim.benches.shell", tests)
 
 
 def ask_network(

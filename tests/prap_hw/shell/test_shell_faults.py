@@ -1,6 +1,6 @@
 """What the shell makes of the fault of a core: of one that faults when told, and of an engine.
 
-The engine's faults are those of sim/bench_shell_faults.py, in Verilator.
+The engine's faults are those of sim/benches/shell_faults.py, in Verilator.
 """
 
 import json
@@ -383,7 +383,7 @@ def ask(folder: Path, bench: str, *, open_port: bool) -> str | None:
         ],
     }
     (folder / "job.json").write_text(json.dumps(job))
-    return shell.run(model, folder, "sim.bench_shell_faults", [bench])[bench]
+    return shell.run(model, folder, "sim.benches.shell_faults", [bench])[bench]
 
 
 @pytest.mark.cosim

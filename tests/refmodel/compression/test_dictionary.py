@@ -7,17 +7,12 @@ import refmodel
 from prap_hw.engine.engine import EmulatedEngine
 from refmodel import digits, golden
 from refmodel.compression.compile import compile_layer
+from refmodel.compression.dictionary_learning import Codes, code, learn, start_patterns
 from refmodel.compression.quantize import MatrixLayer
 from refmodel.compression.reuse import SIMILAR_LEVELS, quantise
 from refmodel.compression.schemes import InputStatistics, LayerSetting, default_setting, map_layer
 from refmodel.compression.schemes.base import fold_gain
-from refmodel.compression.schemes.dictionary import (
-    Codes,
-    code,
-    default_patterns,
-    learn,
-    start_patterns,
-)
+from refmodel.compression.schemes.dictionary import default_patterns
 from refmodel.config import EngineConfig
 from refmodel.network.images import Preprocess
 from refmodel.predict.cycles import predict

@@ -25,42 +25,15 @@ from refmodel.predict.events import (
 from refmodel.predict.tile import predict_tile
 from refmodel.program.sizes import engine_config_for, ous_of_gathers
 from tests.support.layers.builders import random_codes, random_layer_program
-from tests.support.layers.hand import TINY_ENGINE, hand_layer, two_group_layer
+from tests.support.layers.hand import (
+    TINY_ENGINE,
+    TWO_GROUP_ENGINE,
+    TWO_GROUP_EVENTS,
+    hand_layer,
+    two_group_layer,
+)
 
-# Two patterns to an OU, four requests to a digit of a whole one.
-CONFIG = replace(TINY_ENGINE, ou_cols=16, adcs=4)
-
-# Of one position of `two_group_layer`. Vectors of 2 rows and 3 patterns, of 1 and 1, of 1 and 1:
-# 24, 8 and 8 columns, which 4 converters have in 6, 2 and 2 requests to each of 8 digits.
-BY_HAND = {
-    "requests": 8 * (6 + 2 + 2),
-    "ous": 2 + 1 + 1,
-    "gathered": 2 + 1 + 1,
-    # 3 descriptors, 3 kernel positions, 3 offsets, 2 headers, 10 words.
-    "index_reads": 21,
-    "merged": 10,
-    "outputs": 3,
-    "conversions": 8 * (24 + 8 + 8),
-    "wordline_drives": 8 * (2 * 6 + 1 * 2 + 1 * 2),
-    "cells_read": 8 * (2 * 24 + 1 * 8 + 1 * 8),
-    # Descriptors: address 6 of 64 bytes, length 4, segments 3, patterns 5, final, parity. Kernel
-    # positions: 4 of 9, parity; their table: 6, parity. Offsets: 6, 4, parity. Headers: 5, twice 4
-    # of 16 outputs, write, parity. Words: slot 4, shift 4, sign, parity.
-    "index_bits": 3 * 20 + 3 * 5 + 3 * 7 + 3 * 11 + 2 * 15 + 10 * 10,
-    # The third vector adds its pattern to what the second one left.
-    "psum_updates": 1,
-    # Of the ten words four are not "none".
-    "merge_shifts": 4,
-    # The second group adds to two of the three outputs that the first one wrote.
-    "accumulator_updates": 2,
-    "psum_writes": 3 + 1 + 1,
-    "psum_reads": 4 + 1,
-    "merge_adds": 4,
-    "accumulator_writes": 3,
-    "requantisations": 3,
-    # Bias 40, multiplier 16, shift 6, parity.
-    "table_bits": 3 * 63,
-}
+CONFIG, BY_HAND = TWO_GROUP_ENGINE, TWO_GROUP_EVENTS
 
 
 def test_events_by_hand():

@@ -1,5 +1,6 @@
 """Tiny layer programs of which everything that takes time is chosen by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,45 @@ TINY_ENGINE = EngineConfig(
     activation_bytes=64,
 )
 """An engine that the layers of this file fit, with all else as usual: 8 ADCs, 1 lane, latency 1."""
+
+
+TWO_GROUP_ENGINE = replace(TINY_ENGINE, ou_cols=16, adcs=4)
+"""An engine for :func:`two_group_layer`: two patterns to an OU, four requests to a digit of it."""
+
+TWO_GROUP_EVENTS = {
+    "requests": 8 * (6 + 2 + 2),
+    "ous": 2 + 1 + 1,
+    "gathered": 2 + 1 + 1,
+    # 3 descriptors, 3 kernel positions, 3 offsets, 2 headers, 10 words.
+    "index_reads": 21,
+    "merged": 10,
+    "outputs": 3,
+    "conversions": 8 * (24 + 8 + 8),
+    "wordline_drives": 8 * (2 * 6 + 1 * 2 + 1 * 2),
+    "cells_read": 8 * (2 * 24 + 1 * 8 + 1 * 8),
+    # Descriptors: address 6 of 64 bytes, length 4, segments 3, patterns 5, final, parity. Kernel
+    # positions: 4 of 9, parity; their table: 6, parity. Offsets: 6, 4, parity. Headers: 5, twice 4
+    # of 16 outputs, write, parity. Words: slot 4, shift 4, sign, parity.
+    "index_bits": 3 * 20 + 3 * 5 + 3 * 7 + 3 * 11 + 2 * 15 + 10 * 10,
+    # The third vector adds its pattern to what the second one left.
+    "psum_updates": 1,
+    # Of the ten words four are not "none".
+    "merge_shifts": 4,
+    # The second group adds to two of the three outputs that the first one wrote.
+    "accumulator_updates": 2,
+    "psum_writes": 3 + 1 + 1,
+    "psum_reads": 4 + 1,
+    "merge_adds": 4,
+    "accumulator_writes": 3,
+    "requantisations": 3,
+    # Bias 40, multiplier 16, shift 6, parity.
+    "table_bits": 3 * 63,
+}
+"""Events of one position of :func:`two_group_layer` in ``TWO_GROUP_ENGINE``, worked by hand.
+
+Vectors of 2 rows and 3 patterns, of 1 and 1, of 1 and 1: 24, 8 and 8 columns, which 4 converters
+have in 6, 2 and 2 requests to each of 8 digits.
+"""
 
 
 def hand_layer(

@@ -1,5 +1,6 @@
-"""Random networks, and engines that they are co-simulated on."""
+"""Random networks, engines that they are co-simulated on, and the tiers that do it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from refmodel.errors import InputError
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
 from refmodel.program.sizes import check_fits
+from sim.job import Job
+from sim.results import CosimResult
+from sim.run import run_layers
 from tests.support.layers.builders import random_layer_program, side_by_side
 
 LIMITS: dict[str, Any] = {
@@ -71,3 +75,19 @@ def reused_network(seed: int, config: EngineConfig) -> Program:
     rng = np.random.default_rng(seed)
     choices = {"identity": False, "kernel": (2, 2), "in_shape": (4, 4, 4), "groups": 1}
     return side_by_side([fitting(rng, config, **choices) for _ in range(3)])
+
+
+def cosim(
+    program: Program, codes: np.ndarray, config: EngineConfig, folder: Path, **options: Any
+) -> CosimResult:
+    """The tier ``protocol``; nothing is kept unless a test says so."""
+    options = {"fresh": True, **options}
+    return run_layers(Job(program=program, codes=codes, config=config, folder=folder, **options))
+
+
+def bulk(
+    program: Program, codes: np.ndarray, config: EngineConfig, folder: Path, **options: Any
+) -> CosimResult:
+    """The tier ``bulk``."""
+    job = Job(program=program, codes=codes, config=config, folder=folder, tier="bulk", **options)
+    return run_layers(job)

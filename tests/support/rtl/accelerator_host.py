@@ -140,6 +140,7 @@ class Host:
             _, _, valid, payload = await ctx.tick().sample(dut.o.valid, dut.o.payload)
             if valid:
                 result.outputs.append(payload.code)
+        result.counters = {name: ctx.get(getattr(dut.counters, name)) for name in COUNTERS}
         return result
 
     @property
@@ -184,6 +185,28 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "branches": ("branches", {"scheme": "orc"}, {}),
     "chain": ("chain", {"scheme": "dense"}, {"ou_cols": 16, "adcs": 16}),
 }
+
+
+def check_an_image_may_come_before_a_start_or_after_it(tmp_path):
+    """Of two images the last counts; whenever it comes, it is no event of the run."""
+    net = Net.of(program("chain", tmp_path, scheme="dense"))
+    images = codes(net.program, 3)
+    host = Host(net)
+    results: list[Result] = []
+
+    async def body(ctx):
+        await host.load(ctx)
+        for image in images[:2]:
+            await host.send_image(ctx, image)
+            await host.settle(ctx)
+        results.append(await host.run(ctx))
+        results.append(await host.start_first(ctx, images[2]))
+
+    host.simulate(body)
+    assert [result.outputs for result in results] == expected(net, images[1:])
+    wanted = predict_network(net.image, net.program.layers, net.config)
+    for result in results:
+        assert {name: result.counters[name] for name in wanted.events} == wanted.events
 
 
 LONG = (

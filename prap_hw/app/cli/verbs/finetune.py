@@ -80,13 +80,15 @@ def finetune(
         ),
     ] = None,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Of the teacher's answers.")
+        float, typer.Option("--temperature", help="Temperature of the teacher's answers.")
     ] = 8.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of order and changes of images.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the order and changes of images.")
+    ] = 0,
     precision: Annotated[
         Precision,
         typer.Option(
-            "--precision", help="Of convolutions; bfloat16 where the processor has it is faster."
+            "--precision", help="Precision of convolutions; bfloat16 is faster on some processors."
         ),
     ] = "float32",
     on: Annotated[

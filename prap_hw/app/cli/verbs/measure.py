@@ -65,7 +65,8 @@ def evaluate(
         int, typer.Option("--trials", help="Chips drawn of each --device.", min=1)
     ] = 5,
     seed: Annotated[
-        int, typer.Option("--seed", help="Of the first chip, for --device.", min=0, max=1 << 62)
+        int,
+        typer.Option("--seed", help="Seed of the first chip, for --device.", min=0, max=1 << 62),
     ] = 0,
     adc_bits: Annotated[
         int,

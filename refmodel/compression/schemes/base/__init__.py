@@ -1,4 +1,4 @@
-"""What all schemes share: settings, mappings, the table of schemes, how mappings are built."""
+"""Common to all schemes: settings, mappings, the table of schemes, how mappings are built."""
 
 from refmodel.compression.schemes.base.build import (
     conv_groups,

@@ -111,7 +111,7 @@ def positions_field() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class SchemeSetting:
-    """What a scheme has to set for a layer; by itself nothing."""
+    """The settings of a scheme for a layer; this base class has none."""
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):

@@ -1,4 +1,4 @@
-"""What a scheme makes of a layer: kept patterns on shapes, and who reuses them."""
+"""A layer as a scheme maps it: kept patterns on shapes, and who reuses them."""
 
 from dataclasses import dataclass
 

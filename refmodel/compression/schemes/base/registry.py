@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from refmodel.compression.schemes.base.fields import KIND, SchemeSetting
 from refmodel.compression.schemes.base.mapping import LayerMapping, Weight
 from refmodel.config import MOST_OUS_PER_PATTERN
+from refmodel.record import Record
 
 WIDE_CONNECTED = 512
 """Inputs from which a fully connected layer is pruned as VGG16's hidden ones are."""
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
-class LayerSetting:
+class LayerSetting(Record):
     """How one layer is pruned: a scheme, and values for what schemes have to set.
 
     It has a field for everything that some scheme declares, and takes them as keywords:
@@ -41,41 +42,11 @@ class LayerSetting:
 
     scheme: str = "dense"
 
-    def __init__(self, *, scheme: str = "dense", **values: Any) -> None:
-        if scheme not in SCHEMES:
-            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {scheme!r}")
-        known = setting_fields()
-        for name in values:
-            if name not in known:
-                raise TypeError(
-                    f"LayerSetting.__init__() got an unexpected keyword argument {name!r}"
-                )
-        for name, field in known.items():
-            value = values.get(name, field.default)
-            field.metadata[KIND].check(name, value)
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "scheme", scheme)
-
-    def __getattr__(self, name: str) -> Any:
-        # What a scheme declares that was registered after the setting was made.
-        if name in setting_fields():
-            return setting_fields()[name].default
-        raise AttributeError(f"'LayerSetting' object has no attribute {name!r}")
-
-    def _items(self) -> tuple[tuple[str, Any], ...]:
-        return tuple((each.name, getattr(self, each.name)) for each in dataclasses.fields(self))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LayerSetting):
-            return NotImplemented
-        return self._items() == other._items()
-
-    def __hash__(self) -> int:
-        return hash(self._items())
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self._items())
-        return f"LayerSetting({values})"
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, not {self.scheme!r}")
+        for name, field in setting_fields().items():
+            field.metadata[KIND].check(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +67,7 @@ class InputStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSize:
-    """What a scheme's default setting depends on.
+    """Sizes of a layer that a scheme's default setting depends on.
 
     Attributes
     ----------
@@ -141,7 +112,7 @@ def share_distance(setting: LayerSetting, default: LayerSetting) -> tuple[float,
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What there is to choose for a layer where settings are chosen by a budget.
+    """The choices for a layer whose setting is chosen by a budget.
 
     Attributes
     ----------
@@ -225,14 +196,15 @@ def register(
     ValueError
         A field of the setting has the name of another scheme's, and another kind or default.
     """
-    known = LayerSetting.__dataclass_fields__
+    known = setting_fields()
     for each in dataclasses.fields(setting):
-        other = known.setdefault(each.name, each)
+        other = known.get(each.name, each)
         if (other.default, other.metadata) != (each.default, each.metadata):
             raise ValueError(
                 f"{each.name} of scheme {name!r} must be what it is in other schemes: default "
                 f"{other.default!r}, {other.metadata[KIND]!r}"
             )
+    LayerSetting.declare(setting)
 
     def enter(function: SchemeFunction) -> SchemeFunction:
         _schemes[name] = Scheme(

@@ -76,7 +76,7 @@ SHORT = ("channels", "positions", "keep")
 
 
 class MappedLayer(Protocol):
-    """What :func:`network_settings` asks of a layer; ``quantize.MatrixLayer`` has it."""
+    """A layer as :func:`network_settings` needs it; ``quantize.MatrixLayer`` has it."""
 
     @property
     def name(self) -> str:

@@ -11,7 +11,8 @@ import pytest
 from prap_hw.app import console, demo, workflow
 from prap_hw.app.workflow import simulation
 from refmodel.golden.devices.device import Device
-from sim.cosim import LayerResult
+from sim.job import OPTIONS, Window
+from sim.results import LayerResult
 from tests.support.command_line import Prap, one_line, simulated
 
 
@@ -20,9 +21,9 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
 ) -> None:
     seen = {}
 
-    def simulate(program, codes, config, predictions, build, *, report=None, **options):
-        seen.update(codes=codes, config=config, options=options)
-        return simulated(program, codes, config, predictions)
+    def simulate(job, predictions):
+        seen.update(vars(job))
+        return simulated(job.program, job.codes, job.config, predictions)
 
     monkeypatch.setattr(simulation, "simulate", simulate)
     path = tmp_path / "c.json"
@@ -36,10 +37,8 @@ def test_cosim_passes_images_as_codes_and_ends_with_0(
     assert seen["codes"].dtype == np.uint8
     names = ("adcs", "cell_bits", "dac_bits", "ou_cols", "adc_bits", "crossbar_size")
     assert [getattr(seen["config"], name) for name in names] == [4, 2, 4, 12, 5, 256]
-    assert seen["options"] == {
-        "tier": "protocol", "every_value": False, "fresh": False, "waves": None, "device": None,
-        "chip": 0,
-    }  # fmt: skip
+    assert seen["tier"] == "protocol"
+    assert {name: seen[name] for name in OPTIONS} == OPTIONS
     assert "Hardware against golden model" in text
     assert text.endswith(
         "simulated: 12,345 cycles, 6,000,000 a second of CPU time; 1 of 6 images of layers kept "
@@ -122,17 +121,15 @@ def test_cosim_passes_the_options_of_the_bulk_tier(
 ) -> None:
     seen = {}
 
-    def simulate(program, codes, config, predictions, build, *, report=None, **options):
-        seen.update(options)
-        return simulated(program, codes, config, predictions)
+    def simulate(job, predictions):
+        seen.update(vars(job))
+        return simulated(job.program, job.codes, job.config, predictions)
 
     monkeypatch.setattr(simulation, "simulate", simulate)
     command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", "bulk")
     assert prap(*command, "--every-value", "--fresh")[0] == 0
-    assert seen == {
-        "tier": "bulk", "every_value": True, "fresh": True, "waves": None, "device": None,
-        "chip": 0,
-    }  # fmt: skip
+    assert seen["tier"] == "bulk"
+    assert {name: seen[name] for name in OPTIONS} == OPTIONS | {"every_value": True, "fresh": True}
     code, _, err = prap("cosim", given / "done", "--images", given / "images.npz", "--every-value")
     assert code == 2
     assert "expected tier bulk for every_value, found protocol" in one_line(err)
@@ -143,10 +140,10 @@ def test_cosim_passes_a_device_and_says_which_chip_it_was(
 ) -> None:
     seen = {}
 
-    def simulate(program, codes, config, predictions, build, *, report=None, **options):
-        seen.update(options)
-        figures = simulated(program, codes, config, predictions)
-        device = {"name": "wan-2022", "chip": options["chip"], "adc_bits": 3, "values": {}}
+    def simulate(job, predictions):
+        seen.update(vars(job))
+        figures = simulated(job.program, job.codes, job.config, predictions)
+        device = {"name": "wan-2022", "chip": job.chip_seed, "adc_bits": 3, "values": {}}
         return figures | {"device": device}
 
     monkeypatch.setattr(simulation, "simulate", simulate)
@@ -154,7 +151,7 @@ def test_cosim_passes_a_device_and_says_which_chip_it_was(
     code, text, err = prap(*command, "wan-2022", "--seed", 5)
     assert (code, err) == (0, "")
     assert seen["device"] == Device.load("wan-2022")
-    assert seen["chip"] == 5
+    assert seen["chip_seed"] == 5
     last = "crossbars: chip 5 of wan-2022, in Python at the open port, 3-bit codes\n"
     assert text.endswith(last)
     code, _, err = prap(*command, tmp_path / "none.toml")
@@ -171,16 +168,19 @@ def test_cosim_passes_the_window_of_a_waveform_and_names_the_file(
 ) -> None:
     seen = {}
 
-    def simulate(program, codes, config, predictions, build, *, report=None, **options):
-        seen.update(options)
-        return simulated(program, codes, config, predictions) | {"waveforms": ["a/window.fst"]}
+    def simulate(job, predictions):
+        seen.update(vars(job))
+        return simulated(job.program, job.codes, job.config, predictions) | {
+            "waveforms": ["a/window.fst"]
+        }
 
     monkeypatch.setattr(simulation, "simulate", simulate)
     command = ("cosim", given / "done", "--images", given / "images.npz", "--tier", tier)
     for text in ("conv:5:60", "difference"):
         code, out, err = prap(*command, "--waves", text)
         assert (code, err) == (0, "")
-        assert seen["waves"] == text
+        window = Window(first=5, last=60, layer="conv") if text != "difference" else None
+        assert (seen["window"], seen["record_difference"]) == (window, window is None or None)
         assert out.endswith("waveform: a/window.fst; shown by: gtkwave a/window.gtkw\n")
     seen.clear()
     code, _, err = prap(*command, "--waves", "5")
@@ -206,8 +206,8 @@ def test_cosim_ends_with_1_where_something_is_wrong(
 ) -> None:
     counts, bubble, said = FAULTS[case]
 
-    def simulate(program, codes, config, predictions, build, *, report=None, **options):
-        figures = simulated(program, codes, config, predictions)
+    def simulate(job, predictions):
+        figures = simulated(job.program, job.codes, job.config, predictions)
         figures["compared"]["outputs"] = counts
         figures["layers"][0]["cycles_simulated"] += bubble
         return figures
@@ -229,13 +229,13 @@ def test_demo_stores_its_predictions_before_it_simulates(
 ) -> None:
     out = tmp_path / "demo"
 
-    def simulate(program, codes, config, predictions, build, *, fresh, plant=None, report=None):
-        assert fresh
+    def simulate(job, predictions):
+        assert job.fresh
         stored = json.loads((out / "predicted.json").read_text())["layers"]
         assert [layer["cycles_predicted"] for layer in stored] == [p.cycles for p in predictions]
-        assert len(codes) == 5
-        figures = simulated(program, codes, config, predictions)
-        if plant:
+        assert len(job.codes) == 5
+        figures = simulated(job.program, job.codes, job.config, predictions)
+        if job.plant:
             figures["compared"]["outputs"]["different"] = 1
             figures["differences"] = ["layer conv2, position 7, output 3: expected 1, got 2"]
         return figures

@@ -61,6 +61,15 @@ module prap_bench #(
     output logic [39:0]         counters__stall_gather,
     output logic [39:0]         counters__stall_slots,
     output logic [39:0]         counters__stall_port,
+    output logic [39:0]         counters__conversions,
+    output logic [39:0]         counters__wordline_drives,
+    output logic [39:0]         counters__cells_read,
+    output logic [39:0]         counters__index_bits,
+    output logic [39:0]         counters__psum_updates,
+    output logic [39:0]         counters__merge_shifts,
+    output logic [39:0]         counters__accumulator_updates,
+    output logic [39:0]         counters__activation_writes,
+    output logic [39:0]         counters__operand_reads,
     // The recorder: begin new files; write out what is buffered; cycles since the simulation began,
     // of the last start that was accepted, and of the last output that was accepted.
     input  logic                record_new,
@@ -131,7 +140,16 @@ module prap_bench #(
         .counters__outputs(counters__outputs),
         .counters__stall_gather(counters__stall_gather),
         .counters__stall_slots(counters__stall_slots),
-        .counters__stall_port(counters__stall_port)
+        .counters__stall_port(counters__stall_port),
+        .counters__conversions(counters__conversions),
+        .counters__wordline_drives(counters__wordline_drives),
+        .counters__cells_read(counters__cells_read),
+        .counters__index_bits(counters__index_bits),
+        .counters__psum_updates(counters__psum_updates),
+        .counters__merge_shifts(counters__merge_shifts),
+        .counters__accumulator_updates(counters__accumulator_updates),
+        .counters__activation_writes(counters__activation_writes),
+        .counters__operand_reads(counters__operand_reads)
     );
 
 `ifdef PRAP_OPEN

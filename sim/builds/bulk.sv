@@ -62,7 +62,16 @@ module prap_bulk #(
     output logic [39:0]         counter_outputs,
     output logic [39:0]         counter_stall_gather,
     output logic [39:0]         counter_stall_slots,
-    output logic [39:0]         counter_stall_port
+    output logic [39:0]         counter_stall_port,
+    output logic [39:0]         counter_conversions,
+    output logic [39:0]         counter_wordline_drives,
+    output logic [39:0]         counter_cells_read,
+    output logic [39:0]         counter_index_bits,
+    output logic [39:0]         counter_psum_updates,
+    output logic [39:0]         counter_merge_shifts,
+    output logic [39:0]         counter_accumulator_updates,
+    output logic [39:0]         counter_activation_writes,
+    output logic [39:0]         counter_operand_reads
 );
 
     logic             begin_run = 0;
@@ -151,7 +160,16 @@ module prap_bulk #(
         .counters__outputs(counter_outputs),
         .counters__stall_gather(counter_stall_gather),
         .counters__stall_slots(counter_stall_slots),
-        .counters__stall_port(counter_stall_port)
+        .counters__stall_port(counter_stall_port),
+        .counters__conversions(counter_conversions),
+        .counters__wordline_drives(counter_wordline_drives),
+        .counters__cells_read(counter_cells_read),
+        .counters__index_bits(counter_index_bits),
+        .counters__psum_updates(counter_psum_updates),
+        .counters__merge_shifts(counter_merge_shifts),
+        .counters__accumulator_updates(counter_accumulator_updates),
+        .counters__activation_writes(counter_activation_writes),
+        .counters__operand_reads(counter_operand_reads)
     );
     /* verilator lint_on PINMISSING */
 

@@ -1,9 +1,9 @@
 """The cocotb bench of faults behind the host shell: flipped bits in memory, a dead crossbar port.
 
-The job is that of :mod:`sim.bench_shell`, and ``memories`` beside: fields of a
-:class:`~sim.memories.Memory`, the value of its space, and a word that a run reads. Without any, the
-job is for a shell whose crossbar port never answers. `tests/prap_hw/shell/test_shell_faults.py`
-writes it.
+The job is that of :mod:`sim.benches.shell`, and ``memories`` beside: fields of a
+:class:`~sim.builds.memories.Memory`, the value of its space, and a word that a run reads. Without
+any, the job is for a shell whose crossbar port never answers.
+`tests/prap_hw/shell/test_shell_faults.py` writes it.
 """
 
 import random
@@ -12,8 +12,8 @@ from cocotb.triggers import ClockCycles
 
 from prap_hw.driver import ErrorCode, HardwareError, Register
 from prap_hw.driver.registers import Control, IrqPending, Status
-from sim.bench_shell import IMAGE, INPUTS, JOB, Host, bench
-from sim.memories import Memory
+from sim.benches.shell import IMAGE, INPUTS, JOB, Host, bench
+from sim.builds.memories import Memory
 
 
 async def stopped(host: Host, code: ErrorCode, space: int | None) -> int:

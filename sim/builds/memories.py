@@ -76,7 +76,7 @@ class Memory:
                 return space
         if any(re.search(rf"(^|\.){pattern}$", self.place) for pattern in DATA):
             return None
-        raise ValueError(f"expected a memory that sim.memories knows, found {self.place}")
+        raise ValueError(f"expected a memory that sim.builds.memories knows, found {self.place}")
 
     @property
     def lane(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from refmodel.golden.devices.chip import Chip, LayerChip
-from sim.streams import Fields
+from sim.words import Fields
 
 
 @dataclass

@@ -1,6 +1,6 @@
 // The engine as a library: whole arrays in and out, the clock in C++.
 //
-// sim/bulk.py builds it around what Verilator makes of sim/bulk.sv and calls it through ctypes. Ports
+// sim/builds/verilator.py builds it around what Verilator makes of bulk.sv and calls it through ctypes. Ports
 // alone are driven and read, as in a bench: program words, cells and activations go in through their
 // streams, and what crosses a port that is compared is recorded.
 //
@@ -39,7 +39,7 @@ namespace {
 
 enum Status : int { ERROR = -1, DONE = 0, MORE = 1, FULL = 2 };
 
-// In the order of KINDS in sim/bench_engine.py.
+// In the order of KINDS in sim/results.py.
 enum Kind : int { REQUESTS, CODES, PSUMS, ACCUMULATORS, OUTPUTS, KINDS };
 
 // Cycles in which a loading stream may be not ready before that is an error.

@@ -1,7 +1,7 @@
 """The cocotb bench of the fault campaign: flips bits in an engine's memories, and runs.
 
 ``PRAP_JOB`` names a folder with ``job.json``, which :mod:`tests.fault_campaign` writes. Bench and
-engine are in ``sim/bench_faults.sv``, which loads and runs by itself; Python comes in between. A
+engine are in ``sim/benches/faults.sv``, which loads and runs by itself; Python comes in between. A
 line of ``results.jsonl`` tells of each trial.
 """
 
@@ -14,7 +14,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from sim.memories import Memory
+from sim.builds.memories import Memory
 
 LOAD, RUN = 1, 2
 """Values of ``command``."""

@@ -1,4 +1,4 @@
-"""Run one simulation: what :mod:`sim.cosim` starts as a process of its own.
+"""Run one simulation: what :mod:`sim.simulator` starts as a process of its own.
 
 A process with a session of its own can be ended together with the simulator in it, whoever is
 interrupted; and cocotb's runner, which ends by SystemExit, ends nothing else.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cocotb_tools.runner import get_runner
 
-from sim import verilator
+from sim.builds import verilator
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     folder = Path(settings["folder"])
     get_runner("verilator").test(
-        test_module=settings.get("module", "sim.bench_engine"),
+        test_module=settings.get("module", "sim.benches.engine"),
         hdl_toplevel=verilator.BENCH,
         hdl_toplevel_lang="verilog",
         build_dir=settings["model"],

@@ -33,7 +33,7 @@ from prap_hw.driver import (
     packet,
 )
 from prap_hw.driver.registers import CONFIGURATION, Control, IrqPending, Status
-from sim.shell_ports import CocotbTransport, Ports
+from sim.benches.shell_ports import CocotbTransport, Ports
 
 FOLDER = Path(os.environ["PRAP_JOB"])
 JOB = json.loads((FOLDER / "job.json").read_text())

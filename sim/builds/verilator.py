@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata, resources, util
 from pathlib import Path
 
 import cocotb_tools.config
@@ -25,15 +25,16 @@ from filelock import FileLock
 
 from refmodel import files
 from refmodel.errors import InputError
-from sim import tools
+from sim.builds import tools
+from sim.kept import CACHE
 
 HERE = Path(__file__).resolve().parent
 
-WAIVERS = HERE / "amaranth.vlt"
-"""The warnings of generated Verilog that are waived, with a reason each."""
+BENCHES = HERE.parent / "benches"
+"""Where the Verilog around a module in a simulation is."""
 
-CACHE = Path("build/cache")
-"""Where builds are kept, seen from the folder in which the program runs."""
+WAIVERS = Path(str(resources.files("prap_hw") / "deliver" / "templates" / "amaranth.vlt"))
+"""The warnings of generated Verilog that are waived, with a reason each."""
 
 OLDEST = (5, 36)
 """The first version that cocotb 2 works with."""
@@ -195,11 +196,11 @@ def build(
     widths: Mapping[str, int],
     open_port: bool = False,
     waves: bool = False,
-    bench: str = "bench.sv",
+    bench: str = "engine.sv",
     directives: str = "",
     cache: Path | str = CACHE,
 ) -> Path:
-    """Build a simulation of a module within ``sim/bench.sv``, or find the finished build.
+    """Build a simulation of a module within ``sim/benches/engine.sv``, or find the finished build.
 
     Builds are made beside their place and renamed when they are whole. Where several processes
     want the same build, one makes it and the others wait.
@@ -216,9 +217,9 @@ def build(
         Whether the simulation can write a waveform: VCD, since Verilator's FST needs headers of
         zlib and lz4 that a machine need not have; :mod:`sim.waves` makes FST of it.
     bench
-        File in ``sim/`` with the module ``prap_bench`` around it.
+        File in ``sim/benches/`` with the module ``prap_bench`` around it.
     directives
-        A ``verilator_config`` file of its own, as :func:`sim.memories.public` gives.
+        A ``verilator_config`` file of its own, as :func:`sim.builds.memories.public` gives.
     cache
         Where builds are kept.
 
@@ -239,7 +240,7 @@ def build(
     defines |= {"PRAP_OPEN": 1} if open_port else {}
     defines |= {"PRAP_WAVES": 1} if waves else {}
     make = MAKE_WAVES if waves else MAKE
-    sources = [WAIVERS, HERE / "public.vlt", HERE / bench]
+    sources = [WAIVERS, HERE / "public.vlt", BENCHES / bench]
     digest = _digest(
         [path.read_text(encoding="utf-8") for path in sources],
         [verilog, directives],
@@ -285,7 +286,7 @@ def build_library(
     results: bool = False,
     cache: Path | str = CACHE,
 ) -> Path:
-    """Build an engine within ``sim/bulk.sv`` as a library, or find the finished build.
+    """Build an engine within ``sim/builds/bulk.sv`` as a library, or find the finished build.
 
     The library is for the processor of this machine (``-march=native``), which is part of its hash.
 
