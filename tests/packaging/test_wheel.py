@@ -92,4 +92,4 @@ def test_wheel_runs_in_an_empty_environment(built, tmp_path):
     run(*install, f"{wheel}[sim,report]", cwd=tmp_path)
     run(python, "-m", "pip", "check", cwd=tmp_path)
     run(prap, "demo", "-o", tmp_path / "demo", cwd=tmp_path)
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
+    assert "<svg" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
