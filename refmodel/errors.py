@@ -13,8 +13,6 @@ EXTRAS = {
     "jinja2": "report",
     "markupsafe": "report",
     "matplotlib": "report",
-    "dask": "sweep",
-    "distributed": "sweep",
     "pylibfst": "waves",
     "dask": "sweep",
     "distributed": "sweep",
