@@ -24,7 +24,7 @@ LONGEST = 100_000
 """Cycles of the longest window."""
 
 DIFFERENCE = "difference"
-"""The word for a waveform of what is around the first difference."""
+"""The request to show the first difference."""
 
 
 @dataclass(frozen=True, kw_only=True)

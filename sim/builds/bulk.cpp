@@ -1,8 +1,8 @@
 // The engine as a library: whole arrays in and out, the clock in C++.
 //
-// sim/builds/verilator.py builds it around what Verilator makes of bulk.sv and calls it through ctypes. Ports
-// alone are driven and read, as in a bench: program words, cells and activations go in through their
-// streams, and what crosses a port that is compared is recorded.
+// sim/builds/verilator.py builds it around what Verilator makes of bulk.sv; sim/builds/library.py
+// calls it through ctypes. Ports alone are driven and read, as in a bench: program words, cells and
+// activations go in through their streams, and what crosses a port that is compared is recorded.
 //
 // Calls return a Status. After ERROR, prap_error has the text, and the handle is good for nothing but
 // prap_free. Nothing here ends the process: what Verilator would abort for is an ERROR.
