@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prap_hw.app import workflow
+from prap_hw.app import pricing, workflow
 from prap_hw.app.console import Report, silent
 from refmodel import digits, files, golden
 from refmodel.config import EngineConfig
@@ -130,6 +130,7 @@ def run_demo(
         "versions": workflow.versions() | {"verilator": verilator.find().version},
         "seeds": {"split and training": TRAINING_SEED},
         "config": dataclasses.asdict(config),
+        "costs": pricing.cost_figures(program, config),
         "host_ops": host_ops(program),
         "notes": [NOTE],
         "seconds": round(time.monotonic() - began, 1),

@@ -124,7 +124,7 @@ def draw_front(rows: Sequence[Row], cost: str, dense: float | None = None) -> Ma
         )  # fmt: skip
     axes.set_xscale("log")
     unit = {"energy": "energy of an image, µJ", "seconds": "latency of an image, ms"}[cost]
-    _log_ticks(axes, [times * row[cost] for row in points])
+    log_ticks(axes, [times * row[cost] for row in points])
     axes.set_xlabel(unit)
     axes.set_ylabel("accuracy, %")
     _grid(axes)
@@ -134,8 +134,8 @@ def draw_front(rows: Sequence[Row], cost: str, dense: float | None = None) -> Ma
     return svg(figure, title=f"accuracy over {name}")
 
 
-def _log_ticks(axes: Axes, values: Sequence[float]) -> None:
-    """Put plain numbers on a logarithmic axis that covers the values."""
+def log_ticks(axes: Axes, values: Sequence[float]) -> None:
+    """Put plain numbers on a logarithmic horizontal axis that covers the values."""
     low, high = min(values) / 1.15, max(values) * 1.15
     steps = [
         m * 10.0**p for p in range(-9, 10) for m in (1, 2, 3, 5, 7) if low <= m * 10.0**p <= high

@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from prap_hw.app.compare.analysis import front
+from prap_hw.app.compare.pictures import log_ticks
 from prap_hw.app.report.page import render
 from prap_hw.app.report.style import MUTED, RULE, STYLE, bare, colour_of, svg
 
@@ -40,7 +41,7 @@ def _draw(rows: Sequence[Row], cost: str, over: str) -> Markup:
         found = [row for row in rows if row["scheme"] == scheme]
         axes.scatter(
             [times * row[cost] for row in found], [height(row) for row in found],
-            color=colour_of(number), marker=MARKERS[number % len(MARKERS)], s=26, alpha=0.75,
+            color=colour_of(number), marker=MARKERS[number % len(MARKERS)], s=32, alpha=0.8,
             linewidth=0, label=scheme, zorder=2, rasterized=len(rows) > 2000,
         )  # fmt: skip
     best = front(rows, cost) if over == "accuracy" else front_of_costs(rows, cost, over)
@@ -53,10 +54,11 @@ def _draw(rows: Sequence[Row], cost: str, over: str) -> Markup:
         axes.set_yscale("log")
     axes.set_xlabel(words)
     axes.set_ylabel("accuracy, %" if over == "accuracy" else COSTS[over][0])
-    for axis in (axes.xaxis, axes.yaxis) if over != "accuracy" else (axes.xaxis,):
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-    axes.tick_params(which="both", labelsize=7)
+    log_ticks(axes, [times * row[cost] for row in rows])
+    if over != "accuracy":
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda v, _: f"{v:g}" if f"{v:e}"[0] in "25" else "")
+    axes.tick_params(which="both", labelsize=8)
     bare(axes)
     axes.tick_params(which="minor", length=0)
     axes.grid(color=RULE, linewidth=0.6)
