@@ -109,7 +109,10 @@ def _expanded(function: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{field: given.pop(field) for field in fields})
         function(**given)
 
-    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    # A paragraph of the docstring is one line of the help, which breaks it for its own width.
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    command.__doc__ = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+    command.__name__ = function.__name__
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     command.__dict__["__signature__"] = inspect.Signature(parameters)
     return command
