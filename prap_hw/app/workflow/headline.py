@@ -23,8 +23,10 @@ def headline(crossbar: int = 256) -> dict[str, Any]:
 
     try:
         settings = published.Settings(crossbar_size=crossbar)
-    except ValueError as problem:
-        raise InputError(f"expected another --crossbar, found {problem}") from None
+    except ValueError:
+        raise InputError(
+            f"expected a multiple of 8 from 32 to 1024 as --crossbar, found {crossbar}"
+        ) from None
     results = {}
     for network in published.networks():
         results[network] = {}

@@ -83,8 +83,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["verilog", "-o", "x", "--latency", "41"], "crossbar_latency must be 1 to 40, not 41"),
         (["verilog", "-o", "x", "--engines", "65"], "expected 1 to 64 engines, found 65"),
         (["verilog", "-o", "x", "--engine-only", "--engines", "2"], "--engine-only, found both"),
-        (["headline", "--crossbar", "100"], "crossbar_size must be a multiple of 8, not 100"),
-        (["headline", "--crossbar", "8"], "crossbar_size must be 32 to 1024, not 8"),
+        (
+            ["headline", "--crossbar", "100"],
+            "multiple of 8 from 32 to 1024 as --crossbar, found 100",
+        ),
+        (["headline", "--crossbar", "8"], "multiple of 8 from 32 to 1024 as --crossbar, found 8"),
         (["golden", "not/there"], "index.json"),
         (["evaluate", "not/there", "--images", "x"], "expected a folder"),
         (["evaluate", "x", "--images", "x", "--device", "no"], "ideal, wan-2022, found none at no"),
