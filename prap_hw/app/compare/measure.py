@@ -71,10 +71,11 @@ def compare(
     base = workflow.engine(config)
     prices = pricing.load(technology)
     latency = crossbar_latency(prices)
-    labelled = subject.labelled
+    # Files that cannot be read are no fault of a scheme.
+    network, _, labelled = subject.floats, subject.preprocess, subject.labelled
     floats = None
     if labelled is not None:
-        floats = workflow.float_accuracy(subject.floats, *labelled, report=report)
+        floats = workflow.float_accuracy(network, *labelled, report=report)
     rows: list[dict[str, Any]] = []
     for number, scheme in enumerate(schemes):
         report("compare schemes", number, len(schemes))

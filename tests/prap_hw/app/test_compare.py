@@ -152,3 +152,21 @@ def test_bad_options_are_one_line(
     assert code == 2
     assert expected in one_line(err)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "calibration", "expected"),
+    [
+        ("no.onnx", "images.npz", "expected a readable ONNX file"),
+        ("net.onnx", "no.npz", "expected a readable file of images"),
+        ("net.onnx", "net.onnx", "expected an .npz or idx file"),
+    ],
+)
+def test_files_that_cannot_be_read_are_no_fault_of_a_scheme(
+    prap: Prap, given: Path, tmp_path: Path, network: str, calibration: str, expected: str
+) -> None:
+    code, _, err = prap(
+        "compare", given / network, "--calibration", given / calibration, "-o", tmp_path / "out"
+    )
+    assert code == 2
+    assert one_line(err).startswith(f"prap: error: {expected}")

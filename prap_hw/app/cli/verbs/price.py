@@ -9,6 +9,7 @@ from prap_hw.app import console
 from prap_hw.app.cli.groups import ENGINE, Engine
 from prap_hw.app.cli.options import Debug, Folder, Json, verb
 from prap_hw.app.cli.outcome import write_json
+from refmodel.config import MOST_ENGINES
 
 
 @verb(
@@ -27,7 +28,10 @@ def price(
         ),
     ] = None,
     engines: Annotated[
-        int, typer.Option("--engines", metavar="N", help="Engines of the accelerator, 1 to 64.")
+        int,
+        typer.Option(
+            "--engines", help="Engines of the accelerator, 1 to 64.", min=1, max=MOST_ENGINES
+        ),
     ] = 1,
     engine: Engine = ENGINE,
     json_file: Json = None,

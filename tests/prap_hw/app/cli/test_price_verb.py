@@ -72,3 +72,10 @@ def test_bits_that_no_converter_has_are_refused(prap: Prap, given: Path) -> None
     code, _, err = prap("price", given / "done", "--technology", "none")
     assert code == 2
     assert "or one of isaac-32nm, modern-22nm, published-2023, found none at none" in one_line(err)
+
+
+@pytest.mark.parametrize("engines", [0, 65])
+def test_as_many_engines_as_there_can_be(prap: Prap, given: Path, engines: int) -> None:
+    code, _, err = prap("price", given / "done", "--engines", engines)
+    assert code == 2
+    assert "'--engines'" in one_line(err)
