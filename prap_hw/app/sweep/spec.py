@@ -1,8 +1,10 @@
 """The specification of a sweep: a TOML file that names networks and lists of values."""
 
+import contextlib
 import itertools
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from refmodel.compression.schemes import SCHEMES
 from refmodel.config import MOST_ENGINES, PRESETS, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
+from refmodel.network.images import Preprocess
 
 TABLES = ("network", "points", "engine", "devices", "pricing")
 """Tables of a specification."""
@@ -35,7 +38,7 @@ _NETWORK = {
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a sweep shall run.
+    """Everything that a sweep shall run.
 
     Attributes
     ----------
@@ -46,7 +49,7 @@ class Spec:
     budgets
         Times less than dense; None is default settings. Schemes without a choice have these alone.
     of
-        What budgets count.
+        The cost that budgets count: a name in ``BUDGET_OF``.
     engines
         Engines: a base configuration, which is sized to each network, and how many to a tile.
     devices
@@ -127,7 +130,8 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
     kinds = _texts(devices, "names", [IDEAL], f"[devices] of {file}")
     for kind in kinds:
         if kind != IDEAL:
-            Device.load(_beside(kind, path))
+            with _in(f"[devices] of {file}"):
+                Device.load(_beside(kind, path))
             unlabelled = [name for name, subject in subjects if not subject.images]
             if unlabelled:
                 raise InputError(
@@ -141,7 +145,8 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
     )
     technologies = [_beside(each, path) for each in technologies]
     for each in technologies:
-        pricing.load(each)
+        with _in(f"[pricing] of {file}"):
+            pricing.load(each)
     return Spec(
         networks=subjects,
         schemes=tuple(schemes),
@@ -159,6 +164,15 @@ def _is(value: object, kind: type) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
+
+
+@contextlib.contextmanager
+def _in(place: str) -> Iterator[None]:
+    """Say in which part of the specification something was wrong."""
+    try:
+        yield
+    except InputError as problem:
+        raise InputError(f"{problem}, in {place}") from None
 
 
 def _only(found: Mapping[str, Any], allowed: tuple[str, ...], place: str) -> None:
@@ -235,6 +249,13 @@ def _network(found: Any, number: int, path: Path) -> tuple[str, Subject]:
         limit=values.get("limit"),
         calibration_limit=values.get("calibration_limit", 256),
     )
+    with _in(place):
+        Preprocess(
+            mean=subject.mean or (0.0,),
+            std=subject.std or (1.0,),
+            scale=1.0 if subject.scale is None else subject.scale,
+            layout=subject.layout,
+        )
     return values.get("name", Path(values["file"]).stem), subject
 
 
@@ -245,7 +266,7 @@ def _budgets(points: Mapping[str, Any], file: str) -> tuple[float | None, ...]:
     for each in values:
         if each == "default":
             result.append(None)
-        elif _is(each, float) and each > 1:
+        elif _is(each, float) and 1 < each < math.inf:
             result.append(float(each))
         else:
             raise InputError(
@@ -277,9 +298,7 @@ def _engines(table: Mapping[str, Any], file: str) -> tuple[tuple[EngineConfig, i
     result = []
     for values in itertools.product(*lists.values()):
         options = dict(zip(lists, values, strict=True))
-        try:
+        with _in(place):
             config = workflow.engine(options)
-        except InputError as problem:
-            raise InputError(f"{problem}, in {place}") from None
         result += [(config, each) for each in many]
     return tuple(dict.fromkeys(result))

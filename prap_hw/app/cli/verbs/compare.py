@@ -58,7 +58,7 @@ def compare(
     ] = None,
     of: Annotated[
         Literal["ous", "cycles", "weighted"],
-        typer.Option("--of", help="What --budgets count."),
+        typer.Option("--of", help="The cost that --budgets count."),
     ] = "ous",
     at: Annotated[
         float | None,

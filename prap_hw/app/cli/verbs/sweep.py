@@ -19,7 +19,7 @@ from refmodel.errors import InputError
 def sweep(
     spec: Annotated[
         Path,
-        typer.Argument(metavar="SPEC.toml", help="What to run (docs/sweeps.md)."),
+        typer.Argument(metavar="SPEC.toml", help="The specification: a TOML file (docs/sweeps.md)."),
     ],
     out: Annotated[
         Path,
@@ -63,7 +63,8 @@ def sweep(
     written = write_results(rows, out, title=f"Sweep {spec.stem}")
     failed = [row for row in rows if row["failed"] is not None]
     worked = ", ".join(f"{count} {kind}" for kind, count in done["worked_out"].items())
-    print(f"{len(rows)} points, {len(failed)} of them failed; worked out now: {worked}")
+    points = "1 point" if len(rows) == 1 else f"{len(rows)} points"
+    print(f"{points}, {len(failed)} of them failed; worked out now: {worked}")
     write_json(json_file, {"rows": rows, **done})
     for path in written:
         print(path)
