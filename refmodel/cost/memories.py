@@ -1,4 +1,4 @@
-"""What an engine stores: words, bits and copies of its memories, and its flip-flops.
+"""Memories and flip-flops of an engine: words, bits, copies.
 
 Widths and depths are those of the hardware for one :class:`refmodel.config.EngineConfig`, parity of
 the program's memories included; synthesis finds the same bits (``prap area``).
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from refmodel.config import EngineConfig, bits_for
 from refmodel.predict.events import PARITY_BITS, memory_bits
 
-COUNTER_BITS, COUNTERS = 40, 10
+COUNTER_BITS, COUNTERS = 40, 17
 """Bits of an event counter, and event counters of an engine."""
 
 PENDING_BITS = 18
@@ -23,7 +23,7 @@ class Memory:
     Attributes
     ----------
     name
-        What it holds.
+        The contents.
     kind
         ``activation``, ``sram``, or ``index``: which constants of a technology file price it.
     width, depth
@@ -109,9 +109,9 @@ def flip_flops(config: EngineConfig) -> int:
 
     Registers between stages by their widths: gathered rows and digits, codes and their sums, the
     merge and the accumulators to each lane, seven registers of the requantiser, two words of each
-    index memory, counters, layer registers. Synthesis finds 2,088 for the default, 1,779 for the
-    small engine (``prap area``, without the emulated crossbar); the estimate is within an
-    eighth of them.
+    index memory, counters, layer registers. Synthesis finds 2,402 for the default, 2,091 for the
+    small engine (``prap area``, without the emulated crossbar); the estimate is within a tenth
+    of them.
     """
     widths = memory_bits(config)
     index = sum(width for name, width in widths.items() if name != "output")

@@ -4,16 +4,17 @@ import dataclasses
 
 import pytest
 
-from prap_hw.common.layouts import Layouts
+from prap_hw.common.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts
 from refmodel.config import DEFAULT, PAPER, SMALL
+from refmodel.cost import memories as cost_memories
 from refmodel.cost.memories import PENDING_BITS, flip_flops, memories
 
 SYNTHESISED = {
     # `prap area --preset NAME --family ecp5`: bits of the memories of controller, store,
     # accumulators, requantiser; flip-flops in all, without those of the emulated crossbar.
-    "default": (DEFAULT, 191_093, 11_264, 10_240, 8_064, 2_137 - 49),
-    "small": (SMALL, 20_323, 1_408, 2_560, 2_016, 1_853 - 74),
-    "paper": (PAPER, 191_093, 11_264, 10_240, 8_064, 2_120 - 54),
+    "default": (DEFAULT, 191_093, 11_264, 10_240, 8_064, 2_451 - 49),
+    "small": (SMALL, 20_323, 1_408, 2_560, 2_016, 2_165 - 74),
+    "paper": (PAPER, 191_093, 11_264, 10_240, 8_064, 2_428 - 54),
 }
 
 
@@ -26,7 +27,7 @@ def test_bits_are_those_that_synthesis_finds(preset):
     assert found["partial sums"].bits == sums
     assert found["accumulators"].bits == accumulators
     assert found["output"].bits == params
-    assert flip_flops(config) == pytest.approx(registers, rel=1 / 8)
+    assert flip_flops(config) == pytest.approx(registers, rel=1 / 10)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,9 @@ def test_widths_are_those_of_the_hardware(config):
 
 def test_what_is_kept_of_a_request_has_the_width_of_the_default_engine():
     assert Layouts(DEFAULT).pending.size == PENDING_BITS
+
+
+def test_every_counter_of_an_engine_by_itself_is_in_the_flip_flops():
+    # Cycles and outputs beside those of an engine of a tile; the rest belongs to an accelerator.
+    assert len(CORE_COUNTERS) + 2 == cost_memories.COUNTERS
+    assert cost_memories.COUNTER_BITS == COUNTER_BITS
