@@ -18,7 +18,7 @@ PLANTS = ("code", "shift", "index")
 """Faults that can be planted."""
 
 PORTS = ("emulated", "open")
-"""What is at the engine's crossbar port: emulated crossbars in Verilog, or the Python model."""
+"""Choices for the engine's crossbar port: emulated crossbars in Verilog, or the Python model."""
 
 LONGEST = 100_000
 """Cycles of the longest window."""

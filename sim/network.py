@@ -44,7 +44,7 @@ class NetworkResult:
     cycles
         Cycles of each image, from start accepted to the last output accepted.
     predicted
-        What one image should cost.
+        Cycles that one image should take.
     alone
         With several engines, what one image should cost on one; None where no single engine holds
         the network, and with one engine.

@@ -25,7 +25,7 @@ def choose(
 
     Returns
     -------
-    What it is in words; layers to load instead; the fault of a code.
+    The fault in words; layers to load instead; the fault of a code.
     """
     if plant is None:
         return None, {}, None

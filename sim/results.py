@@ -1,4 +1,4 @@
-"""What a co-simulation finds: differences, cycles of layers, and how progress is told."""
+"""Findings of a co-simulation: differences, cycles of layers, and how progress is told."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ Progress = Callable[[str, int, int], None]
 """``progress(stage, done, total)``."""
 
 KINDS = ("requests", "codes", "partial_sums", "accumulators", "outputs")
-"""What is compared, in the order in which a value passes."""
+"""Kinds of values that are compared, in the order in which a value passes."""
 
 RESULTS = ("accumulators", "outputs")
 """The kinds that are always compared."""
@@ -65,16 +65,17 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerResult:
-    """What a layer took.
+    """Cycles and counters of a layer.
 
     Attributes
     ----------
     name
         The layer's name.
     cycles_predicted
-        Of one image, made before.
+        Cycles of one image, predicted before the simulation.
     cycles_simulated
-        Of each image: start accepted to last output accepted, counted outside the engine.
+        Cycles of each image, from start accepted to last output accepted, counted outside the
+        engine.
     counters
         The engine's counters of the first image.
     """
@@ -92,7 +93,7 @@ class LayerResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CosimResult:
-    """What a co-simulation found.
+    """Findings of a co-simulation.
 
     Attributes
     ----------
@@ -112,7 +113,7 @@ class CosimResult:
     window
         The same of the window that was asked for, or None.
     planted
-        What was planted, in words, or None.
+        The planted fault in words, or None.
     simulated_cycles, seconds, build_seconds
         Clock cycles in all; seconds of the simulation (its start and the golden model included) and
         of the build.

@@ -58,7 +58,7 @@ def build_with_faults(
 
     Returns
     -------
-    What :func:`run` takes; the memories of the program, which a bench can write.
+    The model that :func:`run` takes; the memories of the program, which a bench can write.
     """
     text = shell_verilog(config, open_port=open_port)
     found = memories.program_memories(text)
@@ -82,7 +82,7 @@ def run(
     Parameters
     ----------
     model
-        What :func:`build` made.
+        A model that :func:`build` made.
     folder
         Where the job is, and where logs and results go.
     module

@@ -33,7 +33,7 @@ def settings_of(config: EngineConfig, predicted: Mapping[str, Any]) -> dict[str,
     Parameters
     ----------
     predicted
-        What :func:`sim.comparison.predict` returned.
+        Predictions that :func:`sim.comparison.predict` returned.
     """
     return {
         "config": dataclasses.asdict(config),

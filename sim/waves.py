@@ -81,8 +81,7 @@ def require() -> None:
 def convert(vcd: Path, fst: Path, *, origin: int, period: int, last: int) -> list[Variable]:
     """Make an FST file of a VCD that Verilator wrote of the bench.
 
-    What Verilog has without a name (``$12``: Yosys's temporaries) and what is outside the bench is
-    left out.
+    Signals without a name (``$12``: Yosys's temporaries) and those outside the bench are left out.
 
     Parameters
     ----------
@@ -205,7 +204,7 @@ def save_file(
     fst
         The waveform, beside it.
     variables
-        What :func:`convert` returned.
+        Variables that :func:`convert` returned.
     first
         Cycle with which the waveform begins.
     marker

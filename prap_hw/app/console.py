@@ -219,7 +219,7 @@ SETTING_FIELDS = {
     "structured": ("structure_keep",),
     "orc": ("keep",),
 }
-"""What a choice sets; of the schemes that are not named, the shape of groups and the share kept."""
+"""Settings that a choice decides; schemes without an entry: shape of groups and share kept."""
 
 
 COSTS = {

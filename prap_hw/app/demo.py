@@ -56,7 +56,8 @@ def run_demo(
     Returns
     -------
     dict
-        What ``demo.json`` holds. :func:`prap_hw.app.workflow.faults` says whether all is well.
+        The figures that ``demo.json`` holds. :func:`prap_hw.app.workflow.faults` says whether all
+        is well.
     """
     from prap_hw.app.report.page import write_report
     from sim.builds import verilator

@@ -76,7 +76,7 @@ def finetune(
     test
         Images with labels on which both networks are measured in the end.
     on
-        What PyTorch computes on: ``auto``, ``cpu``, ``cuda``, ...
+        The device on which PyTorch computes: ``auto``, ``cpu``, ``cuda``, ...
     fresh
         Whether a checkpoint that is there is thrown away.
     replace

@@ -33,7 +33,8 @@ def price(found: Mapping[str, Any], technology: Technology) -> dict[str, Any]:
     Parameters
     ----------
     found
-        What :func:`prap_hw.app.stages.events_of` gives, for the technology's crossbar latency.
+        Events as :func:`prap_hw.app.stages.events_of` gives them, for the technology's crossbar
+        latency.
     technology
         Constants.
 

@@ -122,7 +122,7 @@ def compiled(
         Times less than dense that the network shall cost; None: default settings, or the mapping
         that came with the network.
     of
-        What budgets count.
+        The cost that budgets count.
     config
         The engine; its OUs' rows cut the weights into patterns.
     report

@@ -95,7 +95,7 @@ class LayerCost:
     Attributes
     ----------
     name, kind
-        Of the operation.
+        Name and kind of the operation.
     parts
         Joules by part, one to each of :data:`PARTS`.
     seconds
@@ -125,7 +125,7 @@ class NetworkCost:
     technology
         Name of the technology.
     scheme
-        Of the program.
+        Scheme of the program.
     layers
         Operations in order.
     areas
@@ -135,7 +135,7 @@ class NetworkCost:
     assumptions
         Constants of the technology that are assumptions, a line each.
     notes
-        What else to know of the figures, a line each.
+        Remarks on how the figures came about, a line each.
     """
 
     technology: str
@@ -271,7 +271,7 @@ def price_events(
     Parameters
     ----------
     events
-        Of :func:`refmodel.cost.events.network_events`.
+        The counts that :func:`refmodel.cost.events.network_events` gives.
     config
         The engine; the one of the events where None. It may differ from that in what changes no
         event, as ``adc_bits``.

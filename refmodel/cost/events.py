@@ -1,4 +1,4 @@
-"""What a network makes an engine, a tile or an accelerator do for one image, for pricing.
+"""Events of a network on an engine, a tile or an accelerator, for one image and for pricing.
 
 Counting is the slow stage (it predicts cycles); pricing the counts with a technology is cheap, so
 that a sweep counts once and prices many times. Names are those of
@@ -74,7 +74,7 @@ class LayerEvents:
     Attributes
     ----------
     name, kind
-        Of the operation; ``layer``, ``pool`` or ``image``.
+        Name of the operation; ``layer``, ``pool`` or ``image``.
     cycles
         Clock cycles, those between it and the operation before among them.
     counts
@@ -100,11 +100,11 @@ class NetworkEvents:
     Attributes
     ----------
     name
-        Of the network; empty where the program has none.
+        Name of the network; empty where the program has none.
     scheme
-        Of the program.
+        Scheme of the program.
     config, engines
-        What it runs on.
+        The engine that the network runs on, and how many of them.
     layers
         Operations in order.
     """

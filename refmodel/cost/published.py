@@ -62,7 +62,7 @@ INCLUDES = (
     "input and output registers, shift registers, demultiplexers, multiplexers, join modules",
     "buffers (reads and writes), pooling",
 )
-"""What the published energy is a sum of."""
+"""Components whose energies the published energy is the sum of."""
 
 LEAVES_OUT = (
     "energy of the adders (their time is counted)",
@@ -72,7 +72,7 @@ LEAVES_OUT = (
     "the networks: shares of kept rows and patterns are typed in by hand; those of ResNet-18 ORC",
     "    are 0.15, where the published training program has 0.2",
 )
-"""What the published energy and latency leave out or take as given."""
+"""Costs that the published energy and latency leave out, and values that they take as given."""
 
 _OU = 8
 _BITS = 8
@@ -178,7 +178,7 @@ class LayerResult:
     Attributes
     ----------
     name, kind
-        Of the layer; conv, fc, pooling or element_sum.
+        Name of the layer; conv, fc, pooling or element_sum.
     tiles
         Tiles, copies of the layer included.
     latency_ns, energy_nj

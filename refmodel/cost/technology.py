@@ -33,14 +33,14 @@ Scale = Literal["", "energy", "area"]
 
 
 class Spec(NamedTuple):
-    """What is asked of a constant.
+    """The form that a constant must have.
 
     Attributes
     ----------
     unit
         Its unit.
     factor
-        Of the unit in J, m^2 and s.
+        Factor of the unit in J, m^2 and s.
     meaning
         A phrase.
     table
@@ -118,13 +118,13 @@ class Constant:
     Attributes
     ----------
     name
-        Of :data:`SPECS`.
+        A name in :data:`SPECS`.
     value
         As it stands in the file, in ``unit``: a number, or numbers by bits.
     unit, node, source, place, confidence
         As they stand in the file; ``node`` in nm.
     factor
-        What ``value`` is multiplied by: of the unit, and of scaling to the file's node.
+        Factor on ``value``: that of the unit times that of scaling to the file's node.
     scaled
         Whether scaling changed it.
     file
@@ -168,7 +168,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Technology:
-    """What is known of a technology.
+    """The constants of a technology, each with its source.
 
     Attributes
     ----------
@@ -210,7 +210,7 @@ class Technology:
         kind
             ``activation``, ``sram`` or ``index``.
         bits
-            What the memory holds.
+            Bits that the memory holds.
         """
         share = bits / self.number(f"{kind}_capacity")
         return self.number(f"{kind}_energy") * share ** self.number("memory_growth")

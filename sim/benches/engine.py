@@ -199,7 +199,7 @@ class Bench:
         return result
 
     def kept_of(self, index: int, words: np.ndarray, beats: np.ndarray) -> Kept | None:
-        """What earlier runs of the same simulation have kept of a layer; None where not asked for.
+        """Find what earlier runs of the simulation kept of a layer; None where not asked for.
 
         The chip is part of it, and the number of the layer, by which it is drawn.
         """

@@ -20,7 +20,7 @@ LOAD, RUN = 1, 2
 """Values of ``command``."""
 
 TOLD = ("kind", "space", "cycles", "outputs", "wrong", "late", "hung")
-"""What the bench tells of a load or run."""
+"""Facts that the bench tells of a load or run."""
 
 
 class Bench:

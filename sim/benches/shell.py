@@ -347,7 +347,7 @@ async def a_core_that_hangs_is_found(host: Host) -> None:
 
 
 async def work(host: Host) -> None:
-    """What a host does without end, for a reset to come in between."""
+    """Do a host's work without end, for a reset to come in between."""
     while True:
         await host.ports.write(Register.INPUT_BYTES, IMAGE.input_bytes)
         await host.ports.write(Register.OUTPUT_BYTES, IMAGE.output_bytes)

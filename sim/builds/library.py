@@ -21,13 +21,13 @@ EXTRA = 64
 """Records for which there is room beyond the expected ones; more are taken, too, but slowly."""
 
 SEED = 2023
-"""Of the random contents with which memories begin."""
+"""Seed of the random contents with which memories begin."""
 
 DONE, MORE, FULL = 0, 1, 2
 
 
 class Run(NamedTuple):
-    """What one image of a layer left behind.
+    """The results of one image of a layer.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Engine:
     Parameters
     ----------
     library
-        What :func:`sim.builds.verilator.build_library` made.
+        A library that :func:`sim.builds.verilator.build_library` made.
     config
         The engine that it is.
 

@@ -102,7 +102,7 @@ class Verilator:
     program
         The program ``verilator``.
     version
-        What it is, for reports and as part of a build's hash.
+        Its version, for reports and as part of a build's hash.
     environment
         Variables that it needs.
     """

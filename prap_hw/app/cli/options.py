@@ -69,7 +69,7 @@ class Verb:
     Attributes
     ----------
     name
-        What the user types.
+        The name that the user types.
     function
         Is called with the options; its docstring is the help, and its groups are expanded.
     epilog

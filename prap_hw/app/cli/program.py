@@ -91,7 +91,7 @@ def run(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        What follows ``prap``; those of this process by default.
+        Arguments behind ``prap``; those of this process by default.
 
     Returns
     -------

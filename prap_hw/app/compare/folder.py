@@ -55,7 +55,7 @@ def write_folder(
     out
         The folder; files of these names in it are replaced.
     found
-        What :func:`prap_hw.app.compare.measure.compare` gives.
+        Figures as :func:`prap_hw.app.compare.measure.compare` gives them.
     accuracy
         A share of 1 at which costs are compared; None: nowhere.
     """

@@ -16,7 +16,7 @@ COLUMNS = (
     "scheme", "budget", "accuracy", "ou_activations", "conversions", "index_bits", "cycles",
     "seconds", "energy", "area", "failed",
 )  # fmt: skip
-"""What a row of :func:`compare` has besides energies and areas by part, in order."""
+"""Columns of a row of :func:`compare`, in order; energies and areas by part come beside them."""
 
 
 def compare(
@@ -42,7 +42,7 @@ def compare(
         Times less than dense that each scheme shall cost, besides its default settings; a scheme
         that has nothing to choose has its default alone.
     of
-        What the budgets count.
+        The cost that the budgets count.
     technology
         A technology file, or the name of a packaged one.
     config

@@ -29,7 +29,7 @@ MANY_LAYERS = 12
 def draw_cycles(layers: Sequence[Mapping[str, Any]]) -> Markup:
     """Draw what bounds each layer: work of the four resources, predicted and simulated cycles.
 
-    Of many layers, the bar is that of the resource that bounds the layer.
+    Where there are many layers, the bar is that of the resource that bounds the layer.
     """
     if len(layers) > MANY_LAYERS:
         return _draw_bounds(layers)
@@ -164,7 +164,7 @@ def draw_parts(
     rows
         Name, and value by part; parts have the same colours in all rows.
     unit
-        Of the values, on the axis.
+        Unit of the values, on the axis.
     title
         Name of the picture.
     order

@@ -98,7 +98,7 @@ def reuse_codes(layer: LayerProgram) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Occupancy:
-    """What stands in the crossbars of a layer.
+    """The contents of a layer's crossbars.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is known of a folder that `prap compress` wrote, gathered for the page."""
+"""The page of a folder that `prap compress` wrote: all that is known of its network."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def report_folder(
     Parameters
     ----------
     folder
-        What `prap compress` wrote.
+        A folder that `prap compress` wrote.
     out
         The HTML file to write.
     images
@@ -112,7 +112,7 @@ def report_folder(
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """What compressing said of the network; nothing where its file is gone."""
+    """Read the figures of `prap compress`; nothing where their file is gone."""
     return (
         _read(folder / workflow.SUMMARY_FILE) if (folder / workflow.SUMMARY_FILE).is_file() else {}
     )

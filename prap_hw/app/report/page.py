@@ -39,7 +39,7 @@ MOST_CROSSBARS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class _LayerView:
-    """What the template shows of one layer."""
+    """One layer as the template shows it."""
 
     name: str
     text: str

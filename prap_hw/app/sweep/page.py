@@ -83,7 +83,7 @@ def render_page(rows: Sequence[Row], *, title: str) -> str:
     Parameters
     ----------
     rows
-        What :func:`prap_hw.app.sweep.results.rows_of` gives.
+        Rows as :func:`prap_hw.app.sweep.results.rows_of` gives them.
     title
         Its heading.
     """

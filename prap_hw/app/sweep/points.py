@@ -31,7 +31,7 @@ CELL_FIELDS = ("ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "
 
 
 def _images_of(subject: Subject) -> dict[str, Any]:
-    """What a subject is, by content: files by their hashes."""
+    """Describe a subject by its content: files by their hashes."""
     plain = dataclasses.asdict(subject)
     for name in ("network", "calibration", "images"):
         value = plain[name]
@@ -55,7 +55,7 @@ def choice_fields(of: str) -> tuple[str, ...]:
 def compile_content(
     subject: Subject, scheme: str, budget: float | None, of: str, config: EngineConfig
 ) -> dict[str, Any]:
-    """What a compiled program depends on."""
+    """Collect all that a compiled program depends on."""
     content: dict[str, Any] = {
         "subject": _images_of(subject),
         "scheme": scheme,

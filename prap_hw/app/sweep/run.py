@@ -30,7 +30,7 @@ class Task:
     Attributes
     ----------
     name
-        What it is, for a row that failed.
+        A phrase for a row that failed.
     function, arguments
         A function of :mod:`prap_hw.app.sweep.points` and what it is called with; plain values.
     """
@@ -57,7 +57,7 @@ def run_points(
     Parameters
     ----------
     spec
-        What to run.
+        The specification.
     folder
         The folder of the sweep; points go to ``points`` in it.
     workers

@@ -20,10 +20,10 @@ SOURCES = (
     "compression", "exchange", "golden", "network", "predict", "program", "api.py", "archive.py",
     "config.py",
 )  # fmt: skip
-"""What of the golden model decides a compiled program, its events and its accuracy."""
+"""Sources of the golden model that decide a compiled program, its events and its accuracy."""
 
 PRICE_SOURCES = ("cost",)
-"""What decides a price of given events."""
+"""Sources of the golden model that decide the price of given events."""
 
 
 @cache

@@ -35,7 +35,7 @@ def inspect(
     Parameters
     ----------
     folder
-        What :func:`compress` wrote.
+        A folder that :func:`compress` wrote.
     config
         The engine; it is sized to the network.
 

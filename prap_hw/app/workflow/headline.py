@@ -1,4 +1,4 @@
-"""What ``prap headline`` does: the published cost model and the paper's headline out of it."""
+"""Workflow of ``prap headline``: the published cost model and the paper's headline out of it."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ def headline(crossbar: int = 256) -> dict[str, Any]:
     Returns
     -------
     dict
-        What :class:`refmodel.cost.published.Headline` has, and ``results``: network to published
-        mode to ``latency_ns``, ``energy_nj``, ``adder_energy_nj`` (left out of the energy),
-        ``tiles``, and ``parts`` in nJ.
+        The fields of :class:`refmodel.cost.published.Headline`, and ``results``: network to
+        published mode to ``latency_ns``, ``energy_nj``, ``adder_energy_nj`` (left out of the
+        energy), ``tiles``, and ``parts`` in nJ.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What ``prap price`` does: energy, latency and area of a compiled network."""
+"""Workflow of ``prap price``: energy, latency and area of a compiled network."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def price(
     Parameters
     ----------
     folder
-        What :func:`compress` wrote.
+        A folder that :func:`compress` wrote.
     technologies
         Technology files, or names of packaged ones; all packaged ones where empty.
     config

@@ -1,4 +1,4 @@
-"""What ``prap cosim`` does: images through the RTL, and its figures beside the predicted ones."""
+"""Workflow of ``prap cosim``: images through the RTL, and its figures beside the predicted ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def cosim(
     Parameters
     ----------
     folder
-        What :func:`compress` wrote.
+        A folder that :func:`compress` wrote.
     count
         Images, from the first.
     tier
@@ -231,7 +231,7 @@ def simulate_network(job: Job) -> dict[str, Any]:
 
 
 def simulated_figures(simulated: LayerResult, prediction: cycles.Prediction) -> dict[str, Any]:
-    """What the hardware counted for one image of a layer."""
+    """Collect what the hardware counted for one image of a layer."""
     waits = {words: simulated.counters.get(name, 0) for name, words in STALLS.items()}
     busy = simulated.counters.get("requests", 0)
     waits["start and end"] = simulated.cycles - busy - sum(waits.values())

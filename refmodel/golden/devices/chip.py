@@ -31,7 +31,7 @@ class Chip:
     Attributes
     ----------
     device
-        What its cells are like.
+        The device: cells and converters.
     config
         Sizes of the engine; cell, DAC and ADC bits among them.
     seed
@@ -76,7 +76,7 @@ class Chip:
         *,
         minus: bool = False,
     ) -> NDArray[np.float32]:
-        """What each cell adds to a code.
+        """Compute how much each cell adds to a code.
 
         Parameters
         ----------
@@ -143,9 +143,9 @@ class Chip:
         Parameters
         ----------
         layer
-            What is programmed.
+            The layer that is programmed.
         number
-            Of the layer in its program.
+            Number of the layer in its program.
         first_image
             Number of the image that stands first in what the layer will be asked.
         """
@@ -205,7 +205,7 @@ class Chip:
         )
 
     def _matrix(self, layer: LayerProgram, number: int) -> NDArray[np.float32]:
-        """What each cell, or pair of cells, of a layer adds to a code: [OUs, R, C]."""
+        """Compute how much each cell, or pair of cells, adds to a code: [OUs, R, C]."""
         if not self.pairs:
             programmed = golden.cells(layer, self.config)
             return self.cells(programmed, number, np.arange(len(programmed)))

@@ -89,7 +89,7 @@ def effects() -> tuple[Effect, ...]:
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Device(Record):
-    """What is known of a kind of cell and its converters.
+    """A kind of cell and its converters.
 
     It has a field for every value of an effect, with its name in device files, and takes them as
     keywords: ``Device(on_off_ratio=40.0, variation_on=0.07)``. What they mean stands with the

@@ -1,4 +1,4 @@
-"""What an effect on cells and converters is, and where the random numbers of a chip come from.
+"""Effects on cells and converters, and where the random numbers of a chip come from.
 
 An effect is a file in :mod:`refmodel.golden.devices.effects`. It says which values of a device file
 it has, and does one or several of these things:
@@ -26,9 +26,9 @@ class Value:
     Attributes
     ----------
     name, unit
-        What the file calls it, and the unit that it must name.
+        Name in the file, and the unit that the file must name.
     default
-        What an ideal device has.
+        The value of an ideal device.
     least, most
         Limits; None where :meth:`Effect.check` has them.
     required
@@ -111,7 +111,7 @@ class Effect:
         """Change conductances [n, R, C], in units of G_on, in place."""
 
     def reference(self, device: Any) -> float:
-        """What a reference column of off cells is multiplied by."""
+        """Give the factor on a reference column of off cells."""
         del device
         return 1.0
 

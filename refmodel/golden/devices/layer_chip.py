@@ -30,7 +30,7 @@ class LayerChip:
     noise_of
         float32 [65536], noise in codes by 16 random bits; None where there is no read noise.
     key
-        Of the noise, before the image.
+        Key of the noise, before the image is mixed in.
     positions
         Output positions of an image.
     first_image
@@ -58,7 +58,7 @@ class LayerChip:
     def _starts(
         self, places: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """Of each place: key plus g * (index + 1) of column 0 and digit 0, quad, and lane."""
+        """Give for each place: key plus g * (index + 1) of column 0 and digit 0, quad, lane."""
         image, position = np.divmod(places, self.positions)
         first, last = int(image.min(initial=0)), int(image.max(initial=0))
         keys = [draw_word(self.key, self.first_image + i) for i in range(first, last + 1)]
@@ -73,7 +73,7 @@ class LayerChip:
         Parameters
         ----------
         columns
-            Of all, OU * C + column of the OU.
+            Columns, numbered over all OUs: OU * C + column of the OU.
         places
             [n], image * positions + position, images from ``first_image`` on.
 
@@ -132,12 +132,12 @@ class LayerChip:
     def codes(
         self, columns: slice, lines: NDArray[np.float32], places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """What the converters make of some columns of one gather.
+        """Convert some columns of one gather to codes.
 
         Parameters
         ----------
         columns
-            Of all, OU * C + column of the OU.
+            Columns, numbered over all OUs: OU * C + column of the OU.
         lines
             [rows in use, digits * n], digits of the wordlines.
         places
@@ -188,7 +188,7 @@ class LayerChip:
         Parameters
         ----------
         ou, digit
-            Of the request; see :class:`refmodel.golden.serial.Requests`.
+            OU and digit of the request; see :class:`refmodel.golden.serial.Requests`.
         place
             image * positions + position.
         wordlines

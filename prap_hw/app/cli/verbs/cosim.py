@@ -88,8 +88,8 @@ def cosim(
 ) -> None:
     """Run images through the RTL in Verilator and compare its values with the golden model.
 
-    Of each layer's cycles it prints the bound (what the busiest of conversion, gather, merge and
-    output takes at least), the prediction, the simulation, and the ratio (simulated - start) /
+    For each layer it prints the bound of the cycles (what the busiest of conversion, gather, merge
+    and output takes at least), the prediction, the simulation, and the ratio (simulated - start) /
     bound, of which 1.02 at most is owed; start is what a layer may take once: the first group's
     conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles. Then
     the cycles in which no conversion was requested, by cause.

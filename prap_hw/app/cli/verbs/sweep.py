@@ -19,7 +19,9 @@ from refmodel.errors import InputError
 def sweep(
     spec: Annotated[
         Path,
-        typer.Argument(metavar="SPEC.toml", help="The specification: a TOML file (docs/sweeps.md)."),
+        typer.Argument(
+            metavar="SPEC.toml", help="The specification: a TOML file (docs/sweeps.md)."
+        ),
     ],
     out: Annotated[
         Path,
