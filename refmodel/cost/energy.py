@@ -13,7 +13,7 @@ bit of each factor, and ``sram``, ``act``, ``idx`` joules a bit of a memory of i
     merge             merge_shifts * W (shift + reg) + merge_adds * W add
     accumulators      accumulator_updates * W (2 sram + add) + (accumulator_writes
                       + accumulator_reads) * W sram
-    index             sum over index memories of words * bits * (idx + reg) + list_words * 46 idx
+    index             sum over index memories of words * bits * (idx + reg) + list_words * 47 idx
     tables            words of output parameters * bits * (idx + reg), and of a tile's shares
     gather            gathered * 8 (act + 2 reg + 2 sram) + gathered * 24 add
     activations       activation_writes * 8 act * copies
@@ -21,7 +21,7 @@ bit of each factor, and ``sram``, ``act``, ``idx`` joules a bit of a memory of i
     post-processing   operand_reads * (8 act + 8 * 16 mul + 24 (add + reg))
     reduction         reduction_adds * W (add + reg)
     control           control share * everything that adds, shifts, multiplies or registers above
-    clock             cycles * flip-flops * engines * clock
+    clock             cycles * flip-flops * clock
     leakage           seconds * (area of logic and registers * logic_leakage
                       + bits of memories * memory_leakage)
 
@@ -48,7 +48,13 @@ from refmodel.cost.events import (
     network_events,
     with_latency,
 )
-from refmodel.cost.memories import PENDING_BITS, Memory, flip_flops, memories
+from refmodel.cost.memories import (
+    PENDING_BITS,
+    Memory,
+    all_flip_flops,
+    list_memory,
+    memories,
+)
 from refmodel.cost.technology import Technology
 from refmodel.errors import InputError
 from refmodel.predict.accelerator import accelerator_config_for
@@ -80,9 +86,8 @@ AREAS = ("adc", "crossbar", "wordlines", "memory of activations", "memory of sum
          "memory of indices", "logic", "registers")  # fmt: skip
 """Parts of the area."""
 
-MULTIPLIER_BITS, ADDRESS_BITS, SUM_BITS, LIST_BITS = 16, 24, 24, 46
-"""Bits of a requantisation's multiplier, of an address, of a pool's sum, and of a word of the
-sequencer's list."""
+MULTIPLIER_BITS, ADDRESS_BITS, SUM_BITS = 16, 24, 24
+"""Bits of a requantisation's multiplier, of an address, and of a pool's sum."""
 
 MOST_LATENCY = 40
 """Cycles of crossbar latency that an engine has at most."""
@@ -313,6 +318,10 @@ class _Prices:
         self.add, self.shift = number("add_energy"), number("shift_energy")
         self.multiply, self.register = number("multiply_energy"), number("register_energy")
         self.memories = memories(config, events.engines)
+        self.registers = all_flip_flops(config, events.engines)
+        listed = sum(layer.counts["list_words"] for layer in events.layers)
+        if listed:
+            self.memories["list"] = list_memory(listed)
         self.convert = technology["adc_energy"].at(config.code_bits) + number("sample_energy")
         self.drive = technology["drive_energy"].at(config.dac_bits)
 
@@ -330,7 +339,7 @@ class _Prices:
 
     def layer(self, layer: LayerEvents, leaking: float) -> LayerCost:
         """Price an operation; ``leaking`` is the watts that leak."""
-        number, config = self.technology.number, self.config
+        number = self.technology.number
         seconds = layer.cycles / number("clock")
         storing = self._storing(layer)
         logic = self._logic(layer)
@@ -339,10 +348,9 @@ class _Prices:
             "crossbar": layer.counts["cells_read"] * number("cell_energy"),
             "wordlines": layer.counts["wordline_drives"] * self.drive,
         }
-        registers = flip_flops(config) * self.events.engines
         always = {
             "control": number("control_share") * sum(logic.values()),
-            "clock": layer.cycles * registers * number("clock_energy"),
+            "clock": layer.cycles * self.registers * number("clock_energy"),
             "leakage": seconds * leaking,
         }
         parts = {
@@ -364,9 +372,7 @@ class _Prices:
         sums, accumulators = psum * self.bit("partial sums"), acc * self.bit("accumulators")
         copies = memory["partial sums"].copies
         touched = counts["accumulator_writes"] + counts["accumulator_reads"]
-        listed = LIST_BITS * self.technology.memory_energy(
-            "index", LIST_BITS * max(1, counts["list_words"])
-        )
+        listed = self.memories["list"].width * self.bit("list") if counts["list_words"] else 0.0
         byte = 8 * self.bit("activations")
         return {
             "shift and add": counts["requests"] * 2 * PENDING_BITS * self.bit("pending"),
@@ -438,7 +444,6 @@ class _Prices:
         held: dict[str, float] = {"activation": 0.0, "sram": 0.0, "index": 0.0}
         for memory in self.memories.values():
             held[memory.kind] += self._many(memory) * memory.bits * area(f"{memory.kind}_area")
-        registers = flip_flops(config) * engines + (engines - 1) * acc
         return {
             "adc": engines
             * config.adcs
@@ -451,9 +456,9 @@ class _Prices:
             "memory of sums": held["sram"],
             "memory of indices": held["index"],
             "logic": (engines * each + once) * (1 + area("control_share")),
-            "registers": registers * area("register_area"),
+            "registers": self.registers * area("register_area"),
         }
 
     def _many(self, memory: Memory) -> int:
-        """How many of a memory there are: a tile has one of output parameters and of shares."""
-        return 1 if memory.name in ("output", "share") else self.events.engines
+        """How many of a memory there are: a tile has one each of those that are not an engine's."""
+        return 1 if memory.name in ("output", "share", "list") else self.events.engines

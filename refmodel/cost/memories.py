@@ -12,6 +12,14 @@ from refmodel.predict.events import PARITY_BITS, memory_bits
 COUNTER_BITS, COUNTERS = 40, 17
 """Bits of an event counter, and event counters of an engine."""
 
+SEQUENCING = 1466
+"""Flip-flops that an accelerator has beside those of its engines: sequencer, operand reader, pool
+unit, write-back, two event counters, and a wider requantiser. Synthesis finds 1,465 in that of the
+default preset, 1,467 in that of the small one."""
+
+LIST_BITS = 46 + PARITY_BITS
+"""Bits of a word of the sequencer's list, parity included."""
+
 PENDING_BITS = 18
 """Bits that are kept of a request until its answer comes; of the default engine."""
 
@@ -102,6 +110,18 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
         width = engines + PARITY_BITS
         found.append(Memory(name="share", kind="index", width=width, depth=config.params))
     return {memory.name: memory for memory in found}
+
+
+def list_memory(words: int) -> Memory:
+    """The memory of an accelerator's list, as deep as delivered ones are: a power of two."""
+    depth = 1 << (words - 1).bit_length()
+    return Memory(name="list", kind="index", width=LIST_BITS, depth=depth)
+
+
+def all_flip_flops(config: EngineConfig, engines: int = 1) -> int:
+    """Estimate the flip-flops of all engines, of a tile's reduction, and of an accelerator."""
+    reduction = (engines - 1) * config.acc_width
+    return flip_flops(config) * engines + reduction + (SEQUENCING if config.network else 0)
 
 
 def flip_flops(config: EngineConfig) -> int:

@@ -7,7 +7,7 @@ import pytest
 from prap_hw.common.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts
 from refmodel.config import DEFAULT, PAPER, SMALL
 from refmodel.cost import memories as cost_memories
-from refmodel.cost.memories import PENDING_BITS, flip_flops, memories
+from refmodel.cost.memories import PENDING_BITS, all_flip_flops, flip_flops, list_memory, memories
 
 SYNTHESISED = {
     # `prap area --preset NAME --family ecp5`: bits of the memories of controller, store,
@@ -63,3 +63,27 @@ def test_every_counter_of_an_engine_by_itself_is_in_the_flip_flops():
     # Cycles and outputs beside those of an engine of a tile; the rest belongs to an accelerator.
     assert len(CORE_COUNTERS) + 2 == cost_memories.COUNTERS
     assert cost_memories.COUNTER_BITS == COUNTER_BITS
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes", "registers"),
+    [
+        # Yosys, ecp5, of prap_accelerator.v of `prap verilog --preset NAME`, without the emulated
+        # crossbar; the memory of the list has 1024 words of 47 bits in both.
+        (DEFAULT, (8192, 32768, 4096, 32768, 16384, 1024), 3_919 - 52),
+        (SMALL, (1024, 4096, 512, 4096, 4096, 256), 3_609 - 51),
+    ],
+)
+def test_an_accelerators_flip_flops_are_those_that_synthesis_finds(config, sizes, registers):
+    names = ("max_gathers", "max_segments", "max_groups", "max_words", "activation_bytes")
+    config = dataclasses.replace(
+        config, network=True, **dict(zip((*names, "max_params"), sizes, strict=True))
+    )
+    assert all_flip_flops(config) == pytest.approx(registers, rel=1 / 10)
+    assert list_memory(1000).bits == 1024 * 47
+
+
+def test_engines_have_flip_flops_each_and_an_accelerator_its_own_once():
+    one, three = (all_flip_flops(dataclasses.replace(DEFAULT, network=True), n) for n in (1, 3))
+    assert three - one == 2 * (flip_flops(DEFAULT) + DEFAULT.acc_width)
+    assert one - all_flip_flops(DEFAULT) == cost_memories.SEQUENCING
