@@ -16,7 +16,7 @@ bit of each factor, and ``sram``, ``act``, ``idx`` joules a bit of a memory of i
     index             sum over index memories of words * bits * (idx + reg) + list_words * 47 idx
     tables            words of output parameters * bits * (idx + reg), and of a tile's shares
     gather            gathered * 8 (act + 2 reg + 2 sram) + gathered * 24 add
-    activations       activation_writes * 8 act * copies
+    activations       activation_writes * 8 act, and once more for the operand reader's copy
     requantisation    requantisations * (W (add + shift + 3 reg) + 16 W mul + 8 reg)
     post-processing   operand_reads * (8 act + 8 * 16 mul + 24 (add + reg))
     reduction         reduction_adds * W (add + reg)
@@ -88,6 +88,9 @@ AREAS = ("adc", "crossbar", "wordlines", "memory of activations", "memory of sum
 
 MULTIPLIER_BITS, ADDRESS_BITS, SUM_BITS = 16, 24, 24
 """Bits of a requantisation's multiplier, of an address, and of a pool's sum."""
+
+SHARED = ("output", "share", "list", "operands")
+"""Memories that a tile or an accelerator has once, whatever its engines."""
 
 MOST_LATENCY = 40
 """Cycles of crossbar latency that an engine has at most."""
@@ -374,6 +377,10 @@ class _Prices:
         touched = counts["accumulator_writes"] + counts["accumulator_reads"]
         listed = self.memories["list"].width * self.bit("list") if counts["list_words"] else 0.0
         byte = 8 * self.bit("activations")
+        # The engines' memories are written alike, and so is the one of the operand reader.
+        mirrored = 0.0
+        if "operands" in memory:
+            mirrored = counts["activation_writes"] / self.events.engines
         return {
             "shift and add": counts["requests"] * 2 * PENDING_BITS * self.bit("pending"),
             "partial sums": (counts["psum_writes"] * copies + counts["psum_reads"]) * sums,
@@ -382,7 +389,7 @@ class _Prices:
             + counts["list_words"] * listed,
             "tables": self._words(layer, "output") + self._words(layer, "share"),
             "gather": counts["gathered"] * (byte + 2 * 8 * self.bit("vectors")),
-            "activations": counts["activation_writes"] * byte * memory["activations"].copies,
+            "activations": (counts["activation_writes"] + mirrored) * byte,
             "post-processing": counts["operand_reads"] * byte,
         }
 
@@ -461,4 +468,4 @@ class _Prices:
 
     def _many(self, memory: Memory) -> int:
         """How many of a memory there are: a tile has one each of those that are not an engine's."""
-        return 1 if memory.name in ("output", "share", "list") else self.events.engines
+        return 1 if memory.name in SHARED else self.events.engines

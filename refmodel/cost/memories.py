@@ -64,7 +64,8 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
     """Memories of one engine, by name; with several, a tile's share memory beside them.
 
     The store of partial sums has a copy to each merge lane, since each reads a slot a cycle, and
-    one more where sums add to slots. An accelerator's operand reader has the activations as well.
+    one more where sums add to slots. An accelerator's operand reader has the activations as well,
+    once for all engines.
     """
     lanes, widths = config.merge_lanes, memory_bits(config)
     words = -(-config.max_words // lanes)
@@ -83,7 +84,6 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
             kind="activation",
             width=8,
             depth=config.activation_bytes,
-            copies=2 if config.network else 1,
         ),
         Memory(name="vectors", kind="sram", width=8 * config.ou_rows, depth=config.gather_buffers),
         Memory(name="pending", kind="sram", width=PENDING_BITS, depth=config.requests_in_flight),
@@ -106,6 +106,10 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
             for name, depth in depths.items()
         ),
     ]
+    if config.network:
+        found.append(
+            Memory(name="operands", kind="activation", width=8, depth=config.activation_bytes)
+        )
     if engines > 1:
         width = engines + PARITY_BITS
         found.append(Memory(name="share", kind="index", width=width, depth=config.params))

@@ -337,6 +337,23 @@ def test_an_accelerators_events_are_those_that_its_prediction_has(engines):
     assert network_events(program, engines=engines).counts == events.counts
 
 
+def test_an_accelerator_has_activations_in_each_engine_and_once_for_operands(tmp_path):
+    technology = round_technology(tmp_path)
+    images = digits_images().calibration_x[:8]
+    program = compress(network_path("prap"), images, settings=SETTINGS)
+    for engines in (1, 3):
+        base = engine_for(ENGINE, technology)
+        config = accelerator_config_for(program, base, engines)
+        found = network_events(program, config, engines)
+        cost = price_events(found, None, technology)
+        written = found.counts["activation_writes"] // engines
+        per_byte = 8 * technology.memory_energy("activation", 8 * config.activation_bytes)
+        assert cost.parts["activations"] == pytest.approx(written * (engines + 1) * per_byte)
+        bits = 8 * config.activation_bytes * (engines + 1)
+        area = technology.number("activation_area")
+        assert cost.areas["memory of activations"] == pytest.approx(bits * area)
+
+
 def test_an_accelerator_that_does_not_hold_the_network_is_refused():
     images = digits_images().calibration_x[:8]
     program = compress(network_path("prap"), images, settings=SETTINGS)
