@@ -193,6 +193,23 @@ def test_both_a_cluster_and_workers_are_refused(prap: Prap, spec: Path, tmp_path
     )
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_is_there_has_the_figures_of_one_process(
+    prap: Prap, spec: Path, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the extra sweep")
+    expected, _ = sweep(spec, tmp_path / "alone")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster:
+        code, text, _ = prap(
+            "sweep", spec, "-o", tmp_path / "out", "--scheduler", cluster.scheduler_address
+        )
+    assert code == 0
+    assert "worked out now: 2 compile, 8 events" in text
+    assert rows_of(read_spec(spec), tmp_path / "out") == expected
+
+
 def slow_events(folder: str, program: str, config: EngineConfig, engines: int, latency: int) -> int:
     """Count events, after leaving word of the process; the first one waits to be killed."""
     mark = Path(folder).parent / "victim"
