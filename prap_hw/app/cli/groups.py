@@ -56,7 +56,7 @@ class Engine:
         int | None,
         typer.Option(
             "--latency",
-            help="Cycles of the emulated crossbar, 1 to 40.",
+            help="Cycles of the crossbar, 1 to 40; where costs are asked for, the technology's.",
             min=1,
             rich_help_panel=PANEL,
         ),
@@ -94,6 +94,15 @@ class Engine:
         options = dataclasses.asdict(self)
         workflow.rtl_engine(options)
         return options
+
+    def priced(self) -> dict[str, Any]:
+        """As :meth:`checked`, but the latency is left to the technology."""
+        if self.crossbar_latency is not None:
+            raise InputError(
+                "expected no --latency, since the technology decides it, found "
+                f"{self.crossbar_latency}"
+            )
+        return self.checked()
 
 
 ENGINE = Engine()

@@ -140,6 +140,7 @@ def test_the_verb_writes_table_json_csv_and_pictures(
         (["--budgets", "2,x"], "expected numbers with commas"),
         (["--technology", "no"], "expected a technology file or one of"),
         (["--at", "50"], "expected --images with --at"),
+        (["--latency", "5"], "expected no --latency, since the technology decides it, found 5"),
     ],
 )
 def test_bad_options_are_one_line(

@@ -115,7 +115,7 @@ def compare(
             budgets=values.numbers("--budgets", budgets) or (),
             of=of,
             technology=technology,
-            config=engine.checked(),
+            config=engine.priced(),
             engines=engines,
             report=report,
         )

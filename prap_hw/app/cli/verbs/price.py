@@ -40,7 +40,7 @@ def price(
     """Price one image of a compiled network: energy by part, latency and area, from RTL events."""
     from prap_hw.app import workflow
 
-    figures = workflow.price(folder, technology or (), config=engine.checked(), engines=engines)
+    figures = workflow.price(folder, technology or (), config=engine.priced(), engines=engines)
     found = figures["technologies"]
     screen = console.console()
     screen.print(parts_table(found))

@@ -79,3 +79,9 @@ def test_as_many_engines_as_there_can_be(prap: Prap, given: Path, engines: int) 
     code, _, err = prap("price", given / "done", "--engines", engines)
     assert code == 2
     assert "'--engines'" in one_line(err)
+
+
+def test_the_latency_is_the_technologys(prap: Prap, given: Path) -> None:
+    code, _, err = prap("price", given / "done", "--latency", 3)
+    assert code == 2
+    assert "expected no --latency, since the technology decides it, found 3" in one_line(err)
