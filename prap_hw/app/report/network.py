@@ -1,7 +1,6 @@
 """The page of a folder that `prap compress` wrote: all that is known of its network."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def report_folder(
     """
     folder, out = Path(folder), Path(out)
     program = workflow.load_program(folder)
-    summary = _summary(folder)
+    summary = workflow.summary_of(folder)
     fitted = _engine(program, summary, config)
     predictions = workflow.predict(program, fitted, report=report)
     layers = [
@@ -111,26 +110,13 @@ def report_folder(
     return figures
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    """Read the figures of `prap compress`; nothing where their file is gone."""
-    return (
-        _read(folder / workflow.SUMMARY_FILE) if (folder / workflow.SUMMARY_FILE).is_file() else {}
-    )
-
-
 def _engine(
     program: api.Program,
     summary: Mapping[str, Any],
     config: workflow.EngineOptions | EngineConfig | None,
 ) -> EngineConfig:
     """The engine that was asked for, else that of the summary, sized to the program."""
-    chosen = config
-    if not isinstance(config, EngineConfig):
-        given = {k: v for k, v in (config or {}).items() if v is not None}
-        if given in ({}, {"preset": "default"}) and isinstance(summary.get("engine"), dict):
-            names = {field.name for field in dataclasses.fields(EngineConfig)}
-            chosen = {k: v for k, v in summary["engine"].items() if k in names}
-    return workflow.engine_for(program, chosen)
+    return workflow.engine_for(program, workflow.asked_or_compressed_for(config, summary))
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
@@ -157,24 +143,12 @@ def _json_of(given: workflow.Paths | None, beside: Path, keys: Sequence[str]) ->
     path = Path(given) if given is not None else beside
     if given is None and not path.is_file():
         return {}
-    found = _read(path)
+    found = workflow.json_object(path)
     missing = [key for key in keys if key not in found]
     if missing:
         raise InputError(
             f"expected figures with {' and '.join(keys)}, found no {missing[0]} in {path}"
         )
-    return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object of a file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "no JSON"
-        raise InputError(f"expected a JSON file, found {reason} at {path}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"expected a JSON object, found a {type(found).__name__} in {path}")
     return found
 
 

@@ -1,6 +1,6 @@
 """The verbs of the command line, as functions for Python.
 
-    from prap_hw import workflow
+    from prap_hw.app import workflow
 
     workflow.compress("net.onnx", "train.npz", "build/net", scheme="prap")
     print(workflow.evaluate("build/net", "test.npz")["accuracy"])
@@ -13,7 +13,13 @@ Functions return their figures as a dictionary of JSON values. Bad input raises
 
 from prap_hw.app.workflow.accuracy import evaluate, inspect, program_accuracy
 from prap_hw.app.workflow.compression import compile_floats, compress, default_scheme
-from prap_hw.app.workflow.engines import EngineOptions, engine, engine_for, rtl_engine
+from prap_hw.app.workflow.engines import (
+    EngineOptions,
+    asked_or_compressed_for,
+    engine,
+    engine_for,
+    rtl_engine,
+)
 from prap_hw.app.workflow.figures import cycle_total, faults, layer_figures
 from prap_hw.app.workflow.folders import (
     NETWORK_FILE,
@@ -21,8 +27,10 @@ from prap_hw.app.workflow.folders import (
     SUMMARY_FILE,
     Paths,
     input_codes,
+    json_object,
     load_program,
     names_of,
+    summary_of,
     versions,
 )
 from prap_hw.app.workflow.golden_cases import check_golden
@@ -43,6 +51,7 @@ __all__ = [
     "Paths",
     "area",
     "area_of",
+    "asked_or_compressed_for",
     "check_golden",
     "compile_floats",
     "compress",
@@ -58,6 +67,7 @@ __all__ = [
     "headline",
     "input_codes",
     "inspect",
+    "json_object",
     "layer_figures",
     "load_program",
     "names_of",
@@ -67,6 +77,7 @@ __all__ = [
     "rtl_engine",
     "simulate",
     "simulate_network",
+    "summary_of",
     "versions",
     "write_verilog",
 ]

@@ -31,6 +31,27 @@ def engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
         raise InputError(f"expected sizes that an engine can have, found {problem}") from None
 
 
+def asked_or_compressed_for(
+    options: EngineOptions | EngineConfig | None, summary: Mapping[str, Any]
+) -> EngineOptions | EngineConfig | None:
+    """Options that were chosen; where none was, the engine that a network was compressed for.
+
+    Parameters
+    ----------
+    options
+        As for :func:`engine`.
+    summary
+        Figures of ``prap compress``; they may have no ``engine``.
+    """
+    if isinstance(options, EngineConfig):
+        return options
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    if given not in ({}, {"preset": "default"}) or not isinstance(summary.get("engine"), dict):
+        return options
+    names = {field.name for field in dataclasses.fields(EngineConfig)}
+    return {name: value for name, value in summary["engine"].items() if name in names}
+
+
 def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
     """As :func:`engine`, but InputError also where the hardware does not have an option yet."""
     from prap_hw.common.layouts import check_supported

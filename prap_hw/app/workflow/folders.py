@@ -1,9 +1,11 @@
 """Folders that ``prap compress`` writes, and names of files in results."""
 
 import contextlib
+import json
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,24 @@ def load_program(folder: Paths) -> api.Program:
     if not folder.is_dir():
         raise InputError(f"expected a folder that prap compress wrote, found none at {folder}")
     return api.Program.load(folder / PROGRAM_FILE)
+
+
+def summary_of(folder: Paths) -> dict[str, Any]:
+    """Read the figures of ``prap compress`` in its folder; nothing where their file is gone."""
+    path = Path(folder) / SUMMARY_FILE
+    return json_object(path) if path.is_file() else {}
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "no JSON"
+        raise InputError(f"expected a JSON file, found {reason} at {path}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"expected a JSON object, found a {type(found).__name__} in {path}")
+    return found
 
 
 def input_codes(program: Program, images: NDArray, *, source: str) -> NDArray[np.uint8]:

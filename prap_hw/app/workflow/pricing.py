@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from prap_hw.app.workflow.engines import EngineOptions, base_engine
-from prap_hw.app.workflow.folders import Paths, load_program
+from prap_hw.app.workflow.engines import EngineOptions, asked_or_compressed_for, base_engine
+from prap_hw.app.workflow.folders import Paths, load_program, summary_of
 from refmodel.config import EngineConfig
 from refmodel.cost import Technology, engine_for, network_events, price_events, technology_names
 from refmodel.errors import InputError
@@ -28,7 +28,8 @@ def price(
     technologies
         Technology files, or names of packaged ones; all packaged ones where empty.
     config
-        The engine; it is sized to the network, and its crossbar latency is the technology's.
+        The engine; where no size is chosen, the one that the network was compressed for. It is
+        sized to the network, and its crossbar latency is the technology's.
     engines
         Engines of the accelerator, 1 to 64.
 
@@ -47,7 +48,7 @@ def price(
     program = load_program(folder)
     if not program.layers:
         raise InputError(f"expected a network with layers, found none in {folder}")
-    base = base_engine(program, config)
+    base = base_engine(program, asked_or_compressed_for(config, summary_of(folder)))
     priced = []
     for technology in found:
         fitted = accelerator_config_for(program, engine_for(base, technology), engines)

@@ -37,7 +37,10 @@ def price(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Price one image of a compiled network: energy by part, latency and area, from RTL events."""
+    """Price one image of a compiled network: energy by part, latency and area, from RTL events.
+
+    Without options of the engine it is the engine that the network was compressed for.
+    """
     from prap_hw.app import workflow
 
     figures = workflow.price(folder, technology or (), config=engine.priced(), engines=engines)

@@ -85,3 +85,20 @@ def test_the_latency_is_the_technologys(prap: Prap, given: Path) -> None:
     code, _, err = prap("price", given / "done", "--latency", 3)
     assert code == 2
     assert "expected no --latency, since the technology decides it, found 3" in one_line(err)
+
+
+def test_the_engine_is_the_one_that_the_network_was_compressed_for(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    done, path = tmp_path / "net", tmp_path / "price.json"
+    options = ("--calibration", given / "images.npz", "--adcs", 2, "-o", done)
+    assert prap("compress", given / "net.onnx", *options)[0] == 0
+    adcs = []
+    for chosen in ((), ("--adcs", 4)):
+        assert prap("price", done, "--json", path, *chosen)[0] == 0
+        adcs.append(json.loads(path.read_text())["technologies"][0]["engine"]["adcs"])
+    assert adcs == [2, 4]
+    (done / "summary.json").write_text("no")
+    code, _, err = prap("price", done)
+    assert code == 2
+    assert "expected a JSON file, found no JSON at" in one_line(err)
