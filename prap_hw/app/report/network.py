@@ -32,7 +32,7 @@ def report_folder(
     images: workflow.Paths | Sequence[workflow.Paths] | None = None,
     limit: int | None = None,
     device: workflow.Paths | Sequence[workflow.Paths] = (),
-    trials: int = 5,
+    trials: int | None = None,
     accuracy: workflow.Paths | None = None,
     cosim: workflow.Paths | None = None,
     technology: workflow.Paths | None = pricing.DEFAULT_TECHNOLOGY,
@@ -52,7 +52,8 @@ def report_folder(
     limit
         Images used at most.
     device, trials
-        Device files or names of packaged ones, and chips drawn of each, for the accuracy.
+        Device files or names of packaged ones, and chips drawn of each, for the accuracy; see
+        :func:`prap_hw.app.workflow.evaluate`.
     accuracy
         Figures of `prap evaluate --json` instead of ``images``; None: ``accuracy.json`` in the
         folder, where it is there.

@@ -23,6 +23,9 @@ from refmodel.network.images import Preprocess, load_images
 from refmodel.predict.metrics import network_metrics
 from refmodel.program.program import Program
 
+IDEAL = "ideal"
+"""Name of the packaged device without a fault."""
+
 
 def inspect(
     folder: Paths,
@@ -57,9 +60,9 @@ def evaluate(
     *,
     limit: int | None = None,
     device: Paths | Sequence[Paths] = (),
-    cells: Cells = "twos-complement",
-    trials: int = 5,
-    seed: int = 0,
+    cells: Cells | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
@@ -70,14 +73,17 @@ def evaluate(
     limit
         Images used at most: the first of the file.
     device
-        Device files, or names of packaged ones; none: ideal cells and converters.
+        Device files, or names of packaged ones. None, but ``cells`` or bits of an ADC code in
+        ``config``: the packaged device ``ideal``, on which those apply. None at all: the exact
+        arithmetic of the golden model.
     cells
-        How the cells of devices hold weights: as those of the RTL do, in two's complement (the
-        weight + 128 where cells have 2 or 4 bits), or as differential ``pairs`` of cells.
+        How the cells of devices hold weights: as those of the RTL do, in ``twos-complement`` (the
+        weight + 128 where cells have 2 or 4 bits; None: so), or as differential ``pairs`` of cells.
     trials
-        Chips drawn from each device.
+        Chips drawn from each device; None: 5. InputError without a device.
     seed
-        Seed of the first chip; the next have ``seed + 1`` and so on.
+        Seed of the first chip; the next have ``seed + 1`` and so on; None: 0. InputError without a
+        device.
     config
         The engine whose cells and converters the devices are; it is sized to the network.
 
@@ -92,10 +98,18 @@ def evaluate(
     from refmodel.exchange.onnx.load import load_onnx
 
     folder = Path(folder)
-    if cells not in get_args(Cells):
+    if cells not in (None, *get_args(Cells)):
         raise InputError(f"expected {' or '.join(get_args(Cells))}, found {cells!r} as cells")
-    kinds = [Device.load(name) for name in ([device] if isinstance(device, Paths) else device)]
+    names = [device] if isinstance(device, Paths) else list(device)
+    given = [name for name, value in {"trials": trials, "seed": seed}.items() if value is not None]
+    if given and not names:
+        raise InputError(f"expected a device with {' and '.join(given)}, found none")
     engine(config)  # what no engine has is refused at once
+    if not names and (cells is not None or _code_bits(config) is not None):
+        names = [IDEAL]
+    cells = cells or "twos-complement"
+    trials, seed = 5 if trials is None else trials, seed or 0
+    kinds = [Device.load(name) for name in names]
     program = load_program(folder)
     floats = load_onnx(folder / NETWORK_FILE)
     x, y = load_images(images)
@@ -138,6 +152,13 @@ def evaluate(
             }
         )
     return figures | {"devices": found}
+
+
+def _code_bits(config: EngineOptions | EngineConfig | None) -> int | None:
+    """Bits of an ADC code that were chosen; None where they were not."""
+    if isinstance(config, EngineConfig):
+        return config.adc_bits or None
+    return (config or {}).get("adc_bits")
 
 
 def program_accuracy(
