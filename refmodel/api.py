@@ -191,9 +191,11 @@ class Program(programs.Program):
             The images do not fit the network.
         """
         height, width, channels = self.tensors[self.input]["shape"]
-        # A vector is (1, 1, F) in memory; images are flattened channels first for it.
-        shape = (channels,) if height == width == 1 else (channels, height, width)
-        preprocess = Preprocess.from_dict(self.preprocess)
+        preprocess, shape = Preprocess.from_dict(self.preprocess), (channels, height, width)
+        # A vector is (1, 1, F) in memory, as one pixel is: images that are no such pixel are
+        # flattened for it, channels first.
+        if height == width == 1 and not preprocess.fits(images, shape):
+            shape = (channels,)
         return golden.quantise_input(self, preprocess.apply(images, shape, source=source))
 
     def logits(

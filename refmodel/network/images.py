@@ -154,6 +154,10 @@ class Preprocess:
             )
         return replace(self, layout=layout)
 
+    def fits(self, images: NDArray, input_shape: tuple[int, ...]) -> bool:
+        """Whether images fit a network's input, both as :meth:`apply` takes them."""
+        return self._layout(np.asarray(images), input_shape) is not None
+
     def _layout(self, images: NDArray, shape: tuple[int, ...]) -> str | None:
         """The layout in which the images fit the network's input, if there is one."""
         fitting = [
@@ -164,7 +168,12 @@ class Preprocess:
             and _fit(_planes(images, layout), shape) is not None
         ]
         if len(fitting) == 2:  # both orders of four axes: there are fewer channels than pixels
-            return "nchw" if images.shape[1] < images.shape[3] else "nhwc"
+            likely = "nchw" if images.shape[1] < images.shape[3] else "nhwc"
+            other = "nhwc" if likely == "nchw" else "nchw"
+            channels = {_planes(images, layout).shape[1]: layout for layout in (other, likely)}
+            # Several means or deviations are one to a channel, which tells where the channels are.
+            given = max(len(self.mean), len(self.std))
+            return likely if given == 1 else channels.get(given, likely)
         return fitting[0] if fitting else None
 
     def to_dict(self) -> dict[str, Any]:
