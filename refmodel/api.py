@@ -70,7 +70,8 @@ class Network(FloatNetwork):
         images
             (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W).
         preprocess
-            How; None: integer pixels are divided by 255, others taken as they are.
+            How; None, and where its scale is None: integer pixels are divided by 255, others taken
+            as they are.
 
         Returns
         -------
@@ -396,8 +397,8 @@ def compress(
         :func:`refmodel.compression.schemes.default_setting`. In a network that was fine-tuned for
         the scheme, these take the mapping that they came with, or run dense where they have none.
     preprocess
-        How pixels become network inputs; None: integer pixels are divided by 255, others taken as
-        they are.
+        How pixels become network inputs; None, and where its scale is None: integer pixels are
+        divided by 255, others taken as they are.
     ou_rows
         R, rows of an operation unit.
     moments
@@ -510,7 +511,7 @@ def float_accuracy(
 
 
 def _preprocess(images: NDArray, preprocess: Preprocess | None) -> Preprocess:
-    return Preprocess.for_images(np.asarray(images)) if preprocess is None else preprocess
+    return (preprocess or Preprocess()).settled(images)
 
 
 def _check_labels(images: NDArray, labels: NDArray) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import refmodel
 from refmodel import golden
+from refmodel.compression.quantize import quantize
 from tests.support.nets.onnx_nets import f32, network, node, save
 
 SEED = 5
@@ -51,3 +52,19 @@ def test_codes_are_those_of_the_network_inputs(case: str, tmp_path: Path) -> Non
     again = refmodel.Program.load(tmp_path / "net.prap")
     np.testing.assert_array_equal(again.codes(x), golden.quantise_input(program, expected))
     np.testing.assert_array_equal(again.codes(x[:1]), again.codes(x)[:1])
+
+
+def test_a_scale_that_is_left_out_is_settled_by_the_calibration_images(tmp_path: Path) -> None:
+    values = np.random.default_rng(SEED)
+    nodes = [node("Flatten", "x", "f"), node("MatMul", "f w", "y")]
+    weight = f32(values.standard_normal((8, 4)))
+    floats = refmodel.load(save(network(nodes, {"w": weight}, ("N", 2, 2, 2)), tmp_path))
+    x = values.integers(0, 256, (9, 2, 2, 2), np.uint8)
+    pixels = refmodel.Preprocess(mean=(0.4,), std=(0.3,))
+    settled = refmodel.Preprocess(mean=(0.4,), std=(0.3,), scale=1 / 255)
+    np.testing.assert_array_equal(floats.logits(x, pixels), floats.logits(x, settled))
+    program = floats.compress(x, preprocess=pixels)
+    assert program.preprocess == settled.to_dict()
+    np.testing.assert_array_equal(program.codes(x.astype(np.float64)), program.codes(x))
+    with pytest.raises(refmodel.InputError, match="expected a settled scale of the images"):
+        quantize(floats, pixels.apply(x, floats.input_shape), preprocess=pixels)
