@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from prap_hw.app import workflow
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow.engines import check_layers
 from refmodel import api
 from refmodel.compression.budget import Budget, BudgetOf, choose_each
 from refmodel.compression.schemes import SCHEMES
@@ -136,6 +137,10 @@ def compiled(
     if scheme not in SCHEMES:
         raise InputError(f"expected a scheme of {', '.join(SCHEMES)}, found {scheme!r}")
     base = config or EngineConfig()
+    try:
+        check_layers(subject.floats)
+    except InputError as problem:
+        return dict.fromkeys(budgets, problem)
     times = [each for each in budgets if each is not None]
     result: dict[float | None, api.Program | InputError] = {}
 
