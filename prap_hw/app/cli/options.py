@@ -62,7 +62,10 @@ Settings = Annotated[
     ),
 ]
 Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote, or its program.prap."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 differences found, 2 bad input or usage, 3 a fault of prap.",
+    epilog="Exit codes: 0 done, 1 differences found, 2 bad input or usage, 3 a fault of prap,"
+    " 130 interrupted.",
 )
 
 

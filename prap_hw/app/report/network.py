@@ -71,7 +71,7 @@ def report_folder(
     dict
         The figures of the page; see :func:`prap_hw.app.report.page.render_report`.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = workflow.folder_of(folder), Path(out)
     program = workflow.load_program(folder)
     summary = _summary(folder)
     fitted = _engine(program, summary, config)

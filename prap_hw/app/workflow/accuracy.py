@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow.engines import EngineOptions, engine, engine_for
-from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, load_program, names_of
+from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, folder_of, load_program, names_of
 from refmodel import golden
 from refmodel.api import float_accuracy, predict
 from refmodel.config import EngineConfig
@@ -97,7 +96,6 @@ def evaluate(
     """
     from refmodel.exchange.onnx.load import load_onnx
 
-    folder = Path(folder)
     if cells not in (None, *get_args(Cells)):
         raise InputError(f"expected {' or '.join(get_args(Cells))}, found {cells!r} as cells")
     names = [device] if isinstance(device, Paths) else list(device)
@@ -111,7 +109,7 @@ def evaluate(
     trials, seed = 5 if trials is None else trials, seed or 0
     kinds = [Device.load(name) for name in names]
     program = load_program(folder)
-    floats = load_onnx(folder / NETWORK_FILE)
+    floats = load_onnx(folder_of(folder) / NETWORK_FILE)
     x, y = load_images(images)
     if y is None:
         raise InputError(f"expected images with labels, found none in {names_of(images)}")

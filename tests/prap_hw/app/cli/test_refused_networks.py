@@ -34,3 +34,32 @@ def test_a_kernel_that_no_engine_has_is_refused_before_compiling(
     subject = stages.Subject(network=str(files[0]), calibration=(str(files[2]),))
     found = stages.compiled(subject, "prap", (None, 2.0))
     assert all(isinstance(each, InputError) and said in str(each) for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("net.pt", "PyTorch is exported first: torch.onnx.export(model.eval(), example_images,"),
+        ("NET.PTH", "PyTorch is exported first: torch.onnx.export(model.eval(), example_images,"),
+        ("net.tflite", "tf2onnx.convert --tflite net.tflite --output net.onnx"),
+        ("net.h5", "keras.models.load_model('net.h5').export('net.onnx', format='onnx')"),
+        ("net.keras", "keras.models.load_model('net.keras').export('net.onnx', format='onnx')"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and more of it", b"\x89HDF\r\n\x1a\n"])
+def test_a_file_of_another_framework_gets_the_line_how_to_export_it(
+    name: str, said: str, content: bytes, prap: Prap, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    files = (tmp_path / name, "--calibration", tmp_path / "x.npz", "-o", tmp_path / "o")
+    code, _, err = prap("compress", *files)
+    assert code == 2
+    assert "expected an ONNX file, found" in one_line(err)
+    assert said in err
+
+
+def test_another_file_gets_no_line_how_to_export_it(prap: Prap, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"no network")
+    code, _, err = prap("compress", tmp_path / "net.onnx", "--calibration", "x", "-o", "o")
+    assert code == 2
+    assert one_line(err).rstrip().endswith("net.onnx")
