@@ -120,6 +120,7 @@ def cosim(
     screen = console.console()
     if "network" in figures:
         screen.print(console.operation_table(figures["operations"]))
+        print(console.operations_line(figures["operations"], figures["network"]))
         print(console.network_line(figures["network"]))
     else:
         screen.print(console.layer_table(figures["layers"], cycles=False))
