@@ -429,6 +429,17 @@ def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
     )
 
 
+def snr_table(snr: Mapping[str, float | None], images: int) -> Table:
+    """Make the table of outputs that are no classes: their error against the float network."""
+    rows = [
+        ["8 bits" if name == "int8" else f"8 bits, {name}",
+         "no difference" if value is None else f"{value:.2f} dB", images]
+        for name, value in snr.items()
+    ]  # fmt: skip
+    title = "Outputs against the float network (no classifier: no accuracy)"
+    return table(title, ["arithmetic", "signal to noise", "images"], rows)
+
+
 def area_table(components: Mapping[str, Mapping[str, int]]) -> Table:
     """Make the table of what each component takes of an FPGA."""
     rows = [[name, *counts.values()] for name, counts in components.items()]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from prap_hw.app import workflow
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow.accuracy import check_classifier
 from prap_hw.app.workflow.engines import check_layers
 from refmodel import api
 from refmodel.compression.budget import Budget, BudgetOf, choose_each
@@ -92,6 +93,7 @@ class Subject:
         """Labelled images as network inputs, and the labels; None where no images were given."""
         if not self.images:
             return None
+        check_classifier(self.floats, "the accuracy on images")
         x, y = load_images(list(self.images))
         if y is None:
             raise InputError(

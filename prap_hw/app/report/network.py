@@ -97,8 +97,11 @@ def report_folder(
             folder, images, limit=limit, device=device, trials=trials, config=fitted, report=report
         )
     else:
-        found = _json_of(accuracy, folder / ACCURACY_FILE, ("images", "accuracy"))
-        figures |= {key: found[key] for key in ("images", "accuracy", "devices") if key in found}
+        found = _json_of(accuracy, folder / ACCURACY_FILE, ("images",))
+        if found and "snr" not in found:
+            found = _json_of(accuracy, folder / ACCURACY_FILE, ("images", "accuracy"))
+        kept = ("images", "accuracy", "snr", "devices")
+        figures |= {key: found[key] for key in kept if key in found}
     samples: list[dict[str, Any]] = []
     simulated = _json_of(cosim, folder / COSIM_FILE, ("compared", "layers"))
     if simulated:

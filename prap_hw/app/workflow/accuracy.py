@@ -1,8 +1,11 @@
 """For ``prap inspect`` and ``prap evaluate``: contents and accuracy of a compiled network."""
 
 import dataclasses
+import math
+import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -12,12 +15,13 @@ from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow.engines import EngineOptions, engine, engine_for
 from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, folder_of, load_program, names_of
 from refmodel import golden
-from refmodel.api import float_accuracy, predict
+from refmodel.api import BATCH, float_accuracy, predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.chip import accuracy as chip_accuracy
 from refmodel.golden.devices.device import Cells, Device
+from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
 from refmodel.predict.metrics import network_metrics
 from refmodel.program.program import Program
@@ -67,6 +71,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the accuracy of a compiled network and of the float network it came from.
 
+    Of a network that is no classifier (its output for an image is no vector) the signal-to-noise
+    ratio of its outputs against those of the float network; images need no labels then.
+
     Parameters
     ----------
     limit
@@ -90,9 +97,10 @@ def evaluate(
     -------
     dict
         ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
-        of the scheme, as shares of 1. With devices also ``devices``, of each: ``name``, ``cells``,
-        ``adc_bits``, ``values``; and of its chips ``seeds``, ``accuracy`` of each, ``mean``, and
-        ``spread``, their standard deviation (None of one chip).
+        of the scheme, as shares of 1; of a network that is no classifier in its place ``snr``, in
+        dB by the same names (None: not a single difference). With devices also ``devices``, of
+        each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips ``seeds``,
+        ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of one chip).
     """
     from refmodel.exchange.onnx.load import load_onnx
 
@@ -111,10 +119,18 @@ def evaluate(
     program = load_program(folder)
     floats = load_onnx(folder_of(folder) / NETWORK_FILE)
     x, y = load_images(images)
+    scheme = str(program.about.get("scheme", "dense"))
+    if not is_classifier(floats):
+        if kinds:
+            check_classifier(floats, "accuracy on devices")
+        inputs = Preprocess.from_dict(program.preprocess).apply(
+            x[:limit], floats.input_shape, source=names_of(images)
+        )
+        found = snr(program, floats, inputs, report=report)
+        return {"images": len(inputs), "snr": {"int8" if scheme == "dense" else scheme: found}}
     if y is None:
         raise InputError(f"expected images with labels, found none in {names_of(images)}")
     x, y = x[:limit], y[:limit]
-    scheme = str(program.about.get("scheme", "dense"))
     preprocess = Preprocess.from_dict(program.preprocess)
     inputs = preprocess.apply(x, floats.input_shape, source=names_of(images))
     accuracy = {"float": float_accuracy(floats, inputs, y, report=report)}
@@ -150,6 +166,42 @@ def evaluate(
             }
         )
     return figures | {"devices": found}
+
+
+def is_classifier(network: FloatNetwork) -> bool:
+    """Whether the output for an image is a vector, one value to a class."""
+    return sum(side > 1 for side in network.output_shape) <= 1
+
+
+def check_classifier(network: FloatNetwork, wanted: str) -> None:
+    """Refuse to measure what only classifiers have."""
+    if not is_classifier(network):
+        shape = "x".join(map(str, network.output_shape))
+        raise InputError(
+            f"expected a network with a vector as its output, for {wanted}, found outputs of "
+            f"{shape} in {Path(network.source).name}"
+        )
+
+
+def snr(
+    program: Program, network: FloatNetwork, inputs: NDArray, *, report: Report = silent
+) -> float | None:
+    """Signal-to-noise ratio of a program's outputs against those of its float network, in dB.
+
+    The power of the float network's outputs over that of the differences, over all images; None
+    where nothing differs.
+    """
+    stage = "compare outputs with the float network"
+    signal = noise = 0.0
+    for start in range(0, len(inputs), BATCH):
+        report(stage, start, len(inputs))
+        part = inputs[start : start + BATCH]
+        wanted = network.forward(part).reshape(len(part), -1).astype(np.float64)
+        found = golden.logits(program, golden.quantise_input(program, part))
+        signal += float(np.square(wanted).sum())
+        noise += float(np.square(wanted - found).sum())
+    report(stage, len(inputs), len(inputs))
+    return None if noise == 0 else 10 * math.log10(max(signal, sys.float_info.min) / noise)
 
 
 def _code_bits(config: EngineOptions | EngineConfig | None) -> int | None:

@@ -86,7 +86,11 @@ def evaluate(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Measure the accuracy of a compiled network, beside the float network it came from."""
+    """Measure the accuracy of a compiled network, beside the float network it came from.
+
+    Of a network that is no classifier, whose output for an image is no vector, it measures the
+    signal-to-noise ratio of the outputs against those of the float network; labels are not needed.
+    """
     from prap_hw.app import workflow
 
     with console.progress() as report:
@@ -102,7 +106,10 @@ def evaluate(
             report=report,
         )
     screen = console.console()
-    screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
+    if "snr" in figures:
+        screen.print(console.snr_table(figures["snr"], figures["images"]))
+    else:
+        screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     if "devices" in figures:
         screen.print(console.device_table(figures["devices"]))
     write_json(json_file, figures)
