@@ -199,7 +199,7 @@ def _factor(covariance: Real) -> Real | None:
             return None
         damped = covariance + np.eye(len(covariance)) * (DAMPING * mean)
         try:
-            return np.linalg.cholesky(np.linalg.inv(damped)).T
+            return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float64, copy=False)
         except np.linalg.LinAlgError:
             continue
     return None

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prap_hw.app import stages, workflow
+from prap_hw.app import stages
+from refmodel import api
 from refmodel.errors import InputError
 from tests.support.command_line import Prap, one_line
 from tests.support.nets.onnx_nets import f32, network, node, save
@@ -24,7 +25,7 @@ def large_kernel(tmp_path: Path) -> Path:
 def test_a_kernel_that_no_engine_has_is_refused_before_compiling(
     large_kernel: Path, prap: Prap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow.compression.api, "compress", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(api, "compress", lambda *_, **__: pytest.fail("ran"))
     files = (large_kernel / "net.onnx", "--calibration", large_kernel / "images.npz")
     code, _, err = prap("compress", *files, "-o", large_kernel / "o")
     said = "expected a kernel of at most 49 positions (max_positions), found 11x11, which has 121"
