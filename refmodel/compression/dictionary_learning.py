@@ -172,7 +172,7 @@ def refine(
             patterns = _least_squares(wanted, patterns, matrix, residual, valid, rows)
             patterns, _ = _scaled(patterns)
         support = _largest_rows(patterns, valid, rows)
-        patterns = np.rint(patterns * support)
+        patterns = np.rint(patterns * support).astype(np.float64)
         codes = code(wanted @ metric, patterns @ metric, terms)
         error = (wanted - codes.matrix(patterns.shape[1]) @ patterns)[0]
         weights[:, end:] -= error @ inverse @ upper[start:end, end:]
@@ -199,7 +199,7 @@ def _factor(covariance: Real) -> Real | None:
             return None
         damped = covariance + np.eye(len(covariance)) * (DAMPING * mean)
         try:
-            return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float64, copy=False)
+            return np.linalg.cholesky(np.linalg.inv(damped)).T
         except np.linalg.LinAlgError:
             continue
     return None
