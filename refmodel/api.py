@@ -70,7 +70,8 @@ class Network(FloatNetwork):
         images
             (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W).
         preprocess
-            How; None: integer pixels are divided by 255, others taken as they are.
+            How; None, and where its scale is None: integer pixels are divided by 255, others taken
+            as they are.
 
         Returns
         -------
@@ -191,9 +192,11 @@ class Program(programs.Program):
             The images do not fit the network.
         """
         height, width, channels = self.tensors[self.input]["shape"]
-        # A vector is (1, 1, F) in memory; images are flattened channels first for it.
-        shape = (channels,) if height == width == 1 else (channels, height, width)
-        preprocess = Preprocess.from_dict(self.preprocess)
+        preprocess, shape = Preprocess.from_dict(self.preprocess), (channels, height, width)
+        # A vector is (1, 1, F) in memory, as one pixel is: images that are no such pixel are
+        # flattened for it, channels first.
+        if height == width == 1 and not preprocess.fits(images, shape):
+            shape = (channels,)
         return golden.quantise_input(self, preprocess.apply(images, shape, source=source))
 
     def logits(
@@ -394,8 +397,8 @@ def compress(
         :func:`refmodel.compression.schemes.default_setting`. In a network that was fine-tuned for
         the scheme, these take the mapping that they came with, or run dense where they have none.
     preprocess
-        How pixels become network inputs; None: integer pixels are divided by 255, others taken as
-        they are.
+        How pixels become network inputs; None, and where its scale is None: integer pixels are
+        divided by 255, others taken as they are.
     ou_rows
         R, rows of an operation unit.
     moments
@@ -508,7 +511,7 @@ def float_accuracy(
 
 
 def _preprocess(images: NDArray, preprocess: Preprocess | None) -> Preprocess:
-    return Preprocess.for_images(np.asarray(images)) if preprocess is None else preprocess
+    return (preprocess or Preprocess()).settled(images)
 
 
 def _check_labels(images: NDArray, labels: NDArray) -> None:

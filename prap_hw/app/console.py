@@ -6,6 +6,7 @@ terminal and one line per finished stage elsewhere.
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,9 @@ from rich.table import Table
 
 WIDTH = 100
 """Columns of a table where stdout is not a terminal."""
+
+NAME_WIDTH, NAME_START = 28, 8
+"""Characters of a layer's name in a table, and those of its start where the middle is left out."""
 
 Report = Callable[[str, int, int], None]
 """``report(stage, done, total)``: called at the start (done = 0), on the way, and at the end."""
@@ -90,6 +94,18 @@ def figure(value: object) -> str:
     return str(value)
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names for a table: of long ones start and end, unless two would then be the same."""
+    short = {
+        name: name
+        if len(name) <= NAME_WIDTH
+        else f"{name[:NAME_START]}...{name[NAME_START + 3 - NAME_WIDTH :]}"
+        for name in names
+    }
+    common = {each for each, count in Counter(short.values()).items() if count > 1}
+    return [name if short[name] in common else short[name] for name in names]
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Make a table: numbers to the right, text to the left.
 
@@ -149,7 +165,11 @@ def layer_table(layers: Sequence[Mapping[str, Any]], *, cycles: bool = True) -> 
     keys = [key for key in LAYER_COLUMNS if any(layer.get(key) is not None for layer in layers)]
     if not cycles:
         keys = [key for key in keys if not key.startswith("cycles")]
-    rows = [[layer.get(key) for key in keys] for layer in layers]
+    names = short_names([layer["name"] for layer in layers])
+    rows = [
+        [name, *(layer.get(key) for key in keys[1:])]
+        for name, layer in zip(names, layers, strict=True)
+    ]
     if len(layers) > 1:
         total: list[object] = ["all"]
         total += [sum(layer.get(key) or 0 for layer in layers) for key in keys[1:]]
@@ -190,9 +210,10 @@ def cycle_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -
         return [*start, *(_short(stalls.get(cause)) for cause in STALL_COLUMNS)]
 
     rows = []
-    for layer in layers:
+    names = short_names([layer["name"] for layer in layers])
+    for name, layer in zip(names, layers, strict=True):
         bounds = layer["bounds"]
-        rows.append(row(layer["name"], BOUNDS[max(bounds, key=lambda name: bounds[name])], layer))
+        rows.append(row(name, BOUNDS[max(bounds, key=lambda name: bounds[name])], layer))
     if len(layers) > 1:
         rows.append(row("all", "", total))
     columns = ["layer", "bound\nby", "bound", "simulated", "unpre-\ndicted", "ratio"]
@@ -243,7 +264,11 @@ def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:
     for each in budget["settings"].values():
         shown |= set(SETTING_FIELDS.get(each["scheme"], ("channels", "positions", "keep")))
     keys = [key for key in SETTING_COLUMNS if key in shown]
-    rows = [[name, *(each[key] for key in keys)] for name, each in budget["settings"].items()]
+    settings = budget["settings"]
+    rows = [
+        [name, *(each[key] for key in keys)]
+        for name, each in zip(short_names(list(settings)), settings.values(), strict=True)
+    ]
     line = f"chosen: {budget['ratio']:.2f} times less than dense ({COSTS[budget['of']]})"
     if budget["loss"] is not None:
         line += f", {budget['loss']:.2f} points lost on the calibration images"
@@ -283,7 +308,11 @@ def _short(value: object) -> object:
 def metrics_table(layers: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
     """Make the table of metrics; large numbers in millions, so that it fits the width."""
     listed = (*layers, total) if len(layers) > 1 else layers
-    rows = [[_short(each.get(key)) for key in METRIC_COLUMNS] for each in listed]
+    names = short_names([each["name"] for each in listed])
+    rows = [
+        [name, *(_short(each.get(key)) for key in METRIC_COLUMNS if key != "name")]
+        for name, each in zip(names, listed, strict=True)
+    ]
     return table("Metrics (events of one image)", list(METRIC_COLUMNS.values()), rows)
 
 
@@ -310,11 +339,31 @@ def operation_table(operations: Sequence[Mapping[str, Any]]) -> Table:
     if several:
         keys.append("cycles_one_engine")
         headings += ["on one\nengine", "speed-up"]
-    rows = [[each["name"], each["kind"], *(each[key] for key in keys)] for each in operations]
+    names = short_names([each["name"] for each in operations])
+    rows = [
+        [name, each["kind"], *(each[key] for key in keys)]
+        for name, each in zip(names, operations, strict=True)
+    ]
     rows.append(["all", "", *(sum(each[key] for each in operations) for key in keys)])
     if several:
         rows = [[*row, f"{row[-1] / row[-2]:.2f}"] for row in rows]
     return table("Operations (cycles for one image)", headings, rows)
+
+
+def operations_line(operations: Sequence[Mapping[str, Any]], network: Mapping[str, Any]) -> str:
+    """Say how the cycles of the operations make up those of an image.
+
+    The image is in memory before the start; between two operations registers are loaded, a word a
+    cycle, and the next one is started.
+    """
+    run = [each for each in operations if each["kind"] != "image"]
+    image = sum(each["cycles"] for each in operations if each["kind"] == "image")
+    cycles, words = (sum(each[key] for each in run) for key in ("cycles", "words"))
+    starts = network["cycles_predicted"] - cycles - words
+    line = f"{network['cycles_predicted']:,} cycles, start to end = {cycles + image:,} of all rows"
+    if image:
+        line += f" - {image:,} of the image, written before the start"
+    return f"{line} + {words:,} to load the words + {starts:,} to start {len(run)} operations"
 
 
 def network_line(network: Mapping[str, Any]) -> str:
@@ -378,6 +427,17 @@ def accuracy_table(accuracy: Mapping[str, float], images: int) -> Table:
         ["arithmetic", "accuracy", "right", "images"],
         rows,
     )
+
+
+def snr_table(snr: Mapping[str, float | None], images: int) -> Table:
+    """Make the table of outputs that are no classes: their error against the float network."""
+    rows = [
+        ["8 bits" if name == "int8" else f"8 bits, {name}",
+         "no difference" if value is None else f"{value:.2f} dB", images]
+        for name, value in snr.items()
+    ]  # fmt: skip
+    title = "Outputs against the float network (no classifier: no accuracy)"
+    return table(title, ["arithmetic", "signal to noise", "images"], rows)
 
 
 def area_table(components: Mapping[str, Mapping[str, int]]) -> Table:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow import Paths, engine, float_accuracy, names_of, versions
+from prap_hw.app.workflow.engines import check_layers
 from refmodel import files
 from refmodel.compression.budget import Budget, choose
 from refmodel.compression.schemes import LayerSetting
@@ -113,6 +114,7 @@ def finetune(
     engine({"ou_rows": ou_rows})  # refuses what no engine has
     report("read network and images", 0, 1)
     floats = load_onnx(network)
+    check_layers(floats)
     images, labels = _labelled(data)
     preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
     preprocess = preprocess.for_input(images, floats.input_shape, source=names_of(data))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from prap_hw.app import workflow
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow.accuracy import check_classifier
+from prap_hw.app.workflow.engines import check_layers
 from refmodel import api
 from refmodel.compression.budget import Budget, BudgetOf, choose_each
 from refmodel.compression.schemes import SCHEMES
@@ -91,6 +93,7 @@ class Subject:
         """Labelled images as network inputs, and the labels; None where no images were given."""
         if not self.images:
             return None
+        check_classifier(self.floats, "the accuracy on images")
         x, y = load_images(list(self.images))
         if y is None:
             raise InputError(
@@ -136,6 +139,10 @@ def compiled(
     if scheme not in SCHEMES:
         raise InputError(f"expected a scheme of {', '.join(SCHEMES)}, found {scheme!r}")
     base = config or EngineConfig()
+    try:
+        check_layers(subject.floats)
+    except InputError as problem:
+        return dict.fromkeys(budgets, problem)
     times = [each for each in budgets if each is not None]
     result: dict[float | None, api.Program | InputError] = {}
 

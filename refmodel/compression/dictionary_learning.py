@@ -150,13 +150,11 @@ def refine(
     With H the covariance of the inputs of groups that are still to come and U the upper Cholesky
     factor of its inverse, an error e in the weights of group g costs e M e', M the inverse of
     Ugg' Ugg, once the later weights w are changed by -e Ugg^-1 Ug,later, which is for the best.
+    Where the inputs do not vary there is nothing to learn from, and nothing changes.
     """
-    damped = covariance + np.eye(len(covariance)) * (
-        DAMPING * np.trace(covariance) / len(covariance)
-    )
-    if not np.trace(covariance) > 0:
+    upper = _factor(covariance)
+    if upper is None:
         return
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
     terms = learnt.codes.pattern.shape[2]
     weights = np.concatenate([table[i, :, : lengths[i]] for i in chosen], axis=1)
     start = 0
@@ -174,7 +172,7 @@ def refine(
             patterns = _least_squares(wanted, patterns, matrix, residual, valid, rows)
             patterns, _ = _scaled(patterns)
         support = _largest_rows(patterns, valid, rows)
-        patterns = np.rint(patterns * support)
+        patterns = np.rint(patterns * support).astype(np.float64)
         codes = code(wanted @ metric, patterns @ metric, terms)
         error = (wanted - codes.matrix(patterns.shape[1]) @ patterns)[0]
         weights[:, end:] -= error @ inverse @ upper[start:end, end:]
@@ -182,6 +180,29 @@ def refine(
         learnt.support[i, :, : end - start] = support[0]
         learnt.codes.pattern[i], learnt.codes.factor[i] = codes.pattern[0], codes.factor[0]
         start = end
+
+
+def _factor(covariance: Real) -> Real | None:
+    """U, the upper Cholesky factor of the inverse of a damped covariance; None if nothing varies.
+
+    A covariance of inputs that hardly vary about large means is a difference of rounding errors,
+    and may have eigenvalues far below 0. What they stand for does not vary: they become 0.
+    """
+    if not np.isfinite(covariance).all():
+        return None
+    for clipped in (False, True):
+        if clipped:
+            values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+            covariance = (vectors * np.maximum(values, 0)) @ vectors.T
+        mean = np.trace(covariance) / len(covariance)
+        if not mean > 0:
+            return None
+        damped = covariance + np.eye(len(covariance)) * (DAMPING * mean)
+        try:
+            return np.linalg.cholesky(np.linalg.inv(damped)).T
+        except np.linalg.LinAlgError:
+            continue
+    return None
 
 
 def start_patterns(table: Real, patterns: int, valid: NDArray[np.bool_], rows: int) -> Real:

@@ -235,7 +235,8 @@ def quantize(
     residual
         What becomes of residual additions, one of :data:`RESIDUALS`.
     preprocess
-        How the images were made; kept with the result.
+        How the images were made, its scale settled; kept with the result. None: they are taken as
+        they are.
 
     Raises
     ------
@@ -262,8 +263,10 @@ def quantize(
         for name, counts in histograms.items():
             ranges[name] = percentile_range(counts, ranges[name], percentile)
         histograms = {}
+    if preprocess is not None and preprocess.scale is None:
+        raise InputError("expected a settled scale of the images, found None in preprocess")
     quantizer = _Quantizer(network, ranges, histograms, weights, residual)
-    return quantizer.run(preprocess or Preprocess())
+    return quantizer.run(preprocess or Preprocess(scale=1.0))
 
 
 class _Quantizer:

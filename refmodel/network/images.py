@@ -39,8 +39,10 @@ class Preprocess:
     mean, std
         One value for all channels, or one to a channel; finite, std not 0.
     scale
-        What a pixel is multiplied by first; finite, not 0. :meth:`for_images` chooses 1/255 for
-        integer images and 1 for floating-point ones.
+        What a pixel is multiplied by first; finite, not 0. None, as where the command line has no
+        ``--scale``: 1/255 for integer images and 1 for floating-point ones. A program, a network
+        that is fine-tuned and :meth:`for_images` settle that once, by the images that they are made
+        with; :meth:`apply` alone settles it by its own.
     layout
         Axes of the image arrays: one of ``nf``, ``nhw``, ``nhwc``, ``nchw``, or ``auto``, which
         takes the one that fits the network's input.
@@ -48,7 +50,7 @@ class Preprocess:
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    scale: float = 1.0
+    scale: float | None = None
     layout: str = "auto"
 
     def __post_init__(self) -> None:
@@ -58,11 +60,12 @@ class Preprocess:
             object.__setattr__(self, name, values)
             if not values or not all(map(isfinite, values)):
                 raise InputError(f"{name} must be one or more finite numbers, not {values!r}")
-        object.__setattr__(self, "scale", float(self.scale))
         if 0.0 in self.std:
             raise InputError(f"std must not be 0, not {self.std!r}")
-        if not isfinite(self.scale) or self.scale == 0:
-            raise InputError(f"scale must be finite and not 0, not {self.scale!r}")
+        if self.scale is not None:
+            object.__setattr__(self, "scale", float(self.scale))
+            if not isfinite(self.scale) or self.scale == 0:
+                raise InputError(f"scale must be finite and not 0, not {self.scale!r}")
         if self.layout not in LAYOUTS:
             raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}")
 
@@ -81,14 +84,19 @@ class Preprocess:
         The scale is settled here, once, from the calibration images; it does not change when
         later images have another type.
         """
-        if scale is None:
-            scale = 1 / 255 if images.dtype.kind in "ui" else 1.0
-        return cls(
+        chosen = cls(
             mean=tuple(mean) if mean else (0.0,),
             std=tuple(std) if std else (1.0,),
             scale=scale,
             layout=layout,
         )
+        return chosen.settled(images)
+
+    def settled(self, images: NDArray) -> "Preprocess":
+        """Settle the scale by images, where it is None."""
+        if self.scale is not None:
+            return self
+        return replace(self, scale=1 / 255 if np.asarray(images).dtype.kind in "ui" else 1.0)
 
     def apply(
         self, images: NDArray, input_shape: tuple[int, ...], *, source: str = "the images"
@@ -115,8 +123,8 @@ class Preprocess:
             The images do not fit the input, or mean and std do not fit the channels.
         """
         images = np.asarray(images)
-        layout = self.for_input(images, input_shape, source=source).layout
-        x = _planes(images, layout).astype(np.float32)
+        settled = self.for_input(images, input_shape, source=source)
+        x = _planes(images, settled.layout).astype(np.float32)
         channels = x.shape[1] if x.ndim == 4 else 1
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
@@ -127,14 +135,15 @@ class Preprocess:
         axes = (1,) * (x.ndim - 2)
         mean = np.array(self.mean, np.float32).reshape(-1, *axes)
         std = np.array(self.std, np.float32).reshape(-1, *axes)
-        result = _fit((x * np.float32(self.scale) - mean) / std, input_shape)
+        assert settled.scale is not None
+        result = _fit((x * np.float32(settled.scale) - mean) / std, input_shape)
         assert result is not None
         return np.ascontiguousarray(result)
 
     def for_input(
         self, images: NDArray, input_shape: tuple[int, ...], *, source: str = "the images"
     ) -> "Preprocess":
-        """Settle the layout: the one in which images fit a network's input.
+        """Settle scale and layout: the one in which images fit a network's input.
 
         Parameters
         ----------
@@ -152,7 +161,11 @@ class Preprocess:
                 f"expected images for a network input of shape {_text(input_shape)}, "
                 f"found {_text(np.shape(images)[1:])} (layout {self.layout}), in {source}"
             )
-        return replace(self, layout=layout)
+        return replace(self.settled(images), layout=layout)
+
+    def fits(self, images: NDArray, input_shape: tuple[int, ...]) -> bool:
+        """Whether images fit a network's input, both as :meth:`apply` takes them."""
+        return self._layout(np.asarray(images), input_shape) is not None
 
     def _layout(self, images: NDArray, shape: tuple[int, ...]) -> str | None:
         """The layout in which the images fit the network's input, if there is one."""
@@ -164,7 +177,12 @@ class Preprocess:
             and _fit(_planes(images, layout), shape) is not None
         ]
         if len(fitting) == 2:  # both orders of four axes: there are fewer channels than pixels
-            return "nchw" if images.shape[1] < images.shape[3] else "nhwc"
+            likely = "nchw" if images.shape[1] < images.shape[3] else "nhwc"
+            other = "nhwc" if likely == "nchw" else "nchw"
+            channels = {_planes(images, layout).shape[1]: layout for layout in (other, likely)}
+            # Several means or deviations are one to a channel, which tells where the channels are.
+            given = max(len(self.mean), len(self.std))
+            return likely if given == 1 else channels.get(given, likely)
         return fitting[0] if fitting else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,7 +196,7 @@ class Preprocess:
             return cls(
                 mean=tuple(values["mean"]),
                 std=tuple(values["std"]),
-                scale=values["scale"],
+                scale=float(values["scale"]),
                 layout=values["layout"],
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -19,6 +19,9 @@ from refmodel.program.step import Step
 
 FORMAT = "prap-program"
 
+FILE = "program.prap"
+"""Name of the program in a folder that `prap compress` writes."""
+
 VERSIONS = (1, 2)
 """Versions that are read. A program is written in the first that can say it; 2 has residuals."""
 
@@ -115,12 +118,23 @@ class Program:
     def load(cls, path: Path | str) -> Self:
         """Read a program file.
 
+        Parameters
+        ----------
+        path
+            The file, or a folder that `prap compress` wrote, which has it as ``program.prap``.
+
         Raises
         ------
         InputError
             The file is missing, truncated, altered, of another format or version.
         """
         path = Path(path)
+        if path.is_dir():
+            path = path / FILE
+            if not path.exists():
+                raise InputError(
+                    f"expected a program file or a folder with {FILE}, found none in {path.parent}"
+                )
         try:
             content = path.read_bytes()
         except FileNotFoundError:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,29 @@ from refmodel.program.layer import LayerProgram
 MAX_OUTPUT_SIDE = 4096
 """Largest height or width of an output."""
 
-_MOST_POSITIONS = 49
+MOST_POSITIONS = 49
+"""Positions of the largest kernel that an engine has, 7x7."""
+
+
+def check_kernels(kernels: Iterable[tuple[str, Sequence[int]]]) -> None:
+    """Refuse a kernel that no engine has, before anything is compiled.
+
+    Parameters
+    ----------
+    kernels
+        Name of each layer, and height and width of its kernel.
+
+    Raises
+    ------
+    InputError
+        The message says the layer, its kernel and the limit.
+    """
+    for name, (height, width) in kernels:
+        if height * width > MOST_POSITIONS:
+            raise InputError(
+                f"layer {name}: expected a kernel of at most {MOST_POSITIONS} positions "
+                f"(max_positions), found {height}x{width}, which has {height * width}"
+            )
 
 
 def ous_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
@@ -245,6 +267,7 @@ def engine_config_for(
     base = EngineConfig() if base is None else base
     if not layers:
         raise InputError("expected a convolution or fully connected layer, found none")
+    check_kernels((layer.name, layer.kernel) for layer in layers)
     needs: dict[str, int] = {}
     for layer in layers:
         for name, need in _needs(layer, base).items():
@@ -259,8 +282,7 @@ def engine_config_for(
     sizes = {name: _power_of_two(need) for name, need in needs.items()}
     sizes["ous_per_pattern"] = max(base.ous_per_pattern, needs["ous_per_pattern"])
     sizes["activation_bytes"] = max(64, sizes["activation_bytes"])
-    if needs["max_positions"] <= _MOST_POSITIONS:
-        sizes["max_positions"] = min(_MOST_POSITIONS, sizes["max_positions"])
+    sizes["max_positions"] = min(MOST_POSITIONS, sizes["max_positions"])
     kept = max(int(layer.group_kept.max()) for layer in layers)
     # Patterns that begin while the first waits for its codes: A columns a cycle, S to a pattern.
     hidden = (base.crossbar_latency + 12) * min(base.adcs, base.ou_cols)

@@ -229,7 +229,7 @@ def finetune(
     """
     recipe = recipe or Recipe()
     images = np.asarray(images)
-    chosen = preprocess or Preprocess.for_images(images)
+    chosen = preprocess or Preprocess()
     chosen = chosen.for_input(images, network.input_shape, source="the training images")
     labels = np.asarray(labels)
     check(network, images, labels, recipe, scheme)

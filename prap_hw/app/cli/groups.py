@@ -149,9 +149,12 @@ class BudgetOptions:
         typer.Option("--budget", help="Choose settings that cost so many times less than dense."),
     ] = None
     budget_of: Annotated[
-        Literal["ous", "cycles", "weighted"],
-        typer.Option("--budget-of", help="The cost that --budget and --max-loss count."),
-    ] = "ous"
+        Literal["ous", "cycles", "weighted"] | None,
+        typer.Option(
+            "--budget-of",
+            help="The cost that --budget and --max-loss count; ous where left out.",
+        ),
+    ] = None
     max_loss: Annotated[
         float | None,
         typer.Option(
@@ -166,9 +169,10 @@ class BudgetOptions:
         from refmodel.compression.budget import Budget
 
         if self.budget is None and self.max_loss is None:
+            values.need("--budget or --max-loss", None, budget_of=self.budget_of)
             return None
         try:
-            return Budget(times=self.budget, of=self.budget_of, max_loss=self.max_loss)
+            return Budget(times=self.budget, of=self.budget_of or "ous", max_loss=self.max_loss)
         except ValueError as problem:
             raise InputError(f"expected one of --budget and --max-loss, found {problem}") from None
 

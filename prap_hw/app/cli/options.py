@@ -7,15 +7,18 @@ group's options at that place, with the same names, help and defaults as every o
 
 import dataclasses
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from prap_hw.app.cli.outcome import Debugging
 from refmodel.compression import scheme_names
+from refmodel.errors import InputError
 
 if TYPE_CHECKING:
     Scheme = str
@@ -59,7 +62,10 @@ Settings = Annotated[
     ),
 ]
 Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote, or its program.prap."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +85,20 @@ class Verb:
     name: str
     function: Callable[..., None]
     epilog: str
+
+
+class Command(TyperCommand):
+    """A command that refuses an option with one value that is given twice, not the last wins."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; InputError where a single value is given more than once."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, count in Counter(order).items():
+            if not isinstance(parameter, TyperOption) or parameter.multiple or parameter.is_flag:
+                continue
+            if count > 1:
+                raise InputError(f"expected {parameter.opts[0]} once, found it {count} times")
+        return super().parse_args(ctx, args)
 
 
 def verb(*, epilog: str) -> Callable[[Callable[..., None]], Verb]:

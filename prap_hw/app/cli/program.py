@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from prap_hw.app import console
-from prap_hw.app.cli.options import Debug, Verb
+from prap_hw.app.cli.options import Command, Debug, Verb
 from prap_hw.app.cli.outcome import BAD_INPUT, INTERRUPTED, OUR_FAULT, Debugging
 from prap_hw.app.cli.verbs import (
     compare,
@@ -52,7 +52,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 differences found, 2 bad input or usage, 3 a fault of prap.",
+    epilog="Exit codes: 0 done, 1 differences found, 2 bad input or usage, 3 a fault of prap,"
+    " 130 interrupted.",
 )
 
 
@@ -74,7 +75,7 @@ def _top(
 
 
 for _verb in VERBS:
-    app.command(_verb.name, epilog=_verb.epilog)(_verb.function)
+    app.command(_verb.name, cls=Command, epilog=_verb.epilog)(_verb.function)
 
 
 def _call(arguments: list[str] | None) -> object:

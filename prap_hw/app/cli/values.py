@@ -11,6 +11,22 @@ def pair(images: Path, labels: Path | None) -> list[Path]:
     return [images] if labels is None else [images, labels]
 
 
+def need(option: str, given: object, **others: object) -> None:
+    """Refuse options that say nothing without another one.
+
+    Parameters
+    ----------
+    option, given
+        The option that the others need, and its value; None or empty: it was not given.
+    others
+        Values of the other options by their names, ``adc_bits`` for ``--adc-bits``; None: not
+        given.
+    """
+    found = [f"--{name.replace('_', '-')}" for name, value in others.items() if value is not None]
+    if found and not given:
+        raise InputError(f"expected {option} with {' and '.join(found)}, found none")
+
+
 def device(name: str | None) -> Any:
     """Read a device file; None where none is named."""
     from refmodel.golden.devices.device import Device

@@ -31,7 +31,7 @@ def report_folder(
     images: workflow.Paths | Sequence[workflow.Paths] | None = None,
     limit: int | None = None,
     device: workflow.Paths | Sequence[workflow.Paths] = (),
-    trials: int = 5,
+    trials: int | None = None,
     accuracy: workflow.Paths | None = None,
     cosim: workflow.Paths | None = None,
     technology: workflow.Paths | None = pricing.DEFAULT_TECHNOLOGY,
@@ -51,7 +51,8 @@ def report_folder(
     limit
         Images used at most.
     device, trials
-        Device files or names of packaged ones, and chips drawn of each, for the accuracy.
+        Device files or names of packaged ones, and chips drawn of each, for the accuracy; see
+        :func:`prap_hw.app.workflow.evaluate`.
     accuracy
         Figures of `prap evaluate --json` instead of ``images``; None: ``accuracy.json`` in the
         folder, where it is there.
@@ -69,7 +70,7 @@ def report_folder(
     dict
         The figures of the page; see :func:`prap_hw.app.report.page.render_report`.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = workflow.folder_of(folder), Path(out)
     program = workflow.load_program(folder)
     summary = workflow.summary_of(folder)
     fitted = _engine(program, summary, config)
@@ -95,8 +96,11 @@ def report_folder(
             folder, images, limit=limit, device=device, trials=trials, config=fitted, report=report
         )
     else:
-        found = _json_of(accuracy, folder / ACCURACY_FILE, ("images", "accuracy"))
-        figures |= {key: found[key] for key in ("images", "accuracy", "devices") if key in found}
+        found = _json_of(accuracy, folder / ACCURACY_FILE, ("images",))
+        if found and "snr" not in found:
+            found = _json_of(accuracy, folder / ACCURACY_FILE, ("images", "accuracy"))
+        kept = ("images", "accuracy", "snr", "devices")
+        figures |= {key: found[key] for key in kept if key in found}
     samples: list[dict[str, Any]] = []
     simulated = _json_of(cosim, folder / COSIM_FILE, ("compared", "layers"))
     if simulated:

@@ -1,6 +1,8 @@
 """For ``prap inspect`` and ``prap evaluate``: contents and accuracy of a compiled network."""
 
 import dataclasses
+import math
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,17 +13,21 @@ from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow.engines import EngineOptions, engine, engine_for
-from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, load_program, names_of
+from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, folder_of, load_program, names_of
 from refmodel import golden
-from refmodel.api import float_accuracy, predict
+from refmodel.api import BATCH, float_accuracy, predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.chip import accuracy as chip_accuracy
 from refmodel.golden.devices.device import Cells, Device
+from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
 from refmodel.predict.metrics import network_metrics
 from refmodel.program.program import Program
+
+IDEAL = "ideal"
+"""Name of the packaged device without a fault."""
 
 
 def inspect(
@@ -57,27 +63,33 @@ def evaluate(
     *,
     limit: int | None = None,
     device: Paths | Sequence[Paths] = (),
-    cells: Cells = "twos-complement",
-    trials: int = 5,
-    seed: int = 0,
+    cells: Cells | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Measure the accuracy of a compiled network and of the float network it came from.
+
+    Of a network that is no classifier (its output for an image is no vector) the signal-to-noise
+    ratio of its outputs against those of the float network; images need no labels then.
 
     Parameters
     ----------
     limit
         Images used at most: the first of the file.
     device
-        Device files, or names of packaged ones; none: ideal cells and converters.
+        Device files, or names of packaged ones. None, but ``cells`` or bits of an ADC code in
+        ``config``: the packaged device ``ideal``, on which those apply. None at all: the exact
+        arithmetic of the golden model.
     cells
-        How the cells of devices hold weights: as those of the RTL do, in two's complement (the
-        weight + 128 where cells have 2 or 4 bits), or as differential ``pairs`` of cells.
+        How the cells of devices hold weights: as those of the RTL do, in ``twos-complement`` (the
+        weight + 128 where cells have 2 or 4 bits; None: so), or as differential ``pairs`` of cells.
     trials
-        Chips drawn from each device.
+        Chips drawn from each device; None: 5. InputError without a device.
     seed
-        Seed of the first chip; the next have ``seed + 1`` and so on.
+        Seed of the first chip; the next have ``seed + 1`` and so on; None: 0. InputError without a
+        device.
     config
         The engine whose cells and converters the devices are; it is sized to the network.
 
@@ -85,24 +97,40 @@ def evaluate(
     -------
     dict
         ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
-        of the scheme, as shares of 1. With devices also ``devices``, of each: ``name``, ``cells``,
-        ``adc_bits``, ``values``; and of its chips ``seeds``, ``accuracy`` of each, ``mean``, and
-        ``spread``, their standard deviation (None of one chip).
+        of the scheme, as shares of 1; of a network that is no classifier in its place ``snr``, in
+        dB by the same names (None: not a single difference). With devices also ``devices``, of
+        each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips ``seeds``,
+        ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of one chip).
     """
     from refmodel.exchange.onnx.load import load_onnx
 
-    folder = Path(folder)
-    if cells not in get_args(Cells):
+    if cells not in (None, *get_args(Cells)):
         raise InputError(f"expected {' or '.join(get_args(Cells))}, found {cells!r} as cells")
-    kinds = [Device.load(name) for name in ([device] if isinstance(device, Paths) else device)]
+    names = [device] if isinstance(device, Paths) else list(device)
+    given = [name for name, value in {"trials": trials, "seed": seed}.items() if value is not None]
+    if given and not names:
+        raise InputError(f"expected a device with {' and '.join(given)}, found none")
     engine(config)  # what no engine has is refused at once
+    if not names and (cells is not None or _code_bits(config) is not None):
+        names = [IDEAL]
+    cells = cells or "twos-complement"
+    trials, seed = 5 if trials is None else trials, seed or 0
+    kinds = [Device.load(name) for name in names]
     program = load_program(folder)
-    floats = load_onnx(folder / NETWORK_FILE)
+    floats = load_onnx(folder_of(folder) / NETWORK_FILE)
     x, y = load_images(images)
+    scheme = str(program.about.get("scheme", "dense"))
+    if not is_classifier(floats):
+        if kinds:
+            check_classifier(floats, "accuracy on devices")
+        inputs = Preprocess.from_dict(program.preprocess).apply(
+            x[:limit], floats.input_shape, source=names_of(images)
+        )
+        found = snr(program, floats, inputs, report=report)
+        return {"images": len(inputs), "snr": {"int8" if scheme == "dense" else scheme: found}}
     if y is None:
         raise InputError(f"expected images with labels, found none in {names_of(images)}")
     x, y = x[:limit], y[:limit]
-    scheme = str(program.about.get("scheme", "dense"))
     preprocess = Preprocess.from_dict(program.preprocess)
     inputs = preprocess.apply(x, floats.input_shape, source=names_of(images))
     accuracy = {"float": float_accuracy(floats, inputs, y, report=report)}
@@ -138,6 +166,49 @@ def evaluate(
             }
         )
     return figures | {"devices": found}
+
+
+def is_classifier(network: FloatNetwork) -> bool:
+    """Whether the output for an image is a vector, one value to a class."""
+    return sum(side > 1 for side in network.output_shape) <= 1
+
+
+def check_classifier(network: FloatNetwork, wanted: str) -> None:
+    """Refuse to measure what only classifiers have."""
+    if not is_classifier(network):
+        shape = "x".join(map(str, network.output_shape))
+        raise InputError(
+            f"expected a network with a vector as its output, for {wanted}, found outputs of "
+            f"{shape} in {Path(network.source).name}"
+        )
+
+
+def snr(
+    program: Program, network: FloatNetwork, inputs: NDArray, *, report: Report = silent
+) -> float | None:
+    """Signal-to-noise ratio of a program's outputs against those of its float network, in dB.
+
+    The power of the float network's outputs over that of the differences, over all images; None
+    where nothing differs.
+    """
+    stage = "compare outputs with the float network"
+    signal = noise = 0.0
+    for start in range(0, len(inputs), BATCH):
+        report(stage, start, len(inputs))
+        part = inputs[start : start + BATCH]
+        wanted = network.forward(part).reshape(len(part), -1).astype(np.float64)
+        found = golden.logits(program, golden.quantise_input(program, part))
+        signal += float(np.square(wanted).sum())
+        noise += float(np.square(wanted - found).sum())
+    report(stage, len(inputs), len(inputs))
+    return None if noise == 0 else 10 * math.log10(max(signal, sys.float_info.min) / noise)
+
+
+def _code_bits(config: EngineOptions | EngineConfig | None) -> int | None:
+    """Bits of an ADC code that were chosen; None where they were not."""
+    if isinstance(config, EngineConfig):
+        return config.adc_bits or None
+    return (config or {}).get("adc_bits")
 
 
 def program_accuracy(

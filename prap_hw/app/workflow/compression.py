@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, engine
+from prap_hw.app.workflow.engines import EngineOptions, check_layers, engine
 from prap_hw.app.workflow.figures import layer_figures
 from prap_hw.app.workflow.folders import (
     NETWORK_FILE,
@@ -110,6 +110,7 @@ def compress(
     files.check_free(out, replace=replace, marker=PROGRAM_FILE)
     report("read the network", 0, 1)
     floats = load_onnx(network)
+    check_layers(floats)
     scheme = scheme or scheme_of(floats)
     images, labels = load_images(calibration)
     preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)

@@ -6,6 +6,7 @@ from typing import Any
 
 from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
+from refmodel.network.graph import FloatNetwork, Matrix
 from refmodel.program import sizes
 from refmodel.program.program import Program
 
@@ -62,6 +63,13 @@ def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineCon
     except ValueError as problem:
         raise InputError(f"expected sizes that the RTL has, found {problem}") from None
     return config
+
+
+def check_layers(network: FloatNetwork) -> None:
+    """Refuse a network with a layer that no engine can have, before it is compiled."""
+    sizes.check_kernels(
+        (node.name, node.weight.shape[2:]) for node in network.nodes if isinstance(node, Matrix)
+    )
 
 
 def base_engine(

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from refmodel import api
 from refmodel.errors import InputError
-from refmodel.program.program import Program
+from refmodel.program.program import FILE, Program
 
-PROGRAM_FILE = "program.prap"
+PROGRAM_FILE = FILE
 NETWORK_FILE = "network.onnx"
 SUMMARY_FILE = "summary.json"
 
@@ -22,11 +22,20 @@ Paths = str | Path
 
 
 def load_program(folder: Paths) -> api.Program:
-    """Read the program of a folder that :func:`compress` wrote."""
+    """Read the program of a folder that :func:`compress` wrote, or of the program file itself."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"expected a folder that prap compress wrote, found none at {folder}")
-    return api.Program.load(folder / PROGRAM_FILE)
+    if not folder.exists():
+        raise InputError(
+            f"expected a folder that prap compress wrote, or its {PROGRAM_FILE}, "
+            f"found none at {folder}"
+        )
+    return api.Program.load(folder)
+
+
+def folder_of(path: Paths) -> Path:
+    """The folder that :func:`compress` wrote, where it or its program file is named."""
+    path = Path(path)
+    return path.parent if path.is_file() else path
 
 
 def summary_of(folder: Paths) -> dict[str, Any]:

@@ -1,4 +1,27 @@
-"""Suggests what can be done first about an operator that cannot be imported."""
+"""Suggests what can be done first about an operator or a file that cannot be imported."""
+
+from pathlib import PurePath
+
+_PYTORCH = "torch.onnx.export(model.eval(), example_images, 'net.onnx') in Python"
+_KERAS = "keras.models.load_model({name!r}).export('net.onnx', format='onnx') in Python"
+EXPORTS = {
+    ".pt": ("PyTorch", _PYTORCH),
+    ".pth": ("PyTorch", _PYTORCH),
+    ".tflite": ("TensorFlow Lite", "python -m tf2onnx.convert --tflite {name} --output net.onnx"),
+    ".h5": ("Keras", _KERAS),
+    ".keras": ("Keras", _KERAS),
+}
+"""By the end of a file's name, whose file it is, and what writes its network as ONNX."""
+
+
+def export_advice(path: str) -> str:
+    """Say how the network of another framework's file becomes an ONNX file, after a semicolon."""
+    file = PurePath(path)
+    if file.suffix.lower() not in EXPORTS:
+        return ""
+    framework, command = EXPORTS[file.suffix.lower()]
+    return f"; a file of {framework} is exported first: {command.format(name=file.name)}"
+
 
 _SUGGESTIONS = {
     "train with Relu or Clip in its place": (

@@ -35,6 +35,7 @@ import onnx
 
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
+from refmodel.exchange.onnx.advice import export_advice
 from refmodel.exchange.onnx.builder import one_line
 from refmodel.exchange.onnx.importer import Importer
 from refmodel.exchange.onnx.operators import (
@@ -97,10 +98,12 @@ def _parse(path: str | Path, source: str) -> onnx.ModelProto:
     except Exception as error:  # the class of protobuf's error depends on its implementation
         raise InputError(
             f"expected an ONNX file, found {len(content)} bytes that are none, in {source}"
+            + export_advice(source)
         ) from error
     if not model.graph.node:
         raise InputError(
             f"expected an ONNX file, found {len(content)} bytes without a network, in {source}"
+            + export_advice(source)
         )
     try:
         onnx.load_external_data_for_model(model, str(Path(path).resolve().parent))

@@ -36,9 +36,10 @@ def run(*arguments: object) -> int:
 
 
 def command(given: Path, out: Path, *more: object) -> list[object]:
+    rate = () if "--rate" in more else ("--rate", 0.02)
     return [
         "finetune", network_path("float"), "--data", given / "train.npz", "--scale", 1 / 16,
-        "--epochs", 2, "--batch", 50, "--rate", 0.02, "-o", out, *more,
+        "--epochs", 2, "--batch", 50, *rate, "-o", out, *more,
     ]  # fmt: skip
 
 

@@ -642,7 +642,7 @@ def test_what_no_engine_holds_is_refused():
     weight = rng.normal(0, 1, (1, 1, 5, 11)).astype(np.float32)
     layer = matrix_layer(rng, weight=weight, pads=(0, 3, 0, 3))
     program = compile_layer(layer, map_layer(weight, 1, "dense", None, 8), 8)
-    with pytest.raises(InputError, match=r"one engine holds, found max_positions .* \(conv\)"):
+    with pytest.raises(InputError, match=r"^layer conv: .* at most 49 positions .*, found 5x11"):
         engine_config_for([program])
     with pytest.raises(InputError, match="expected a convolution or fully connected layer, found"):
         engine_config_for([])

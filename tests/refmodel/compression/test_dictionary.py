@@ -243,6 +243,32 @@ def test_knowing_the_inputs_makes_outputs_better_and_weights_worse(seed):
     assert none[0] < 1.05 * plain[0]
 
 
+@pytest.mark.parametrize("kind", ["constant", "rounding", "one image", "negative", "infinite"])
+def test_degenerate_covariances_map(kind):
+    rng = np.random.default_rng(7)
+    rows = 27
+    if kind == "constant":
+        found = np.zeros((rows, rows))
+    elif kind == "rounding":  # what float32 leaves of inputs that hardly vary about a large mean
+        x = (3000 + 0.01 * rng.standard_normal((400, rows))).astype(np.float32)
+        found = (x.T @ x).astype(float) / 400 - np.outer(x.mean(0), x.mean(0)).astype(float)
+        assert np.linalg.eigvalsh(found).min() < 0
+    elif kind == "one image":
+        found = np.outer(*2 * [rng.standard_normal(rows)])
+    elif kind == "negative":
+        found = np.diag(np.r_[-5.0, np.full(rows - 1, 0.4)])
+    else:
+        found = np.full((rows, rows), np.inf)
+    statistics = InputStatistics(channels=3, blocks=(found,))
+    weight = random_weight(3, (16, 3, 3, 3))
+    mapping = map_layer(weight, 1, "dictionary", setting(6), inputs=statistics)
+    assert np.array_equal(decode(mapping, weight.shape, 1), mapping.weight_q8)
+    plain = map_layer(weight, 1, "dictionary", setting(6))
+    same = np.array_equal(mapping.weight_q8, plain.weight_q8)
+    if kind != "rounding":  # whether anything is left of that, rounding decides
+        assert same == (kind in ("constant", "infinite"))
+
+
 def test_learning_is_better_than_taking_patterns_as_they_are():
     rng = np.random.default_rng(1)
     table = rng.standard_normal((5, 24, 9)) * 40

@@ -508,7 +508,7 @@ def test_weights_stay_as_they_are_in_the_file(tmp_path):
 
 
 def test_the_network_says_how_its_images_were_made(quantised):
-    pre = Preprocess(mean=(0.5,), std=(0.25,))
+    pre = Preprocess(mean=(0.5,), std=(0.25,), scale=1.0)
     _, quant = quantised([FIRST, node("Relu", "c", "y")], preprocess=pre)
     assert quant.preprocess == pre
 

@@ -336,7 +336,7 @@ DENSE = {
         "cifar10_train_10000.npz",
     ),
     "mnist/model.onnx": (
-        Preprocess(),
+        Preprocess(scale=1),
         "t10k-images-idx3-ubyte.gz",
         "mnist_train_10000.npz",
     ),

@@ -219,6 +219,19 @@ def test_the_default_scale_depends_on_the_type_of_the_first_images():
     assert Preprocess.for_images(X, scale=1.0).scale == 1.0
 
 
+def test_a_scale_that_is_left_out_follows_one_rule():
+    pixels = np.array([[[51, 204]]], np.uint8)
+    pre = Preprocess(mean=(0.5,), std=(0.25,))
+    np.testing.assert_array_equal(
+        pre.apply(pixels, (1, 1, 2)),
+        Preprocess.for_images(pixels, mean=(0.5,), std=(0.25,)).apply(pixels, (1, 1, 2)),
+    )
+    np.testing.assert_allclose(pre.apply(pixels, (1, 1, 2)), [[[[-1.2, 1.2]]]], rtol=1e-6)
+    np.testing.assert_allclose(pre.apply(pixels / 255, (1, 1, 2)), [[[[-1.2, 1.2]]]], rtol=1e-6)
+    assert pre.for_input(pixels, (1, 1, 2)).scale == 1 / 255
+    assert pre.settled(pixels).settled(pixels / 255).scale == 1 / 255
+
+
 def test_mean_and_deviation_apply_after_the_scale():
     # (51 / 255 - 0.5) / 0.25 = -1.2 and (204 / 255 - 0.5) / 0.25 = 1.2
     pre = Preprocess(mean=(0.5,), std=(0.25,), scale=1 / 255)
@@ -248,12 +261,12 @@ def test_channels_are_found_in_either_place(layout, images, inputs):
 
 @pytest.mark.parametrize("shape", [(1, 4, 3), (4, 3, 1), (4, 3), (12,)], ids=str)
 def test_grey_images_fit_every_shape_of_one_channel(shape):
-    np.testing.assert_array_equal(Preprocess().apply(X, shape), X.reshape(6, *shape))
+    np.testing.assert_array_equal(Preprocess(scale=1).apply(X, shape), X.reshape(6, *shape))
 
 
 @pytest.mark.parametrize("shape", [(12,), (1, 4, 3)], ids=str)
 def test_flat_images_take_the_shape_of_the_input(shape):
-    x = Preprocess().apply(X.reshape(6, 12), shape)
+    x = Preprocess(scale=1).apply(X.reshape(6, 12), shape)
     np.testing.assert_array_equal(x, X.reshape(6, *shape))
 
 

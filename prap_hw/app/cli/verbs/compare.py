@@ -11,7 +11,6 @@ from prap_hw.app.cli.groups import ENGINE, PIXELS, Engine, Pixels
 from prap_hw.app.cli.options import Debug, Json, Labels, Network, verb
 from prap_hw.app.cli.outcome import write_json
 from refmodel.config import MOST_ENGINES
-from refmodel.errors import InputError
 
 
 @verb(
@@ -57,9 +56,9 @@ def compare(
         ),
     ] = None,
     of: Annotated[
-        Literal["ous", "cycles", "weighted"],
-        typer.Option("--of", help="The cost that --budgets count."),
-    ] = "ous",
+        Literal["ous", "cycles", "weighted"] | None,
+        typer.Option("--of", help="The cost that --budgets count; ous where left out."),
+    ] = None,
     at: Annotated[
         float | None,
         typer.Option(
@@ -97,8 +96,8 @@ def compare(
     from prap_hw.app.stages import Subject
     from refmodel.compression.schemes import SCHEMES
 
-    if at is not None and images is None:
-        raise InputError("expected --images with --at, found none")
+    values.need("--images", images, labels=labels, limit=limit, at=at)
+    values.need("--budgets", budgets, of=of)
     subject = Subject(
         network=str(network),
         calibration=(str(calibration),),
@@ -113,7 +112,7 @@ def compare(
             subject,
             chosen,
             budgets=values.numbers("--budgets", budgets) or (),
-            of=of,
+            of=of or "ous",
             technology=technology,
             config=engine.priced(),
             engines=engines,

@@ -54,11 +54,14 @@ def compress(
         typer.Option("--activations", help="Ranges of activations: all, most, or of least error."),
     ] = "minmax",
     percentile: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--percentile", help="Which, for --activations percentile.", min=50.01, max=100
+            "--percentile",
+            help="Which, for --activations percentile; 99.99 where left out.",
+            min=50.01,
+            max=100,
         ),
-    ] = 99.99,
+    ] = None,
     weights: Annotated[
         Weights, typer.Option("--weights", help="One weight scale to a layer, or to each output.")
     ] = "layer",
@@ -92,6 +95,7 @@ def compress(
     """Quantise, prune and compile an ONNX network into a program for the engine."""
     from prap_hw.app import workflow
 
+    values.need("--activations percentile", activations == "percentile", percentile=percentile)
     chosen: str | None = scheme
     if settings and chosen is None:
         chosen = workflow.default_scheme(network)
@@ -105,7 +109,7 @@ def compress(
             **pixels.arguments(),
             limit=limit,
             activations=activations,
-            percentile=percentile,
+            percentile=99.99 if percentile is None else percentile,
             weights=weights,
             residual=residual,
             moments=not no_moments,

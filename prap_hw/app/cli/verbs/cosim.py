@@ -70,9 +70,14 @@ def cosim(
         ),
     ] = None,
     seed: Annotated[
-        int,
-        typer.Option("--seed", help="Number of the chip, for --device.", min=0, max=1 << 62),
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--seed",
+            help="Number of the chip, for --device; 0 where left out.",
+            min=0,
+            max=1 << 62,
+        ),
+    ] = None,
     engines: Annotated[
         int,
         typer.Option(
@@ -96,6 +101,7 @@ def cosim(
     """
     from prap_hw.app import workflow
 
+    values.need("--device", device, seed=seed)
     with console.progress() as report:
         figures = workflow.cosim(
             folder,
@@ -106,7 +112,7 @@ def cosim(
             fresh=fresh,
             waves=waves,
             device=device,
-            seed=seed,
+            seed=seed or 0,
             engines=engines,
             config=engine.checked(),
             report=report,
@@ -114,6 +120,7 @@ def cosim(
     screen = console.console()
     if "network" in figures:
         screen.print(console.operation_table(figures["operations"]))
+        print(console.operations_line(figures["operations"], figures["network"]))
         print(console.network_line(figures["network"]))
     else:
         screen.print(console.layer_table(figures["layers"], cycles=False))

@@ -54,30 +54,43 @@ def evaluate(
         ),
     ] = None,
     cells: Annotated[
-        Cells,
+        Cells | None,
         typer.Option(
             "--cells",
-            help="How cells hold weights, for --device: as those of the RTL, or as differential"
-            " pairs.",
+            help="How cells hold weights: twos-complement, as those of the RTL, or differential"
+            " pairs. Without --device: of the device ideal.",
         ),
-    ] = "twos-complement",
+    ] = None,
     trials: Annotated[
-        int, typer.Option("--trials", help="Chips drawn of each --device.", min=1)
-    ] = 5,
+        int | None,
+        typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
+    ] = None,
     seed: Annotated[
-        int,
-        typer.Option("--seed", help="Seed of the first chip, for --device.", min=0, max=1 << 62),
-    ] = 0,
-    adc_bits: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--adc-bits", help="Bits of an ADC code, for --device; 0: enough for every sum.", min=0
+            "--seed",
+            help="Seed of the first chip of each --device; 0 where left out.",
+            min=0,
+            max=1 << 62,
         ),
-    ] = 0,
+    ] = None,
+    adc_bits: Annotated[
+        int | None,
+        typer.Option(
+            "--adc-bits",
+            help="Bits of an ADC code; 0: enough for every sum. Without --device: of the device"
+            " ideal.",
+            min=0,
+        ),
+    ] = None,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Measure the accuracy of a compiled network, beside the float network it came from."""
+    """Measure the accuracy of a compiled network, beside the float network it came from.
+
+    Of a network that is no classifier, whose output for an image is no vector, it measures the
+    signal-to-noise ratio of the outputs against those of the float network; labels are not needed.
+    """
     from prap_hw.app import workflow
 
     with console.progress() as report:
@@ -93,7 +106,10 @@ def evaluate(
             report=report,
         )
     screen = console.console()
-    screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
+    if "snr" in figures:
+        screen.print(console.snr_table(figures["snr"], figures["images"]))
+    else:
+        screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     if "devices" in figures:
         screen.print(console.device_table(figures["devices"]))
     write_json(json_file, figures)

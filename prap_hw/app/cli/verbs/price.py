@@ -74,16 +74,17 @@ def parts_table(found: Sequence[Mapping[str, Any]]) -> Any:
 
 def layer_table(found: Mapping[str, Any]) -> Any:
     """Energy and latency of each layer in one technology."""
+    names = console.short_names([layer["name"] for layer in found["layers"]])
     rows = [
         [
-            layer["name"],
+            name,
             layer["kind"],
             layer["cycles"],
             layer["seconds"] * 1e6,
             layer["joules"] * 1e9,
             max(layer["parts"], key=layer["parts"].get),
         ]
-        for layer in found["layers"]
+        for name, layer in zip(names, found["layers"], strict=True)
     ]
     columns = ("layer", "kind", "cycles", "us", "nJ", "most for")
     return console.table(f"Layers, {found['technology']}", columns, rows)

@@ -47,8 +47,9 @@ def report(
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option("--trials", help="Chips drawn of each --device.", min=1)
-    ] = 5,
+        int | None,
+        typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
+    ] = None,
     accuracy: Annotated[
         Path | None,
         typer.Option(
@@ -86,8 +87,10 @@ def report(
     """
     from prap_hw.app.report.network import report_folder
 
-    if images is None and (device or labels is not None):
-        raise InputError("expected --images with --device and --labels, found none")
+    values.need("--images", images, labels=labels, limit=limit, device=device or None)
+    values.need("--device", device, trials=trials)
+    if images is not None and accuracy is not None:
+        raise InputError("expected one of --images and --accuracy, found both")
     with console.progress() as progress:
         figures = report_folder(
             folder,

@@ -48,6 +48,7 @@ def test_top_help_lists_every_verb_and_the_exit_codes(prap: Prap) -> None:
     assert code == 0
     assert all(f" {verb} " in out for verb in VERBS)
     assert "Exit codes: 0" in out
+    assert "130 interrupted" in " ".join(out.split())
 
 
 def test_version_is_that_of_the_package(prap: Prap) -> None:
