@@ -40,7 +40,11 @@ def verilog():
     [
         (lambda folder: engine_campaign(), EVERY),
         pytest.param(network_campaign, LISTED | {Space.COMMAND}, marks=pytest.mark.long),
-        (partial(network_campaign, engines=2), LISTED | {Space.COMMAND, Space.SHARE}),
+        pytest.param(
+            partial(network_campaign, engines=2),
+            LISTED | {Space.COMMAND, Space.SHARE},
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["engine", "network", "network on two engines"],
 )

@@ -72,6 +72,7 @@ def assert_equal(result: CosimResult, kinds: tuple[str, ...], images: int) -> No
         assert layer.cycles_simulated == (layer.cycles_predicted,) * images
 
 
+@pytest.mark.long
 def test_an_image_of_the_digits_network_is_as_in_the_golden_model(
     root: Path, tmp_path: Path
 ) -> None:
@@ -118,7 +119,8 @@ def test_every_value_where_payloads_are_wide(run: Run) -> None:
     assert_equal(run(program, inputs(program, 1, 112), config=WIDE, every_value=True), KINDS, 1)
 
 
-@pytest.mark.parametrize("every", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.long
 def test_the_command_line_takes_an_engine_of_other_sizes_whose_codes_clip(
     every: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,8 @@ def test_every_value_and_cycle_of_random_layers(
     np.testing.assert_array_equal(result.logits, last)
 
 
-@pytest.mark.parametrize("port", ["emulated", pytest.param("open", marks=pytest.mark.long)])
+@pytest.mark.parametrize("port", ["emulated", "open"])
+@pytest.mark.long
 def test_every_value_and_cycle_where_payloads_are_wide(
     port: str, tmp_path: Path, cache: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_every_value_and_cycle_where_payloads_are_wide(
         assert simulated.cycles_simulated == (cycles.predict(layer, WIDE).cycles,)
 
 
+@pytest.mark.long
 def test_a_code_beyond_the_first_word_is_compared(tmp_path: Path, cache: Path) -> None:
     program = random_network(111, 2, WIDE)
     codes = inputs(program, 1, 112)
@@ -277,7 +279,7 @@ def test_a_planted_fault_is_found_with_its_place(
         assert result.compared["requests"]["different"] == 0
 
 
-@pytest.mark.parametrize("mutant", ["forget", "deaf"])
+@pytest.mark.parametrize("mutant", [pytest.param("forget", marks=pytest.mark.long), "deaf"])
 def test_a_missing_output_is_a_failure(mutant: str, tmp_path: Path, cache: Path) -> None:
     program = reused_network(501, EMULATED)
     codes = inputs(program, 1, 502)

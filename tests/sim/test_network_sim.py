@@ -44,7 +44,8 @@ def test_a_residual_network_runs_from_image_to_logits(tmp_path):
     assert result.compared == {"accumulators": 5 * (3 * 64 + 2 * 32 + 5), "outputs": 5 * 5}
 
 
-@pytest.mark.parametrize("engines", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("engines", [2, 4])
+@pytest.mark.long
 def test_several_engines_run_a_network_with_one_start(engines, tmp_path):
     compiled = program("residual", tmp_path, residual="fused", scheme="dictionary")
     images = codes(compiled, 3)

@@ -183,6 +183,7 @@ def test_curves_put_seeds_together_by_hand(curves, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_curves_of_the_digits(curves, given, tmp_path, monkeypatch, capsys):
     arguments = [
         "curves.py", network_path("float"), "--data", given / "train.npz", "--images",

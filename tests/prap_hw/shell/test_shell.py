@@ -156,6 +156,7 @@ def accelerator(tmp_path_factory) -> Found:
 @pytest.mark.cosim
 @pytest.mark.slow
 @pytest.mark.parametrize("bench", BENCHES)
+@pytest.mark.long
 def test_an_engine_in_its_shell_under_a_host(engine, bench):
     assert bench in engine, f"the bench has no test {bench}"
     assert engine[bench] is None, engine[bench]
@@ -171,6 +172,7 @@ def test_an_accelerator_in_its_shell_under_a_host(accelerator, bench):
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_test_of_the_bench_is_asked_for(engine):
     assert sorted(engine) == sorted(BENCHES)
 
@@ -188,6 +190,7 @@ def test_networks_of_every_operation_run_after_resets_at_any_time(tmp_path, name
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_network_runs_on_two_engines(tmp_path):
     compiled = program("residual", tmp_path)
     images = codes(compiled, 2)

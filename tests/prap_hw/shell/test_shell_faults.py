@@ -395,6 +395,7 @@ def test_a_flipped_bit_of_any_memory_of_an_engine_is_told_to_the_host(tmp_path):
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_crossbar_port_that_does_not_answer_is_told_to_the_host(tmp_path):
     wrong = ask(tmp_path, "a_crossbar_port_that_does_not_answer", open_port=True)
     assert wrong is None, wrong

@@ -344,6 +344,7 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path):
             assert (new.gain == old.gain).all()
 
 
+@pytest.mark.long
 def test_a_seed_is_a_run():
     one, same, other = tune(seed=1), tune(seed=1), tune(seed=2)
     assert one.history == same.history

@@ -90,7 +90,7 @@ def number(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     images = digits.digits_images()
     np.savez(folder / "train.npz", x=images.calibration_x)
-    np.savez(folder / "test.npz", x=images.x[:200], y=images.y[:200])
+    np.savez(folder / "test.npz", x=images.x[:100], y=images.y[:100])
     workflow.compress(
         digits.network_path("prap"),
         folder / "train.npz",
