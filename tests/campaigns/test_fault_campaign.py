@@ -67,6 +67,7 @@ def test_a_flip_of_any_kind_of_word_is_found_and_none_leaves_a_trace(make, space
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_the_checks_the_campaign_finds_flips_that_are_missed(tmp_path):
     counts = engine_campaign(control=True).flip(8, 1, tmp_path)
     assert fault_campaign.missed(counts) > 0

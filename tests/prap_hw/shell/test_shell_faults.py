@@ -388,6 +388,7 @@ def ask(folder: Path, bench: str, *, open_port: bool) -> str | None:
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_flipped_bit_of_any_memory_of_an_engine_is_told_to_the_host(tmp_path):
     wrong = ask(tmp_path, "a_flipped_bit_of_any_memory", open_port=False)
     assert wrong is None, wrong
