@@ -7,8 +7,8 @@ default), or from the ONNX file that NETWORK=FILE names, and of it the first con
 many inputs as outputs, for 16, 32 and 64 channels each; and the ninth convolution of VGG16 (512 to
 512 channels, 4x4 positions) with weights that are drawn, since no trained ones are given. Every
 layer is mapped with the default settings of each scheme, which are those of the published networks
-by layer width, for OUs of 8 and of 9 rows, on the default engine otherwise. What merging bounds
-stands there a second time, with four merge lanes.
+by layer width, for OUs of 8 and of 9 rows, on the default engine otherwise. Layers whose cycles
+merging bounds are there a second time, with four merge lanes.
 
 Cycles are predicted, for an engine that is sized to the layer and its scheme. Where they and the
 OUs are few enough, the emitted Verilog runs an image, too (bulk tier: every accumulator, output,
@@ -70,7 +70,7 @@ ORDER = (
 """Schemes as the published tables have them, and ours."""
 
 LANES = 4
-"""Merge lanes with which what merging bounds is predicted again."""
+"""Merge lanes with which layers whose cycles merging bounds are predicted again."""
 
 MOST_CYCLES, MOST_OUS = 10_000_000, 70_000
 """Layers of more are not simulated by default: loading and building take the most of it."""
@@ -91,7 +91,7 @@ class Row:
     simulated
         Cycles that the RTL took, None where it did not run.
     differences
-        What the simulation found, in words.
+        Differences from the golden model that the simulation found, a line each.
     """
 
     layer: str

@@ -70,7 +70,8 @@ class Network(FloatNetwork):
         images
             (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W).
         preprocess
-            How; None, and where its scale is None: integer pixels are divided by 255, others taken
+            Scale, mean, standard deviation and layout; None: mean 0, standard deviation 1, and the
+            layout that fits. Without a scale, integer pixels are divided by 255, and others taken
             as they are.
 
         Returns
@@ -499,7 +500,19 @@ def predict(
 def float_accuracy(
     network: FloatNetwork, inputs: NDArray, labels: NDArray, *, report: Report = _silent
 ) -> float:
-    """Share of network inputs (N, *input_shape) that a float network puts into the right class."""
+    """Measure the accuracy of a float network: the share of inputs with the right class, 0 to 1.
+
+    Parameters
+    ----------
+    network
+        The network; the index of its largest output is the class.
+    inputs
+        float32 (N, *input_shape), preprocessed already: see :meth:`Network.inputs`.
+    labels
+        (N,), the right classes, from 0.
+    report
+        Called with a stage, the inputs done and their number.
+    """
     right = 0
     for start in range(0, len(inputs), BATCH):
         report("evaluate in float", start, len(inputs))

@@ -5,7 +5,7 @@ under cocotb: the same engine with its emulated crossbars, loaded through the sa
 with the same golden model. Accumulators and outputs are always compared; requests, ADC codes and
 partial sums on demand, since the golden model takes longer for them than the simulation.
 
-What the hardware gave is kept, layer by layer and image by image, as digests under the digest of
+Results of the hardware are kept, layer by layer and image by image, as digests under the digest of
 the library, the loaded program and the input. A later run takes it from there if the golden model,
 which is always asked anew, gives the same; where it does not, the simulation runs again.
 """

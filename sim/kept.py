@@ -1,6 +1,6 @@
 """Results of simulated runs that later runs take up instead of simulating again.
 
-What is kept are digests: they stand for a simulation, never for a comparison. Whoever takes them up
+Only digests are kept: they stand for a simulation, never for a comparison. Whoever takes them up
 asks the golden model anew, and simulates where it gives something else.
 """
 

@@ -3,8 +3,8 @@
     python examples/driver/layers.py
 
 For hardware that is an engine and no accelerator (run.py): the driver loads each layer's program
-and cells, starts, waits for the interrupt and reads the outputs. What lies between two layers is
-the host's, here the golden model's. The logits are compared with the golden model's.
+and cells, starts, waits for the interrupt and reads the outputs. The steps between two layers are
+the host's; here the golden model computes them. The logits are compared with the golden model's.
 """
 
 import json

@@ -39,7 +39,7 @@ class WriteBack(wiring.Component):
     o : ``Out(stream.Signature(sent))``
         The same, with ``send``; ``last`` marks the operation's last.
     store : ``Out(valid_only(store))``
-        What to write where.
+        Codes to write to the activation memory, with their addresses.
     faults : ``Out``, a bit to each of ``FAULTS``
         A byte whose address is not in the memory.
     """

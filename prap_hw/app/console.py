@@ -95,7 +95,11 @@ def figure(value: object) -> str:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Names for a table: of long ones start and end, unless two would then be the same."""
+    """Shorten names for a table, in their order.
+
+    A name of more than ``NAME_WIDTH`` characters keeps its start and its end, "..." between, unless
+    two names would then be the same: both of them stay as they are.
+    """
     short = {
         name: name
         if len(name) <= NAME_WIDTH
@@ -456,7 +460,14 @@ def history_table(history: Sequence[Mapping[str, float]]) -> Table:
 
 
 def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of devices: the accuracy of their chips, its mean and standard deviation."""
+    """Make the table of devices: the accuracy of their chips, its mean and standard deviation.
+
+    Parameters
+    ----------
+    found
+        Entry ``devices`` of :func:`prap_hw.app.workflow.evaluate`, accuracies as shares of 1. The
+        table has them in percent, and the standard deviation in percentage points.
+    """
     rows = []
     for each in found:
         seeds, pairs = each["seeds"], each["cells"] == "pairs"

@@ -44,11 +44,12 @@ class ProtectedPorts:
     Attributes
     ----------
     write, read
-        Enables and addresses of its ports.
+        The write port, and the read port, of Amaranth's memory. The owner drives enables and
+        addresses; the data of the write port is driven already.
     word
-        What is read.
+        The word that was addressed, without its parity bit; its shape is the memory's.
     wrong
-        Whether it has the wrong parity.
+        One bit: whether the word that was read has the wrong parity.
     """
 
     write: Any
@@ -78,7 +79,7 @@ class ProtectedMemory:
     Attributes
     ----------
     contents
-        What is stored: to each word its bits and, above them, the parity bit. Tests change it.
+        Contents of the memory: each word and, above its bits, its parity bit. Tests change them.
     """
 
     def __init__(self, shape: ShapeLike, depth: int):
@@ -95,7 +96,7 @@ class ProtectedMemory:
         name
             Its name there, and in the Verilog.
         w_data
-            What is written; bits above those of a word are left out.
+            The word to write; bits above those of a word are left out.
         domain
             That of the read port: ``comb`` reads within the cycle.
         """
@@ -111,8 +112,8 @@ class ProtectedMemory:
 class FirstFault(wiring.Component):
     """Keep the first fault since reset, and stop what it is found in.
 
-    ``fault`` and ``halted`` are registers: they follow the finding by one cycle. Of several faults
-    that are found in one cycle, the one of the lowest bit counts.
+    ``fault`` and ``halted`` are registers: they follow the finding by one cycle. Where several
+    faults are found in one cycle, the one of the lowest bit counts.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ class FirstFault(wiring.Component):
     Members
     -------
     found : ``In(len(kinds))``
-        What is wrong in this cycle.
+        Faults found in this cycle, a bit to each of ``kinds``.
     fault : ``Out(FAULT)``
         The first fault.
     halted : ``Out(1)``

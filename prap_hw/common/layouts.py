@@ -48,8 +48,8 @@ from the index memories; reuse words merged; outputs sent; cycles in which no re
 want of a gathered vector, of free slots, or of room in the crossbar port; columns converted;
 wordlines driven, and cells read, by the requests; bits taken from the index memories; partial sums
 added to their slots; reuse words that add something; accumulators added to; and of an accelerator
-the bytes that operations write, without the image, and that post-processing reads. What else costs
-energy follows from these: :data:`refmodel.predict.events.DERIVED`."""
+the bytes that operations write, without the image, and that post-processing reads. All other events
+that cost energy follow from these: :data:`refmodel.predict.events.DERIVED`."""
 
 RUN_COUNTERS = ("cycles", "outputs", "activation_writes", "operand_reads")
 """Those of what runs: an engine by itself, a tile, an accelerator. Operations write, and
@@ -85,10 +85,10 @@ class Space(enum.Enum, shape=4):
     POST = 8
     #: The list of an accelerator's sequencer.
     COMMAND = 9
-    #: Of a tile: engines that take part in the layer, a bit each, at address 0; address 1 is for
+    #: Engines of a tile that take part in the layer, a bit each, at address 0; address 1 is for
     #: those from the 33rd on, where a word has no room for them.
     ENGINES = 14
-    #: Of a tile: engines that have a share in an output, a bit each; one word to an output.
+    #: Engines of a tile that have a share in an output, a bit each; one word to an output.
     SHARE = 15
 
 

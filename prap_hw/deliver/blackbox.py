@@ -47,7 +47,7 @@ class Port:
     bits
         Its width.
     notes
-        What it is, a line each.
+        Lines of comment that describe it.
     """
 
     name: str

@@ -118,9 +118,9 @@ def sizes(engine: EngineConfig, *, program: Program | None = None, engines: int 
     engine
         The engine by itself.
     program
-        What the accelerator holds as a whole; memories are the next powers of two. None: it has
-        room for :data:`RESIDENT` layers of the size that the engine holds one of, in each of its
-        engines, and for :data:`ALIVE` tensors.
+        Program that the accelerator holds as a whole; memories are the next powers of two. None:
+        the accelerator has room for :data:`RESIDENT` layers of the size that the engine holds one
+        of, in each of its engines, and for :data:`ALIVE` tensors.
     engines
         Engines of the tile, and of the accelerator.
 
@@ -162,11 +162,11 @@ class Part:
     config
         Sizes of its engines.
     what
-        What it is, in words.
+        Description of the module, in words.
     box, macro
         With open ports: the black box, and the module that connects the two.
     configuration
-        What its host shell tells of itself; None of what has no shell.
+        Values of its host shell's identity registers, by name; None for a module without a shell.
     """
 
     key: str

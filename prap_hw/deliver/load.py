@@ -238,7 +238,7 @@ def tile_image(
     layer
         The layer, or a pass of it.
     parts
-        What :func:`refmodel.predict.deal.deal` gives for it.
+        Each engine's part of it, as :func:`refmodel.predict.deal.deal` gives them.
     config
         Each of the tile's engines.
 

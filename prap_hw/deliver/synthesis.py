@@ -109,7 +109,7 @@ class Memory:
     words, width
         Its size; a width is in bits.
     cell
-        What Yosys has made of it; "" where it has become flip-flops.
+        Type of memory cell that Yosys has mapped it to; "" where it has become flip-flops.
     """
 
     module: str
@@ -132,7 +132,7 @@ class Synthesis:
     memories
         In the order of the Verilog.
     faults
-        What is wrong, in words; nothing where all is well.
+        Faults that were found, a line each; empty where all is well.
     """
 
     family: str

@@ -179,7 +179,18 @@ class Driver:
         self.image = None
 
     def check(self) -> Status:
-        """Read the status; raise HardwareError where the shell has stopped with an error."""
+        """Read the status, and raise an exception if the shell has stopped with an error.
+
+        Returns
+        -------
+        Status
+            The state of the shell, without an error.
+
+        Raises
+        ------
+        HardwareError
+            The shell has stopped; the exception has the error code and the number of the item.
+        """
         status = self.status()
         if status & Status.ERROR:
             error = self.transport.read32(Register.ERROR)

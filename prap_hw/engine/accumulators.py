@@ -23,11 +23,11 @@ class Accumulators(wiring.Component):
     Members
     -------
     merge_en, merge_half, merge_block : ``In``
-        What to address for merging.
+        Enable and address for merging.
     write_half, write_block, write_en, write_first, contribution : ``In``
-        What to write, one cycle after it was addressed.
+        Address, enables and values of a write, one cycle after the block was addressed.
     read_half, read_output, read_en : ``In``
-        What to read.
+        Enable and address of a read.
     read_acc : ``Out(signed(acc_width))``
         The accumulator that was read.
     """

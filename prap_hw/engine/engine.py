@@ -51,11 +51,11 @@ class EngineCore(wiring.Component):
     ``busy`` is high is excluded. Reset ends a run and clears the layer registers; the memories keep
     what was loaded.
 
-    What its parts find wrong is in ``faults``, to which ``halted`` is the answer of a
+    Faults that its parts find are in ``faults``, to which ``halted`` is the answer of a
     :class:`~prap_hw.common.faults.FirstFault` that it shares with what reads the accumulators:
     while that is high, the core offers no request and no row of cells, and takes no load; an offer
-    of the cycle before is withdrawn. Answers are still taken. What the fault leads to may be in the
-    accumulators by then, so that nothing that is read from them may be sent.
+    of the cycle before is withdrawn. Answers are still taken. Wrong sums may be in the accumulators
+    by then, so that nothing that is read from them may be sent.
 
     The watchdog of the crossbar port counts cycles in which a request, a row of cells or an answer
     that is due waits, and no request, row or answer passes; it is a fault in the last of
@@ -77,7 +77,7 @@ class EngineCore(wiring.Component):
     halted : ``In(1)``
         Whether a fault was found before.
     faults : ``Out``, a bit to each of ``FAULTS``
-        What is wrong in this cycle.
+        Faults found in this cycle.
     registers : ``Out(registers)``
         The layer registers, as loaded.
     position_done : ``Out(1)``

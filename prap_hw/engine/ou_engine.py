@@ -20,9 +20,9 @@ class OUEngine(wiring.Component):
     next OU; it has its slot in the OU in which it begins.
 
     A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
-    request per cycle, without a dead cycle between OUs or vectors. What the answer means goes to
-    ``o_pending`` in the cycle of issue. An OU in which patterns begin, and that adds to no open
-    slots, waits until as many slots are free as ever begin in one. ``o_pending`` depends
+    request per cycle, without a dead cycle between OUs or vectors. The data that go with the answer
+    are at ``o_pending`` in the cycle of issue. An OU in which patterns begin, and that adds to no
+    open slots, waits until as many slots are free as ever begin in one. ``o_pending`` depends
     combinationally on ``i`` and ``o_request.ready``, and ``i.ready``, ``faults`` and the events on
     these and ``o_pending.ready``; ``o_request`` is a register. ``i.ready`` is high in the cycle of
     a vector's last issue. Reset empties the engine and frees all slots.
@@ -43,7 +43,7 @@ class OUEngine(wiring.Component):
     o_request : ``Out(stream.Signature(request))``
         To the crossbar port.
     o_pending : ``Out(stream.Signature(pending))``
-        What each answer means, in the order of requests.
+        For each request, in order, the data that its answer is to be combined with.
     ou_done, stall_gather, stall_slots, stall_port : ``Out(1)``
         Events of this cycle: an OU's last request; no request because there was no vector, no
         free slot, or no room in the port or among the unanswered.

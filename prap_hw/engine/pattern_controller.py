@@ -28,8 +28,9 @@ class PatternController(wiring.Component):
     input within the cycle. Reset empties the streams and clears the layer registers; the memories
     keep what was loaded.
 
-    What is wrong in the program is in ``faults``, and is not sent on: a stream stands at a word of
-    the wrong parity, and a segment or a header that leads out of range is not valid. Checked are:
+    Errors in the program are reported in ``faults``, and are not sent on: a stream stands at a word
+    of the wrong parity, and a segment or a header that leads out of range is not valid. The
+    checks are:
 
     - indices: none begins beyond its last, or ends beyond its memory, and so the last output;
     - the kernel position of a segment: there is such a word in the table;
@@ -65,7 +66,8 @@ class PatternController(wiring.Component):
         Words taken from the index memories in this cycle, ``merge_lanes`` reuse words as one; their
         bits, and with a kernel position those of its word in the table.
     faults : ``Out``, a bit to each of ``FAULTS``
-        What is wrong; a segment is checked in the cycle in which it is at ``o_segments``.
+        Faults found in this cycle; a segment is checked in the cycle in which it is at
+        ``o_segments``.
     """
 
     FAULTS = (

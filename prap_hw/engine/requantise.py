@@ -218,8 +218,8 @@ class Requantise(wiring.Component):
 
         Returns
         -------
-        What is left of it below a code, at 2^s, and its whole codes. Whole codes commute with the
-        rounding, so the sum that is rounded is no wider than without a residual.
+        The residual's fraction of a code, times 2^s, and its whole codes. Whole codes commute with
+        the rounding, so the sum that is rounded is no wider than without a residual.
         """
         registers = self.registers
         code = Signal(signed(9), name="residual_code")

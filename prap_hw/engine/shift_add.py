@@ -27,7 +27,7 @@ class ShiftAdd(wiring.Component):
     i_response : ``In(stream.Signature(response))``
         From the crossbar port: codes, in the order of requests.
     i_pending : ``In(stream.Signature(pending))``
-        What each answer means.
+        The request that each answer belongs to, in the same order.
     o : ``Out(stream.Signature(psum, always_ready=True))``
         Sums of one gather each, for consecutive slots, and whether to add to the slots and whether
         they are then complete.

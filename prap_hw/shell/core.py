@@ -36,8 +36,8 @@ def core_signature(
     busy : ``Out(1)``
         High from the cycle after ``start`` until after the last output was accepted.
     fault : ``Out(FAULT)``
-        What has stopped the core since reset, if anything has. Then it loads and starts nothing,
-        offers nothing, and ``busy`` stays as it is.
+        The fault that has stopped the core since reset, if any. A stopped core loads and starts
+        nothing, offers nothing, and ``busy`` stays as it is.
     o : ``Out(stream)``
         Outputs: a struct whose field ``code`` has 8 bits.
     counters : ``Out``, a member to each of :data:`prap_hw.common.layouts.COUNTERS`
@@ -305,8 +305,8 @@ def accelerator_limits(config: EngineConfig, commands: int, engines: int = 1) ->
     """Return the limits of an accelerator: beside an engine's memories, its sequencer's list.
 
     A word of the list loads a layer register, a kernel position or a register of post-processing,
-    and is checked for it as the host's own words are. Of the registers of post-processing, those
-    that the list alone reaches, ``output_base`` and ``fill_base`` are addresses of bytes that are
+    and is checked for it as the host's own words are. Among the registers of post-processing, which
+    the list alone reaches, ``output_base`` and ``fill_base`` are addresses of bytes that are
     written. Steps may be negative, and so may the base of an operand that has its first channel
     later: of these the low bits are kept, and any are allowed.
 

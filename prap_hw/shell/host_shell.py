@@ -78,9 +78,9 @@ class HostShell(wiring.Component):
         A component with the members of :func:`prap_hw.shell.core.core_signature`; what else it has
         becomes a member of the shell, but for those of :data:`prap_hw.shell.core.UNUSED`.
     kind
-        What it is: the field CORE.kind.
+        Kind of the core: the value of the field CORE.kind.
     limits
-        What may be loaded.
+        Memories, fields and sizes of the items that may be loaded.
     configuration
         Sizes to show, by the names of the registers CONFIG_*, lower case.
 

@@ -85,7 +85,7 @@ class PacketReader(wiring.Component):
     halt, forget, drop : ``In(1)``
         See above.
     program, cells, activations : ``Out(1)``
-        What is loaded, whole.
+        Whether each is loaded, whole.
     loading : ``Out(1)``
         Whether a packet has begun and not ended, or an item is on its way.
     error, code, item : ``Out``

@@ -14,11 +14,11 @@ class RegisterFile(wiring.Component):
     """Registers at a register bus, made field by field from a :class:`RegisterMap`.
 
     An access is answered in its own cycle: ``bus.read_data``, ``bus.read_error`` and
-    ``bus.write_error`` depend combinationally on the address and on the members. What was written
-    shows at the members from the next cycle on; a command (``pulse``) is high for that cycle.
-    Reads of addresses without a register are errors, and so are writes of those, of registers with
-    nothing to write, and of ``locked`` ones while ``lock`` is high; an erroneous write changes
-    nothing. A write changes the bytes that ``write_strobe`` marks.
+    ``bus.write_error`` depend combinationally on the address and on the members. A value that was
+    written shows at the members from the next cycle on; a command (``pulse``) is high for that
+    cycle. Reads of addresses without a register are errors, and so are writes of those, of
+    registers with nothing to write, and of ``locked`` ones while ``lock`` is high; an erroneous
+    write changes nothing. A write changes the bytes that ``write_strobe`` marks.
 
     Reading the low half of a register of 64 bits keeps the high half of the same cycle; reading the
     high half gives what was kept. Reset gives every field its reset value.

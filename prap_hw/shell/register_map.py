@@ -43,7 +43,7 @@ class Field:
     low, width
         Its lowest bit and its bits.
     readable, writable
-        What the host may do.
+        Whether the host may read the field, and write it.
     pulse
         Whether a 1 that is written is a command of one cycle.
     clears
@@ -72,7 +72,7 @@ class Field:
 
     @property
     def access(self) -> str:
-        """What the host may do, in the words of the documentation."""
+        """Access of the host to the field, in the words of the documentation."""
         if self.pulse:
             return "write 1"
         if self.clears:

@@ -431,9 +431,10 @@ class TileCore(wiring.Component):
 
     @property
     def memories(self) -> dict[Space, list[ProtectedMemory]]:
-        """Contents of the memories of the program, once it has been elaborated.
+        """Memories that hold the program, by space; available once the tile has been elaborated.
 
-        By space, engine after engine.
+        A space lists the memories of the first engine, then those of the second, and so on;
+        ``Space.SHARE`` has one memory, which belongs to the tile.
         """
         joined: dict[Space, list[ProtectedMemory]] = {Space.SHARE: [self._reduction.shares]}
         for core in self._cores:

@@ -1,8 +1,8 @@
 """Choose the setting of each layer by a budget, or by a loss that is allowed.
 
-What there is to choose, each scheme's file says: K and T of scheme ``dictionary``, and what a layer
-keeps under ``prap``, ``similar``, ``identical``, ``orc`` and ``structured``; with ``prap`` the size
-of its groups, too.
+Each scheme's file says which settings can be chosen: K and T for scheme ``dictionary``, the share
+that a layer keeps for ``prap``, ``similar``, ``identical``, ``orc`` and ``structured``, and for
+``prap`` the size of its groups, too.
 
 How much a layer's error matters is measured on the network, not guessed:
 
@@ -65,12 +65,12 @@ class Budget:
     times
         How many times less than dense the network shall cost, above 1.
     of
-        What of: ``ous``, operation units activated for an image; ``cycles``, predicted for an
-        image; ``weighted``, conversions plus ``merge_weight`` times merges.
+        The cost that is limited: ``ous``, operation units activated for an image; ``cycles``,
+        predicted for an image; ``weighted``, conversions plus ``merge_weight`` times merges.
     max_loss
         Points of accuracy that may be lost on the calibration images, which need labels; 0 to 100.
     merge_weight
-        What a merge costs, in conversions, at least 0.
+        Cost of a merge, in conversions, at least 0.
     """
 
     times: float | None = None
@@ -123,8 +123,8 @@ def hull(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Candidates that are worth their cost: the lower convex hull of loss over cost.
 
     From the cheapest on, each with less loss than the one before, and each step with less gain for
-    its cost than the one before. Of candidates (cost, loss) (1, 10), (2, 9), (3, 2), (4, 3), (6, 0)
-    these are (1, 10), (3, 2), (6, 0).
+    its cost than the one before. For candidates (cost, loss) of (1, 10), (2, 9), (3, 2), (4, 3),
+    (6, 0) these are (1, 10), (3, 2), (6, 0).
     """
     result: list[Candidate] = []
     for item in sorted(candidates, key=lambda each: (each.cost, each.loss)):
@@ -169,11 +169,11 @@ def variants(default: LayerSetting, outputs: int, of: BudgetOf) -> list[LayerSet
     Parameters
     ----------
     default
-        What the layer would have; gives the scheme, and what is not varied.
+        The layer's setting without a budget: its scheme and the values that are not varied.
     outputs
         Outputs of a group of the convolution.
     of
-        What the budget is of.
+        The cost that the budget limits, one of :data:`BUDGET_OF`.
     """
     choices = SCHEMES[default.scheme].choices
     return [] if choices is None else choices.variants(default, outputs, of != "ous")

@@ -404,7 +404,7 @@ def compile_network(
     ou_rows
         R, rows of an OU.
     mappings
-        What :func:`map_network` gives for the same, if it is at hand.
+        The result of :func:`map_network` for the same arguments, if it is at hand.
     carried
         Names of layers whose mapping came with the network: they have no setting.
     progress

@@ -186,7 +186,7 @@ def _factor(covariance: Real) -> Real | None:
     """U, the upper Cholesky factor of the inverse of a damped covariance; None if nothing varies.
 
     A covariance of inputs that hardly vary about large means is a difference of rounding errors,
-    and may have eigenvalues far below 0. What they stand for does not vary: they become 0.
+    and may have eigenvalues far below 0. The inputs do not vary in their directions: they become 0.
     """
     if not np.isfinite(covariance).all():
         return None
@@ -208,7 +208,7 @@ def _factor(covariance: Real) -> Real | None:
 def start_patterns(table: Real, patterns: int, valid: NDArray[np.bool_], rows: int) -> Real:
     """Choose outputs that between them explain most, as patterns on their largest R rows.
 
-    What one output explains of another is the square of their product over the first one's.
+    The energy of an output that another explains, as a pattern p, is (output . p)^2 / (p . p).
     """
     groups = len(table)
     norm = np.square(table).sum(2)

@@ -8,8 +8,8 @@ fill the K places, the smaller kept patterns are lost, and their users with them
 likewise where rounding left a position empty.
 
 :func:`recover_map` returns a map that gives these very weights, or None where there is none within
-the layer's setting; then rules 3 and 7 have to choose. Of patterns that are powers of two of each
-other the largest is the kept one, of equal ones the first.
+the layer's setting; then rules 3 and 7 have to choose. Among patterns that differ by a power of
+two, the largest is the kept one; among equal ones, the first.
 """
 
 import numpy as np

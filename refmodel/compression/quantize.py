@@ -29,10 +29,10 @@ A residual addition is a step of its own, or fused into the layer that computes 
 ``separate``
     Layer and addition round, each; the layer's sum has a scale and codes of its own.
 ``fused``
-    Of the operands that a convolution or fully connected layer computes for the addition alone,
-    unlimited and not quantised by the network itself, the last becomes the addition's layer: the
-    other operand is the layer's residual, and there is one rounding. Without such an operand the
-    addition stays a step.
+    A convolution or fully connected layer computes the addition as well: the other operand is its
+    residual, and there is one rounding. The layer must compute its operand for the addition alone,
+    unlimited and not quantised by the network itself; where both operands are such, the last one's
+    layer is taken. Without such an operand the addition stays a step.
 """
 
 from collections import Counter
@@ -233,7 +233,7 @@ def quantize(
     weights
         ``layer``: one scale to a layer; ``channel``: one to each output.
     residual
-        What becomes of residual additions, one of :data:`RESIDUALS`.
+        Treatment of residual additions, one of :data:`RESIDUALS`.
     preprocess
         How the images were made, its scale settled; kept with the result. None: they are taken as
         they are.

@@ -7,8 +7,8 @@ There are three ways to choose a range:
 ``percentile``
     From the (100 - p)-th to the p-th percentile: few extreme values saturate, the others are finer.
 ``mse``
-    Of the ranges min-max * k / 128, k from 16 to 128, the one with the least mean squared error of
-    the codes.
+    The range with the least mean squared error of the codes among min-max * k / 128, k from 16 to
+    128.
 """
 
 import numpy as np

@@ -27,9 +27,9 @@ and, for the layer at place i of that list, the arrays ``i.*.npy``, all groups o
 ``scales``    float64  [out]: real value of one unit of each output's effective weights
 ============  =======  =========================================================================
 
-What follows from these is worked out when they are read: effective weights, counts of patterns and
-operation units. Nothing in a file is trusted: a mapping that is not one, or that does not give the
-weights beside it to within their rounding to float32, is refused by the name of its layer.
+Effective weights and the counts of patterns and operation units follow from these, and are worked
+out when a file is read. Nothing in a file is trusted: a mapping that is not one, or that does not
+give the weights beside it to within their rounding to float32, is refused by the name of its layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -193,7 +193,7 @@ def carried(
         Its layers as :func:`refmodel.compression.quantize.quantize` gives them, with scales to a
         layer or to an output.
     scheme, settings, ou_rows
-        What was asked for.
+        The scheme, settings by name pattern and rows of an operation unit that the caller asks for.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def effective_weights(mapping: LayerMapping, shape: Sequence[int]) -> NDArray[np
 def counts(groups: Sequence[PatternGroup]) -> tuple[int, int, int]:
     """Patterns kept and reused in some groups, and the least number dropped.
 
-    What is dropped in groups that are left out does not show in those that are there.
+    Patterns that were dropped in groups that are left out cannot be counted from the others.
     """
     kept = sum(group.kept for group in groups)
     full = [group.slot for group in groups if group.slot is not None and group.kept]

@@ -78,7 +78,7 @@ class LayerEvents:
     cycles
         Clock cycles, those between it and the operation before among them.
     counts
-        One to each of :data:`NAMES`; 0 where there are none. Of all engines together.
+        Number of each of the events :data:`NAMES`, of all engines together.
     reads
         Words read from each memory of the program, by its name; of all engines together.
     crossbars

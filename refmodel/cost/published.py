@@ -3,8 +3,8 @@
 Shen et al. (High-Confidence Computing 3, 2023, doi:10.1016/j.hcc.2023.100123) compare schemes with
 an analytic simulator. This module computes the same numbers from a description of that simulator in
 words; sizes of buffers, levels of multiplexers and the order of divisions are as its text has them.
-It says nothing about the engine of this package: :mod:`refmodel.cost.energy` does. What goes into
-the published energy and what does not is in :data:`INCLUDES` and :data:`LEAVES_OUT`.
+It says nothing about the engine of this package: :mod:`refmodel.cost.energy` does. :data:`INCLUDES`
+and :data:`LEAVES_OUT` list the parts that the published energy has and has not.
 
 A layer is spread over tiles of P processing elements (PEs) with G crossbars of X by X cells each,
 and is there M x M times, M = ceil(output size / 8). With cr and cc the crossbars that its rows and

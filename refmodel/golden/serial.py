@@ -111,7 +111,7 @@ def run_layer_serial(
     config
         Sizes of the OU and the converters; ``ou_rows`` must be the layer's.
     device
-        What bitlines carry, a callable or :class:`Crossbars`; the population count where None.
+        Model of the bitline values, a callable or :class:`Crossbars`; None: the population count.
     positions
         Which output positions (row by row); all where None. A trace has a kilobyte or so to each
         partial sum, so large layers are better taken in parts.

@@ -32,8 +32,9 @@ def output_size(size: int, kernel: int, stride: int, before: int, after: int) ->
 def ceil_padding(size: int, kernel: int, stride: int, before: int, after: int) -> int:
     """Values that ONNX's ``ceil_mode`` adds behind the padding, for the last window to be whole.
 
-    Of 6 values, a kernel of 3 and a stride of 2 reach 5; one more makes a third window. A window
-    that would start in the padding behind the values is left out: none is added for it.
+    Example: a kernel of 3 with a stride of 2 reaches 5 of 6 values, so one more value is added, for
+    a third window. A window that would start in the padding behind the values is left out: none is
+    added for it.
     """
     padded = size + before + after
     count = -(-(padded - kernel) // stride) + 1
@@ -54,7 +55,7 @@ def pool_counts(
     kernel, stride, pads
         Those of the windows; ``pads`` hold ``extra``.
     extra
-        What :func:`ceil_padding` gives for both axes, which never counts.
+        Padding that :func:`ceil_padding` gives for each axis; it never counts.
     padding
         Whether the rest of the padding counts.
     """
@@ -295,7 +296,13 @@ class Rearrange(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Node):
-    """Tensors one behind the other along ``axis``, counted behind the batch: channels are 0."""
+    """Concatenation of tensors along one axis.
+
+    Attributes
+    ----------
+    axis
+        The axis, not counting the batch: 0 is the channels of (C, H, W).
+    """
 
     axis: int = 0
 

@@ -39,10 +39,10 @@ class Preprocess:
     mean, std
         One value for all channels, or one to a channel; finite, std not 0.
     scale
-        What a pixel is multiplied by first; finite, not 0. None, as where the command line has no
-        ``--scale``: 1/255 for integer images and 1 for floating-point ones. A program, a network
-        that is fine-tuned and :meth:`for_images` settle that once, by the images that they are made
-        with; :meth:`apply` alone settles it by its own.
+        Factor by which pixels are multiplied first; finite, not 0. None, as where the command line
+        has no ``--scale``: 1/255 for integer images and 1 for floating-point ones. A program, a
+        network that is fine-tuned and :meth:`for_images` settle that once, by the images that they
+        are made with; :meth:`apply` alone settles it by its own.
     layout
         Axes of the image arrays: one of ``nf``, ``nhw``, ``nhwc``, ``nchw``, or ``auto``, which
         takes the one that fits the network's input.
@@ -237,7 +237,8 @@ def load_images(
         A ``.npz`` with ``x`` and, if it has labels, ``y``; or an idx file of images and one of
         labels, each plain or gzipped; or the idx file of images alone, then the labels are read
         from the file beside it that has ``labels`` and ``idx1`` in its name where this one has
-        ``images`` and ``idx3``, if there is one. What a file is, its content tells, not its name.
+        ``images`` and ``idx3``, if there is one. The kind of a file is told by its content, not its
+        name.
 
     Returns
     -------

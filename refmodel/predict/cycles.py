@@ -186,7 +186,7 @@ class EngineWalk:
     Parameters
     ----------
     layer
-        What it runs.
+        The layer that it runs.
     config
         Its sizes.
 
@@ -195,8 +195,8 @@ class EngineWalk:
     merge_end
         Cycle of the present position's last merge step.
     output_ends
-        Cycles in which the last accumulators of the two positions before were read. What reads the
-        accumulators of several engines sets them behind each position.
+        Cycles in which the last accumulators of the two positions before were read. For a tile,
+        the walk over all its engines sets them after each position.
     stall_gather, stall_slots
         Cycles without a request: for want of a gathered vector, or of free slots.
     """

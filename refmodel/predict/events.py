@@ -107,9 +107,9 @@ DERIVED = (
 ``accumulator_writes``
     Accumulators that the first group of an output writes without reading them.
 ``requantisations``
-    Accumulators that become codes. Each is read once, of a tile in every engine.
+    Accumulators that become codes. Each is read once; in a tile, once in every engine.
 ``table_bits``
-    Bits read from the table of output parameters, parity included. Of a tile there is one table.
+    Bits read from the table of output parameters, parity included. A tile has one table.
 """
 
 INDEX_MEMORIES = ("descriptor", "position", "table", "offset", "header", "word")
@@ -121,9 +121,9 @@ PARITY_BITS = 1
 
 
 def memory_bits(config: EngineConfig) -> dict[str, int]:
-    """Bits of what one read of each memory of the program gives, parity included.
+    """Bits that one read of each memory of the program gives, parity included.
 
-    Fields are as wide as the engine's sizes need. Of ``word`` a read gives ``merge_lanes`` reuse
+    Fields are as wide as the engine's sizes need. A read of ``word`` gives ``merge_lanes`` reuse
     words; ``output`` is the table of output parameters: bias, multiplier of 16 bits, shift of 6.
     """
     address, rows = bits_for(config.activation_bytes), bits_for(config.ou_rows + 1)

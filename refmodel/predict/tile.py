@@ -114,7 +114,7 @@ def predict_tile(parts: Sequence[LayerProgram | None], config: EngineConfig) -> 
     Parameters
     ----------
     parts
-        What :func:`deal` gives.
+        Each engine's part of the layer, as :func:`deal` gives them; None: the engine has none.
     config
         Each engine; ``crossbar_latency`` is the fixed latency of its crossbars.
     """

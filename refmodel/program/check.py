@@ -1,8 +1,8 @@
 """Whether a program that was read from a file can be run: kinds of values, steps, tensors.
 
-:class:`refmodel.program.layer.LayerProgram` checks its own arrays. What stands around the layers is
-checked here, so that a file that is read runs, without surprises in the middle of a network. What a
-step between layers must have, its own file says (:mod:`refmodel.program.steps`).
+:class:`refmodel.program.layer.LayerProgram` checks its own arrays. The rest of a program is checked
+here, so that a file that is read runs, without surprises in the middle of a network. Parameters of
+a step between layers are checked by the file of its kind (:mod:`refmodel.program.steps`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -83,7 +83,7 @@ def index_bits(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
     words
         Reuse words times ``config.reuse_word_bits``.
     padding
-        What the memory of reuse words holds beside them, in the same bits: it is read a step at a
+        Bits of the words that only pad the memory of reuse words. The memory is read a step at a
         time, ``merge_lanes`` words that are aligned to multiples of as many outputs
         (:func:`merge_steps`), and lanes without an output of the group have a word as well. 0 with
         one lane.
@@ -178,7 +178,11 @@ def flat_words(layer: LayerProgram) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def accumulator_bits(layer: LayerProgram, config: EngineConfig) -> int:
-    """Bits of a signed accumulator that holds every sum of the layer, its bias, and both added."""
+    """Bits of a signed accumulator that holds every sum of a layer, before and after the bias.
+
+    The sums are bounded as in :func:`accumulator_range`; the bias by itself fits as well. An
+    engine's ``acc_width`` must be at least this to run the layer.
+    """
     low, high = accumulator_range(layer, config)
     ends = np.concatenate([low, high, layer.bias, low + layer.bias, high + layer.bias])
     return max(int(ends.max()).bit_length(), (-int(ends.min()) - 1).bit_length()) + 1

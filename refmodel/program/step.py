@@ -16,7 +16,7 @@ class Step:
     inputs, output
         Tensor names.
     params
-        What the operation needs: JSON values, or int64 arrays; on codes a, b:
+        Parameters of the operation, as JSON values or int64 arrays. By operation, on codes a, b:
 
         ``layer``
             index, of the program's layers; a layer with ``residual`` has two inputs, the second

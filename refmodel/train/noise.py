@@ -1,9 +1,9 @@
 """Errors of cells and converters, drawn anew in every step of training.
 
 A network that is to run on chips that nobody has measured yet is trained on a new chip in each
-step. What :mod:`refmodel.golden.devices` computes code by code is too slow for that; here it is
-brought down to errors of the cells, which is exact for stuck cells and an approximation (ours) for
-the rest:
+step. Drawing every code, as :mod:`refmodel.golden.devices` does, is too slow for that; here its
+effects are brought down to errors of the cells, which is exact for stuck cells and an approximation
+(ours) for the rest:
 
 - a **stuck** cell adds or takes its column's weight: exactly as on the chip, clipping apart;
 - **variation, read noise and offsets** are errors of a code, of variance
@@ -35,7 +35,7 @@ class CellNoise:
     Attributes
     ----------
     device
-        What cells and converters are like.
+        Variation, noise and offsets of cells and converters.
     rows
         R, rows of an operation unit.
     """
@@ -61,7 +61,7 @@ class CellNoise:
         values
             Integers of -128 to 127, of any shape.
         generator
-            What to draw from, on the device of ``values``.
+            Source of the random numbers, on the torch device of ``values``.
         """
         columns = torch.arange(WEIGHT_BITS, device=values.device)
         bits = values.detach().to(torch.int64)[..., None] >> columns & 1

@@ -577,8 +577,8 @@ class _Run:
 def _batch_sizes(images: int, batch: int) -> list[int]:
     """Sizes of the batches of an epoch.
 
-    What is left over is a batch if it is half of one at least, or there is no other: outputs are
-    normalised by their batch, and a few images are too few for that.
+    The images left over are a batch if they are half of one at least, or there is no other: outputs
+    are normalised by their batch, and a few images are too few for that.
     """
     sizes = [batch] * (images // batch)
     rest = images % batch
@@ -588,7 +588,7 @@ def _batch_sizes(images: int, batch: int) -> list[int]:
 def _in_steps(node: Matrix, mapping: LayerMapping) -> tuple[Matrix, float]:
     """Give a node the effective weights of its mapping, all outputs in one unit; and that unit.
 
-    What else an output is multiplied by moves into its gain, where it costs nothing.
+    The remaining factor of each output moves into its gain, where it costs nothing.
     """
     scales = mapping.scales(node.weight)
     whole = mapping.weight_q8.astype(np.float64) / 256

@@ -64,7 +64,14 @@ class CrossbarModel:
                 bits >>= 1
 
     def convert(self, request: int) -> int:
-        """Answer a request with packed codes."""
+        """Answer a request with packed codes.
+
+        Returns
+        -------
+        int
+            Codes of ``code_bits`` bits, one to a converter, the first in the lowest bits; 0 for a
+            place that was never programmed.
+        """
         place = request & ((1 << self.place_bits) - 1)
         offset, width = self.request_fields["select"]
         first = (request >> offset & ((1 << width) - 1)) * self.adcs
@@ -105,7 +112,7 @@ class Answer(NamedTuple):
     level
         float32 [n], currents of those columns, in codes before rounding.
     near, lanes
-        [n], which they are: columns of the OU, and converters.
+        [n], numbers of those columns in the OU, and of their converters.
     """
 
     ou: int
@@ -124,8 +131,8 @@ class ChipModel(CrossbarModel):
     """Crossbars of one chip of :mod:`refmodel.golden.devices`, which is not ideal.
 
     The golden model takes the position and the digit of a request from the program; here they are
-    counted. Of some columns of an OU every position converts each digit once, low digits first: the
-    n-th such request of a run, from 0, is for digit n % digits of position n // digits.
+    counted. Every position converts the same columns of an OU once for each digit, low digits
+    first: the n-th such request of a run, from 0, is for digit n % digits of position n // digits.
 
     Attributes
     ----------
@@ -171,7 +178,23 @@ class ChipModel(CrossbarModel):
         self._answers.clear()
 
     def convert(self, request: int) -> int:
-        """Answer a request with packed codes."""
+        """Answer a request with the ADC codes of this chip.
+
+        The chip's crossbars are drawn at the first request after a change of layer or of cells.
+        Requests for the same columns of an OU are counted, since read noise differs by position and
+        digit.
+
+        Parameters
+        ----------
+        request
+            Payload of the crossbar port's request, as an integer.
+
+        Returns
+        -------
+        int
+            Codes of ``code_bits`` bits, one to a converter, the first in the lowest bits; 0 for a
+            place that was never programmed.
+        """
         place = request & ((1 << self.place_bits) - 1)
         if place not in self.planes:
             return 0

@@ -4,12 +4,12 @@
 and every image goes through it; a layer's input is what the hardware made of the layer before,
 taken through the host's steps.
 
-What is compared is recorded in Verilog (``sim/benches/engine.sv`` writes every handshake and trace
-word to a file) and read once an image is through. No cycle is missed, since all ports are recorded
-in one clocked process, and Python drives the streams and sleeps while the engine runs, unless there
-are stalls or an open crossbar port. Measured on the demo, golden model and start included: 143,000
-cycles a second, against 42,000 with a single coroutine that wakes at every edge to serve the
-crossbar port alone.
+The signals that are compared are recorded in Verilog (``sim/benches/engine.sv`` writes every
+handshake and trace word to a file), and the record is read once an image is through. No cycle is
+missed, since all ports are recorded in one clocked process, and Python drives the streams and
+sleeps while the engine runs, unless there are stalls or an open crossbar port. Measured on the
+demo, golden model and start included: 143,000 cycles a second, against 42,000 with a single
+coroutine that wakes at every edge to serve the crossbar port alone.
 """
 
 import hashlib

@@ -266,7 +266,11 @@ async def damaged_packets(host: Host) -> None:
 
 @bench(stall=0.2, seed=4)
 async def starts_out_of_turn(host: Host) -> None:
-    """With nothing, or not all, loaded; twice on one input; while the core runs; with no length."""
+    """A start or a load out of turn ends in its error, and a reset recovers.
+
+    Starts are tried with nothing or not all of an image loaded, twice on one input, with an output
+    length of 0, and while the core runs; loads, and writes of the geometry, while it runs.
+    """
     assert host.driver is not None
     steps = ["nothing", "program", "cells", "twice", "length"]
     for step in steps:

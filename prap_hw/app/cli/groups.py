@@ -114,13 +114,19 @@ class Pixels:
 
     mean: Annotated[
         str | None,
-        typer.Option("--mean", help="Subtracted after --scale: one value, or a,b,c by channel."),
+        typer.Option(
+            "--mean", help="Mean to subtract after --scale: one value, or a,b,c by channel."
+        ),
     ] = None
-    std: Annotated[str | None, typer.Option("--std", help="Divided by at the end; as --mean.")] = (
-        None
-    )
+    std: Annotated[
+        str | None,
+        typer.Option(
+            "--std",
+            help="Standard deviation to divide by, after --mean: one value, or a,b,c by channel.",
+        ),
+    ] = None
     scale: Annotated[
-        float | None, typer.Option("--scale", help="Multiply pixels by this first.")
+        float | None, typer.Option("--scale", help="Factor to multiply pixels by first.")
     ] = None
     layout: Annotated[
         Literal["auto", "nf", "nhw", "nhwc", "nchw"],
@@ -146,7 +152,7 @@ class BudgetOptions:
 
     budget: Annotated[
         float | None,
-        typer.Option("--budget", help="Choose settings that cost so many times less than dense."),
+        typer.Option("--budget", help="Choose settings that cost this many times less than dense."),
     ] = None
     budget_of: Annotated[
         Literal["ous", "cycles", "weighted"] | None,
@@ -159,7 +165,7 @@ class BudgetOptions:
         float | None,
         typer.Option(
             "--max-loss",
-            help="Choose the cheapest settings that lose so many points of accuracy at most, on"
+            help="Choose the cheapest settings that lose at most this many points of accuracy, on"
             " calibration images with labels, before any fine-tuning.",
         ),
     ] = None

@@ -1,4 +1,10 @@
-"""Fronts, equal accuracy, and how ratios move with the price of conversions and of merges."""
+"""Analyses of a comparison of schemes.
+
+- Pareto fronts of accuracy over a cost (:func:`front`);
+- costs at one accuracy, interpolated along these fronts (:func:`at_accuracy`);
+- the influence of the price of conversions and of merges on the energy (:func:`scaled`,
+  :func:`crossings`).
+"""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -71,8 +71,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the accuracy of a compiled network and of the float network it came from.
 
-    Of a network that is no classifier (its output for an image is no vector) the signal-to-noise
-    ratio of its outputs against those of the float network; images need no labels then.
+    For a network that is no classifier (its output for an image is no vector), measure the
+    signal-to-noise ratio of its outputs against those of the float network; images need no labels
+    then.
 
     Parameters
     ----------
@@ -174,7 +175,20 @@ def is_classifier(network: FloatNetwork) -> bool:
 
 
 def check_classifier(network: FloatNetwork, wanted: str) -> None:
-    """Refuse to measure what only classifiers have."""
+    """Check that a network is a classifier.
+
+    Parameters
+    ----------
+    network
+        The network.
+    wanted
+        The figure that only a classifier has, in words, for the message.
+
+    Raises
+    ------
+    InputError
+        The output for an image is not a vector.
+    """
     if not is_classifier(network):
         shape = "x".join(map(str, network.output_shape))
         raise InputError(

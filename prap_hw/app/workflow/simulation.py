@@ -83,8 +83,8 @@ def cosim(
         after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
         earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
-        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. Of the tier
-        ``network`` as :func:`simulate_network` gives it.
+        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. For the tier
+        ``network``, the result of :func:`simulate_network`.
     """
     chosen: dict[str, Any] = {"every_value": every_value, "fresh": fresh, "engines": engines}
     check_options(tier, **chosen, device=device, window=waves)

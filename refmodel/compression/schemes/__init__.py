@@ -81,10 +81,9 @@ def map_layer(
     ou_rows
         R, rows of an operation unit.
     gain
-        [out]: what each output is multiplied by; None is 1. Schemes that learn patterns weigh the
-        outputs by it.
+        [out]: factor of each output; None: 1. Schemes that learn patterns weigh the outputs by it.
     inputs
-        What is known of the layer's inputs; None: nothing. Used by the same schemes.
+        Covariances of the layer's inputs, for the same schemes; None: they are not known.
     """
     check_weight(weight, integers=True)
     if scheme not in SCHEMES:

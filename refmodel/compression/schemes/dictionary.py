@@ -17,8 +17,7 @@ The patterns are built in five steps (docs/specification/algorithm.md, Dictionar
 3. Rounds, 25 unless the setting says otherwise, of: **coding**, T greedy steps over (pattern,
    sign, k) by the largest decrease of the squared error, then each term chosen anew given the
    others; and **patterns**, each by least squares given the others, on those R rows where it
-   matters most; one that nothing uses becomes the worst residual. Of all rounds, the one of least
-   error counts.
+   matters most; one that nothing uses becomes the worst residual. The round of least error counts.
 4. Where the covariances of the layer's inputs are known, from calibration images, the groups are
    gone through once more, one after the other. The squared error is that of the layer's output,
    not of its weights, and what a group gets wrong, the weights of all later groups are changed to

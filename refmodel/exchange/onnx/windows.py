@@ -23,7 +23,7 @@ class Windows:
     pads
         (top, left, bottom, right), ``extra`` included.
     extra
-        What ``ceil_mode`` adds to the padding at the bottom and on the right.
+        Padding that ``ceil_mode`` adds at the bottom and on the right, in pixels.
     """
 
     size: tuple[int, int]

@@ -92,8 +92,8 @@ class Device(Record):
     """A kind of cell and its converters.
 
     It has a field for every value of an effect, with its name in device files, and takes them as
-    keywords: ``Device(on_off_ratio=40.0, variation_on=0.07)``. What they mean stands with the
-    effects (:mod:`refmodel.golden.devices.effects`).
+    keywords: ``Device(on_off_ratio=40.0, variation_on=0.07)``. The effects describe them
+    (:mod:`refmodel.golden.devices.effects`).
 
     Attributes
     ----------

@@ -79,17 +79,19 @@ class ConverterDraw:
 
 
 class Effect:
-    """An effect; :func:`refmodel.golden.devices.device.register` enters it.
+    """Base class of an effect that makes cells or converters other than ideal.
 
-    ``device`` is the :class:`refmodel.golden.devices.device.Device`, which has the values of all
-    effects as attributes. What an effect does not do, it leaves as it stands here.
+    :func:`refmodel.golden.devices.device.register` adds a subclass to the effects of every device.
+    The parameter ``device`` of the methods is the :class:`refmodel.golden.devices.device.Device`,
+    which has the values of all effects as attributes. The methods of this class change nothing: a
+    subclass overrides those for the parts of the hardware that it affects.
 
     Attributes
     ----------
     order
         Its place among the effects: cells are changed in ascending order.
     values
-        Values of a device file that it has.
+        Values that the effect reads from a device file.
     streams
         Numbers of the streams of random words that it draws from. No other effect has them; those
         from 6 on are free.

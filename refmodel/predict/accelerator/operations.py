@@ -112,7 +112,7 @@ class NetworkImage:
     Attributes
     ----------
     operations
-        What the sequencer runs, in order: the image first, the one that sends last.
+        Operations of the sequencer, in order: the image first, the one that sends last.
     regions
         Tensor name to region; of those that are in memory.
     activation_bytes

@@ -25,7 +25,7 @@ Every step of a program that is not a layer is one or several of them: its file 
 
 **Rearrangement.** A step that only moves codes costs nothing where its output is added: it is no
 operation, but how the operand is read. ResNet's parameter-free shortcut (every second pixel, more
-channels) is one. What three loops cannot read is refused.
+channels) is one. A rearrangement that three loops cannot read is refused.
 """
 
 from collections import Counter

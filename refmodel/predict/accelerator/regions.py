@@ -103,7 +103,7 @@ class Fill:
     runs
         Number of runs, from 1 on.
     code
-        What is written.
+        Code that is written to every byte, 0 to 255.
     """
 
     base: int

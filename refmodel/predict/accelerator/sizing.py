@@ -53,7 +53,7 @@ def network_needs(
 ) -> dict[str, int]:
     """Total needs of all layers and tensors of a network, by the field of EngineConfig.
 
-    Of several engines, what the one needs that needs most.
+    With several engines, a need is that of the engine that needs most.
     """
     engines = [Counter[str]() for _ in range(image.engines)]
     outputs = 0

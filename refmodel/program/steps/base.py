@@ -147,7 +147,7 @@ class StepKind(ABC):
         Parameters
         ----------
         params
-            What the file has, of whatever kind.
+            Parameters as the file has them, not checked yet: values of any type.
         inputs, output
             Shapes of the tensors that it reads and computes.
         where
@@ -167,12 +167,21 @@ class StepKind(ABC):
     def lower(
         self, params: Mapping[str, Any], inputs: Sequence[Source], output: Shape
     ) -> list[Pass]:
-        """Say how the accelerator does it.
+        """List the passes of the accelerator's pool unit that compute the step, in order.
+
+        Parameters
+        ----------
+        params
+            Parameters that :meth:`check` has accepted.
+        inputs
+            Shape and zero point of each input.
+        output
+            Shape (H, W, C) of the output.
 
         Raises
         ------
         UnsupportedError
-            It cannot.
+            The pool unit cannot compute the step with these parameters.
         """
 
     def border(self, params: Mapping[str, Any]) -> Sides:

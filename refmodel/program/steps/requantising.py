@@ -1,4 +1,8 @@
-"""Parts that addition and concatenation share: parameters of requantisation, and their checks."""
+"""Requantisation, which the steps ``add`` and ``concat`` share: its parameters and their checks.
+
+Codes of several inputs, each with a multiplier M_k and a zero point z_k, become codes of one scale
+and zero point; :class:`refmodel.program.steps.base.Pass` has the formula.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -116,8 +116,8 @@ def random_layer_program(
 ) -> LayerProgram:
     """Make a random valid layer program.
 
-    What is None is drawn from ``rng``. Sizes stay small: up to 6x6x8 inputs and 8 outputs, so
-    that worst-case accumulators fit 40 bits. Partial sums are of up to 4 gathers.
+    Parameters that are None are drawn from ``rng``. Sizes stay small: up to 6x6x8 inputs and 8
+    outputs, so that worst-case accumulators fit 40 bits. Partial sums are of up to 4 gathers.
 
     Parameters
     ----------

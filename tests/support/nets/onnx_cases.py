@@ -32,7 +32,7 @@ LARGE = 2**63 - 1
 
 
 def runtime(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    """What onnxruntime computes, node by node as written."""
+    """Run a model in onnxruntime, node by node as written."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1

@@ -45,7 +45,7 @@ def save(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def reference(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    """What onnx's own evaluator computes from the first input."""
+    """Run a model in onnx's own evaluator, on its first input."""
     (result,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})
     return np.asarray(result)
 

@@ -24,7 +24,7 @@ from tests.support.nets.accelerator_nets import codes, program
 
 @dataclass
 class Result:
-    """What became of one image."""
+    """Result of one image: its outputs, cycles and events."""
 
     outputs: list[int] = field(default_factory=list)
     cycles: int = 0
@@ -188,7 +188,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 def check_an_image_may_come_before_a_start_or_after_it(tmp_path):
-    """Of two images the last counts; whenever it comes, it is no event of the run."""
+    """The last of two images counts; whenever it comes, it is no event of the run."""
     net = Net.of(program("chain", tmp_path, scheme="dense"))
     images = codes(net.program, 3)
     host = Host(net)

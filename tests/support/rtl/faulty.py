@@ -117,7 +117,7 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What came of it: the first fault, or None; the outputs up to there."""
+    """Outcome of a run: the first fault, or None, and the outputs up to there."""
 
     fault: tuple[Fault, Space] | None
     outputs: list[int]

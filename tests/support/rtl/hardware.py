@@ -18,7 +18,7 @@ from refmodel.program.layer import LayerProgram
 
 @dataclass
 class Run:
-    """What an engine did with one image."""
+    """Results of an engine for one image."""
 
     outputs: list[int] = field(default_factory=list)
     psums: list[int] = field(default_factory=list)

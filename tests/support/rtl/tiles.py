@@ -19,7 +19,7 @@ from tests.support.rtl.hardware import send
 
 @dataclass
 class TileRun:
-    """What a tile did with one image; lists of lists are per engine."""
+    """Results of a tile for one image; lists of lists are per engine."""
 
     outputs: list[int] = field(default_factory=list)
     accumulators: list[int] = field(default_factory=list)

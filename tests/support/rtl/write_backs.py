@@ -20,7 +20,7 @@ START = 3
 
 
 class Memory(Agent):
-    """What was written: address to (cycle, byte), each address once."""
+    """The bytes that were written: address to (cycle, byte), each address once."""
 
     def __init__(self, dut):
         self.signals = dut.store.valid, dut.store.payload.addr, dut.store.payload.data

@@ -52,7 +52,7 @@ def compare(
         typer.Option(
             "--budgets",
             metavar="X,Y,...",
-            help="Compare each scheme also where it costs so many times less than dense.",
+            help="Compare each scheme also where it costs this many times less than dense.",
         ),
     ] = None,
     of: Annotated[

@@ -51,13 +51,17 @@ def compress(
     ] = 256,
     activations: Annotated[
         Activations,
-        typer.Option("--activations", help="Ranges of activations: all, most, or of least error."),
+        typer.Option(
+            "--activations",
+            help="Ranges of activations: from least to greatest value, between percentiles, or of"
+            " least mean squared error.",
+        ),
     ] = "minmax",
     percentile: Annotated[
         float | None,
         typer.Option(
             "--percentile",
-            help="Which, for --activations percentile; 99.99 where left out.",
+            help="Percentile for --activations percentile; 99.99 where left out.",
             min=50.01,
             max=100,
         ),

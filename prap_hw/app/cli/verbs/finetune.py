@@ -104,11 +104,19 @@ def finetune(
     ] = None,
     calibration: Annotated[
         int,
-        typer.Option("--calibration", help="Images for a budget and schemes that learn.", min=1),
+        typer.Option(
+            "--calibration",
+            help="Training images used for a budget and by schemes that learn patterns.",
+            min=1,
+        ),
     ] = 1024,
     test: Annotated[
         Path | None,
-        typer.Option("--images", metavar="FILE", help="Measure both networks on these in the end."),
+        typer.Option(
+            "--images",
+            metavar="FILE",
+            help="Labelled images on which both networks are measured in the end.",
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew, even where there is a checkpoint.")

@@ -26,10 +26,10 @@ def verilog(
         ),
     ] = False,
     trace: Annotated[
-        bool, typer.Option("--trace", help="With the trace ports that the benches read.")
+        bool, typer.Option("--trace", help="Add the trace ports that the benches read.")
     ] = False,
     engine_only: Annotated[
-        bool, typer.Option("--engine-only", help="The engine's Verilog alone.")
+        bool, typer.Option("--engine-only", help="Write the engine's Verilog alone.")
     ] = False,
     engines: Annotated[
         int | None,

@@ -58,7 +58,7 @@ def evaluate(
         typer.Option(
             "--cells",
             help="How cells hold weights: twos-complement, as those of the RTL, or differential"
-            " pairs. Without --device: of the device ideal.",
+            " pairs. Without --device, the device is ideal.",
         ),
     ] = None,
     trials: Annotated[
@@ -78,7 +78,7 @@ def evaluate(
         int | None,
         typer.Option(
             "--adc-bits",
-            help="Bits of an ADC code; 0: enough for every sum. Without --device: of the device"
+            help="Bits of an ADC code; 0: enough for every sum. Without --device, the device is"
             " ideal.",
             min=0,
         ),
@@ -88,7 +88,7 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a compiled network, beside the float network it came from.
 
-    Of a network that is no classifier, whose output for an image is no vector, it measures the
+    For a network that is no classifier, whose output for an image is no vector, it measures the
     signal-to-noise ratio of the outputs against those of the float network; labels are not needed.
     """
     from prap_hw.app import workflow

@@ -22,8 +22,8 @@ def fold_gain(weight: Weight, gain: NDArray[np.float64]) -> tuple[Weight, NDArra
     float32 [out, ...]
         The products over the largest of them in magnitude; zeros where the gain is 0.
     float64 [out]
-        What is to be multiplied with a mapping's ``output_scale``, which is for these weights, so
-        that it is for ``weight``.
+        Factor of each output: times this, the ``output_scale`` of a mapping of the products is that
+        of a mapping of ``weight``.
     """
     magnitude = np.abs(np.asarray(gain, np.float64))
     folded = weight.astype(np.float64) * magnitude[:, None, None, None]

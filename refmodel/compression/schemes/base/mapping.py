@@ -88,8 +88,8 @@ class LayerMapping:
         int64 [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
         (:func:`weight_unit`) times ``output_scale``.
     kept, reused, dropped
-        Weight patterns that are programmed, taken from another output, or zero. What structured and
-        orc prune is no pattern: it is in none of the three.
+        Weight patterns that are programmed, taken from another output, or zero. Weights that
+        structured and orc prune are no patterns: they are in none of the three.
     ous_dense
         Operation units of the same layer mapped densely, one weight pattern beside the other.
     mask

@@ -30,8 +30,8 @@ class LayerSetting(Record):
     """How one layer is pruned: a scheme, and values for what schemes have to set.
 
     It has a field for everything that some scheme declares, and takes them as keywords:
-    ``LayerSetting(scheme="prap", channels=2, positions=4, keep=0.375)``. What a field means, and
-    its limits, stand with the scheme that uses it, in the setting class of its module
+    ``LayerSetting(scheme="prap", channels=2, positions=4, keep=0.375)``. The meaning and the limits
+    of a field stand with the scheme that uses it, in the setting class of its module
     (:class:`refmodel.compression.schemes.prap.PrapSetting`); a scheme does not look at the others.
 
     Attributes
@@ -152,12 +152,12 @@ class Scheme:
         Whether a setting, one of the class ``setting``, applies the scheme at all; otherwise the
         layer runs dense.
     setting
-        What there is to set: a dataclass.
+        Dataclass of the scheme's settings.
     learner
         For schemes that learn patterns: as ``map``, but to be given each output's weights times its
-        gain, and what is known of the layer's inputs, in blocks of ``channels`` channels.
+        gain, and the covariances of the layer's inputs, in blocks of ``channels`` channels.
     choices
-        What a budget chooses from; None where there is nothing to choose.
+        Settings from which a budget chooses; None where there is nothing to choose.
     """
 
     name: str
