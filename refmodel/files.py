@@ -88,6 +88,21 @@ def check_free(path: Path, *, replace: bool = False, marker: str = "") -> None:
         raise InputError(f"expected a folder with {marker} to replace, found another: {path}")
 
 
+def check_folder(path: Path) -> None:
+    """Check, before long work, that no file stands where a folder is to be made.
+
+    Raises
+    ------
+    InputError
+        One does, at ``path`` or above it.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise InputError(f"expected a folder to write, found a file at {place}")
+            return
+
+
 def make_folder(path: Path) -> None:
     """Make a folder unless it is there; InputError where it cannot be made."""
     try:

@@ -61,6 +61,10 @@ Settings = Annotated[
         " again.",
     ),
 ]
+Trials = Annotated[
+    int | None,
+    typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
+]
 Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
 Folder = Annotated[
     Path,

@@ -136,6 +136,27 @@ def test_a_point_that_fails_is_a_row_with_its_reason(spec: Path, tmp_path: Path)
     assert {row["scheme"] for row in rows if row["failed"] is None} == {"dense"}
 
 
+def test_a_sweep_of_which_no_point_can_be_says_why(prap: Prap, spec: Path, tmp_path: Path) -> None:
+    text = SPEC.replace('["dense", "prap"]', '["prap"]\nbudgets = [1e6]')
+    spec.write_text(text, encoding="utf-8")
+    code, out, err = prap("sweep", spec, "-o", tmp_path / "out")
+    assert (code, "4 points, 4 of them failed" in out) == (2, True)
+    assert "expected a point that can be worked out, found none in " in one_line(err)
+    assert "1e+06 times fewer ous" in err
+    assert (tmp_path / "out" / "sweep.csv").read_text().count("1e+06") == 4
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_at_once(
+    prap: Prap, spec: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        for verb in (("sweep", spec), ("compare", "none.onnx", "--calibration", "none.npz")):
+            code, _, err = prap(*verb, "-o", out)
+            expected = f"expected a folder to write, found a file at {tmp_path / 'taken'}"
+            assert (code, one_line(err)) == (2, f"prap: error: {expected}")
+
+
 def test_a_fault_is_told_and_tried_again(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,10 +94,12 @@ def compare(
     from prap_hw.app.compare.measure import compare as run
     from prap_hw.app.compare.terminal import comparison_tables
     from prap_hw.app.stages import Subject
+    from refmodel import files
     from refmodel.compression.schemes import SCHEMES
 
     values.need("--images", images, labels=labels, limit=limit, at=at)
     values.need("--budgets", budgets, of=of)
+    files.check_folder(out)
     subject = Subject(
         network=str(network),
         calibration=(str(calibration),),

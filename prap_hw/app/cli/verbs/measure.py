@@ -7,7 +7,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
-from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
+from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, Trials, verb
 from prap_hw.app.cli.outcome import write_json
 
 Cells = Literal["twos-complement", "pairs"]
@@ -61,10 +61,7 @@ def evaluate(
             " pairs. Without --device, the device is ideal.",
         ),
     ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
-    ] = None,
+    trials: Trials = None,
     seed: Annotated[
         int | None,
         typer.Option(

@@ -8,7 +8,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
-from prap_hw.app.cli.options import Debug, Folder, Json, Labels, verb
+from prap_hw.app.cli.options import Debug, Folder, Json, Labels, Trials, verb
 from prap_hw.app.cli.outcome import write_json
 from refmodel.errors import InputError
 
@@ -46,10 +46,7 @@ def report(
             " too; may be repeated.",
         ),
     ] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
-    ] = None,
+    trials: Trials = None,
     accuracy: Annotated[
         Path | None,
         typer.Option(

@@ -8,6 +8,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli.options import Debug, Json, verb
 from prap_hw.app.cli.outcome import differ, write_json
+from refmodel import files
 from refmodel.errors import InputError
 
 
@@ -60,6 +61,7 @@ def sweep(
 
     if workers and scheduler is not None:
         raise InputError("expected one of --workers and --scheduler, found both")
+    files.check_folder(out)
     with console.progress() as report:
         rows, done = run(spec, out, workers=workers, scheduler=scheduler, report=report)
     written = write_results(rows, out, title=f"Sweep {spec.stem}")
@@ -72,3 +74,7 @@ def sweep(
         print(path)
     # Points that cannot be are rows; these were not worked out, and the next run tries again.
     differ([f"{name}: {reason}" for name, reason in done["problems"].items()])
+    if len(failed) == len(rows):
+        raise InputError(
+            f"expected a point that can be worked out, found none in {spec}: {failed[0]['failed']}"
+        )
