@@ -83,7 +83,7 @@ class Row:
     Attributes
     ----------
     layer, scheme, rows, lanes
-        Which; merge lanes of the engine.
+        The layer, its scheme, rows of an operation unit, and merge lanes of the engine.
     program
         The compiled layer.
     metrics

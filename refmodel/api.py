@@ -398,7 +398,7 @@ def compress(
         :func:`refmodel.compression.schemes.default_setting`. In a network that was fine-tuned for
         the scheme, these take the mapping that they came with, or run dense where they have none.
     preprocess
-        How pixels become network inputs; None, and where its scale is None: integer pixels are
+        Conversion of pixels to network inputs. None, or where its scale is None: integer pixels are
         divided by 255, others taken as they are.
     ou_rows
         R, rows of an operation unit.

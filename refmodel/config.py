@@ -47,9 +47,9 @@ def check_engines(engines: int) -> None:
     Raises
     ------
     TypeError
-        It is no integer.
+        The value is not an integer.
     ValueError
-        It is not 1 to 64.
+        The value is not from 1 to 64.
     """
     if not isinstance(engines, int) or isinstance(engines, bool):
         raise TypeError(f"engines must be an integer, not {engines!r}")

@@ -94,7 +94,7 @@ def check_folder(path: Path) -> None:
     Raises
     ------
     InputError
-        One does, at ``path`` or above it.
+        A file stands at ``path`` or at a folder above it.
     """
     for place in (path, *path.parents):
         if place.exists():

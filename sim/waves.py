@@ -65,12 +65,12 @@ class Variable(NamedTuple):
 
 
 def require() -> None:
-    """Refuse where the package that writes FST is not there.
+    """Check that the package that writes FST is installed.
 
     Raises
     ------
     InputError
-        It is not.
+        The package ``pylibfst`` is not installed.
     """
     if util.find_spec("pylibfst") is None:
         raise InputError(

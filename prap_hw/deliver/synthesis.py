@@ -105,7 +105,7 @@ class Memory:
     Attributes
     ----------
     module, name
-        Where it is.
+        The module that holds the memory, and the memory's name in it.
     words, width
         Its size; a width is in bits.
     cell
@@ -220,7 +220,7 @@ def synthesise(
     family
         ``ecp5`` or ``ice40``.
     cache
-        Where results are kept.
+        Folder in which results are kept.
 
     Returns
     -------

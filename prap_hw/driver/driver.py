@@ -51,7 +51,7 @@ class HardwareError(DriverError):
     Attributes
     ----------
     code
-        Which error.
+        Code of the error.
     item
         Item of the packet, or number of outputs, at which it was.
     space

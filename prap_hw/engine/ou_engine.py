@@ -37,7 +37,7 @@ class OUEngine(wiring.Component):
     last_descriptor : ``In``
         Index of the last gather of a position.
     first_crossbar : ``In``, with ``config.network``
-        Where the layer's OUs begin.
+        Number of the crossbar at which the layer's OUs begin.
     released : ``In``
         Slots freed in this cycle.
     o_request : ``Out(stream.Signature(request))``

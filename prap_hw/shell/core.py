@@ -184,7 +184,7 @@ def configuration_words(
     config
         Sizes of each engine.
     engines
-        How many there are.
+        Number of engines.
     commands
         Words that the sequencer's list may have; 0 where there is none.
     """

@@ -63,7 +63,7 @@ class Budget:
     Attributes
     ----------
     times
-        How many times less than dense the network shall cost, above 1.
+        Factor by which the network shall cost less than dense, above 1.
     of
         The cost that is limited: ``ous``, operation units activated for an image; ``cycles``,
         predicted for an image; ``weighted``, conversions plus ``merge_weight`` times merges.

@@ -173,7 +173,7 @@ class Technology:
     Attributes
     ----------
     name, about
-        How tables call it; a sentence.
+        Name of the technology in tables; a sentence that describes it.
     node
         nm to which logic and memories are scaled.
     constants

@@ -113,7 +113,7 @@ def run_layer_serial(
     device
         Model of the bitline values, a callable or :class:`Crossbars`; None: the population count.
     positions
-        Which output positions (row by row); all where None. A trace has a kilobyte or so to each
+        Numbers of output positions, row by row; None: all. A trace has a kilobyte or so to each
         partial sum, so large layers are better taken in parts.
     residual
         uint8 [N, OH, OW, O], all positions, where the layer has a residual operand.

@@ -53,7 +53,7 @@ def pool_counts(
     size
         (H, W) of the input.
     kernel, stride, pads
-        Those of the windows; ``pads`` hold ``extra``.
+        Kernel, stride and padding of the windows; ``pads`` includes ``extra``.
     extra
         Padding that :func:`ceil_padding` gives for each axis; it never counts.
     padding

@@ -42,7 +42,7 @@ class Metrics:
     Attributes
     ----------
     name, scheme
-        Those of the layer; ``all`` and the network's scheme for the sums.
+        Name and scheme of the layer; ``all`` and the network's scheme for the sums.
     patterns, kept, reused, dropped
         Weight patterns: all; programmed; taken from another output; replaced by zero.
     weights, weights_zero

@@ -210,7 +210,7 @@ def finetune(
     preprocess
         How pixels become network inputs; None: integer pixels are divided by 255.
     recipe
-        How; :class:`Recipe`.
+        Method and parameters of the training.
     calibration
         Images, the first ones, from which a scheme that learns takes its statistics.
     on

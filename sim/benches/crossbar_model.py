@@ -137,7 +137,7 @@ class ChipModel(CrossbarModel):
     Attributes
     ----------
     chip
-        Which one; its sizes are those of the engine.
+        The chip; its sizes are those of the engine.
     first
         Number of the first request of a run: 0, but in tests of what finds a wrong count.
     """

@@ -221,7 +221,7 @@ def build(
     directives
         A ``verilator_config`` file of its own, as :func:`sim.builds.memories.public` gives.
     cache
-        Where builds are kept.
+        Folder in which builds are kept.
 
     Returns
     -------
@@ -305,7 +305,7 @@ def build_library(
         Whether the module is of several engines, of which accumulators and outputs alone are
         recorded.
     cache
-        Where builds are kept.
+        Folder in which builds are kept.
 
     Returns
     -------

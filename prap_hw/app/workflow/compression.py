@@ -79,8 +79,8 @@ def compress(
     limit
         Calibration images used at most: the first of the file.
     activations, percentile, weights, residual
-        How ranges of activations are chosen, what has a weight scale of its own, and what becomes
-        of residual additions; see :func:`refmodel.compression.quantize.quantize`.
+        Choice of the ranges of activations, granularity of the weight scales, and treatment of
+        residual additions; see :func:`refmodel.compression.quantize.quantize`.
     moments
         Whether moments are matched after mapping: :mod:`refmodel.compression.moments`.
     augment

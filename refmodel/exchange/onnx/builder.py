@@ -79,7 +79,7 @@ class NetworkBuilder:
     batch
         Size of the batch that the file fixes; 0 where it is free.
     uses
-        How often each tensor is read.
+        Number of reads of each tensor, by its name.
     """
 
     def __init__(self, source: str, opset: int) -> None:

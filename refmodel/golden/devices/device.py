@@ -98,11 +98,11 @@ class Device(Record):
     Attributes
     ----------
     name
-        How tables call it.
+        Name of the device in tables.
     on_off_ratio
         G_on / G_off, above 1; infinite where off cells do not conduct.
     sources
-        Where each value is from.
+        Source of each value.
     about
         A sentence.
     """

@@ -61,7 +61,7 @@ class Read:
     multiplier
         M of a sum.
     moved
-        Which codes are read, where it is not those that lie there.
+        Rearrangement of the codes that are read; None: they are read as they lie.
     """
 
     source: int = 0
@@ -128,7 +128,7 @@ class StepKind(ABC):
     words
         Its name in reports.
     inputs
-        How many inputs it has; None: one or more.
+        Number of its inputs; None: one or more.
     takes_views
         Whether it reads codes that another step would only have moved from where they lie.
     """
