@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ from sim.builds import verilator
 from tests import verilog_hashes
 from tests.support.layers.hand import TINY_ENGINE
 from tests.support.nets import accelerator_nets
+from tests.support.once import once
 
 CONFIG = replace(TINY_ENGINE, trace=False)
 ENGINES = 2
@@ -40,10 +42,12 @@ SIZES = delivery.sizes(CONFIG, engines=ENGINES)
 @pytest.fixture(scope="module", params=[False, True], ids=["emulated", "open"])
 def delivered(request, tmp_path_factory):
     """A folder as `prap verilog` writes it, and whether the crossbar port is open."""
-    folder = tmp_path_factory.mktemp("delivery")
-    written = workflow.deliver(folder, CONFIG, engines=ENGINES, open_port=request.param)
-    assert {path for path in folder.rglob("*") if path.is_file()} == set(written)
-    return folder, request.param
+
+    def make(folder: Path) -> None:
+        written = workflow.deliver(folder, CONFIG, engines=ENGINES, open_port=request.param)
+        assert {path for path in folder.rglob("*") if path.is_file()} == set(written)
+
+    return once(tmp_path_factory, f"delivery-{request.param}", make), request.param
 
 
 def fusesoc(folder: Path, target: str, work: Path) -> subprocess.CompletedProcess[str]:
@@ -158,9 +162,13 @@ def test_the_configuration_is_told_with_its_hash(delivered):
 
 
 @pytest.fixture(scope="module")
-def opened():
+def opened(tmp_path_factory):
     """The parts with open ports."""
-    return delivery.parts(SIZES, open_port=True)
+
+    def make(folder: Path) -> None:
+        (folder / "parts").write_bytes(pickle.dumps(delivery.parts(SIZES, open_port=True)))
+
+    return pickle.loads((once(tmp_path_factory, "open-parts", make) / "parts").read_bytes())
 
 
 @pytest.mark.parametrize("number", range(5))

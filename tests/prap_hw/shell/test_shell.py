@@ -23,6 +23,7 @@ from refmodel.program.program import Program
 from sim import shell
 from tests.support.layers.hand import TINY_ENGINE, hand_codes, hand_layer
 from tests.support.nets.accelerator_nets import codes, demo_network, program
+from tests.support.once import once
 
 CONFIG = replace(TINY_ENGINE, trace=False)
 
@@ -140,6 +141,9 @@ def engine(tmp_path_factory) -> Found:
     )
 
 
+FOUND = "found.json"
+"""What the bench found, where one run of it serves all workers."""
+
 SMALL_NETWORK = EngineConfig(crossbar_size=32, dac_bits=4, merge_lanes=4)
 """An engine that has little to do with a small network."""
 
@@ -147,10 +151,14 @@ SMALL_NETWORK = EngineConfig(crossbar_size=32, dac_bits=4, merge_lanes=4)
 @pytest.fixture(scope="module")
 def accelerator(tmp_path_factory) -> Found:
     """Each test of the bench on an accelerator with a chain of three layers, with few resets."""
-    folder = tmp_path_factory.mktemp("shell")
-    compiled = program("chain", folder)
-    images = codes(compiled, 3)
-    return ask_network(folder / "accelerator", compiled, SMALL_NETWORK, images, resets=3)
+
+    def make(folder: Path) -> None:
+        compiled = program("chain", folder)
+        images = codes(compiled, 3)
+        found = ask_network(folder / "accelerator", compiled, SMALL_NETWORK, images, resets=3)
+        (folder / FOUND).write_text(json.dumps(found))
+
+    return json.loads((once(tmp_path_factory, "accelerator-shell", make) / FOUND).read_text())
 
 
 @pytest.mark.cosim
