@@ -13,8 +13,15 @@ from typing import Any
 FACTORS = tuple(2.0 ** (step / 4) for step in range(-16, 17))
 """Factors of a price for which ratios are drawn: 1/16 to 16."""
 
-PRICES = ("adc", "merge")
-"""Prices whose influence is shown: parts of the energy that have the word in their names."""
+PRICES: Mapping[str, tuple[str, ...]] = {
+    "adc": ("adc",),
+    "merge": ("partial sums", "merge", "accumulators"),
+}
+"""Prices whose influence is shown, and the parts of the energy that go with each.
+
+A merge reads a partial sum, of which each lane has a copy, shifts and adds it, and updates an
+accumulator. Its index word, and its share of control, clock and leakage, stay as they are.
+"""
 
 Row = Mapping[str, Any]
 
@@ -71,9 +78,8 @@ def _budget(row: Row) -> str:
 
 
 def share_of(row: Row, price: str) -> float:
-    """Energy of a row that goes with a price, in joules."""
-    parts = row["energy_by_part"].items()
-    return sum(energy for part, energy in parts if price in part.lower())
+    """Energy of a row that goes with a price, in joules: the parts that :data:`PRICES` names."""
+    return sum(row["energy_by_part"].get(part, 0.0) for part in PRICES[price])
 
 
 def scaled(row: Row, price: str, factor: float) -> float:

@@ -139,7 +139,10 @@ def _pictures(found: Mapping[str, Any], done: Sequence[Row]) -> dict[str, tuple[
             ),
             "sensitivity_merge": (
                 draw_sensitivity(done, "merge"),
-                "The same for the energy of merging a reused pattern.",
+                (
+                    "The same for the energy of a merge: partial sums, shift and addition, "
+                    "accumulators."
+                ),
             ),
         }
     return {name: (picture, words) for name, (picture, words) in drawn.items() if picture}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from prap_hw.app import workflow
-from prap_hw.app.compare.analysis import at_accuracy, crossings, front, scaled
+from prap_hw.app.compare.analysis import PRICES, at_accuracy, crossings, front, scaled
 from prap_hw.app.compare.measure import compare
 from prap_hw.app.stages import Subject
-from refmodel.cost import Technology, price
+from refmodel.cost import PARTS, Technology, price
 from refmodel.errors import InputError
 from tests.support.command_line import Prap, one_line
 
@@ -62,6 +62,14 @@ def test_a_crossing_is_where_energies_are_equal() -> None:
     assert found["above"]["scheme"] == "other"
     assert scaled(one, "adc", 2) == scaled(other, "adc", 2) == pytest.approx(9)
     assert crossings([one, other], "merge") == []
+
+
+def test_a_merge_is_priced_with_its_partial_sums_and_accumulators() -> None:
+    every = {"adc": 32.0, "partial sums": 1.0, "merge": 2.0, "accumulators": 4.0, "index": 8.0}
+    priced = {"energy": sum(every.values()), "energy_by_part": every}
+    assert scaled(priced, "merge", 3) == 47 + 2 * 7
+    # Names of the parts are those of the energy model.
+    assert {part for parts in PRICES.values() for part in parts} <= {*PARTS}
 
 
 @pytest.fixture(scope="module")
