@@ -14,7 +14,6 @@ Logic and memories given at another node than the file's are scaled to it by
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from refmodel.cost.scaling import COARSEST, FINEST, area_factor, energy_factor
 from refmodel.errors import InputError
+from refmodel.packaged import packaged_names, read_toml
 
 FOLDER = Path(__file__).parents[1] / "assets" / "technologies"
 """Packaged technology files; their stems can be given in place of a path."""
@@ -225,23 +225,13 @@ class Technology:
             A file that is not there, not TOML, or has a key too many, a constant too few or one
             that is not as it must be; one line with file, key, what was expected and found.
         """
-        packaged = FOLDER / f"{path}.toml"
-        file = packaged if str(path) in technology_names() else Path(path)
-        try:
-            found = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError:
-            raise InputError(
-                f"expected a technology file or one of {', '.join(technology_names())}, found none "
-                f"at {path}"
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-            raise InputError(f"expected TOML, found {problem} in {file.name}") from None
+        found, file = read_toml(path, FOLDER, "technology")
         return _technology(found, file.name, file.stem)
 
 
 def technology_names() -> tuple[str, ...]:
     """Names of the packaged technology files."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return packaged_names(FOLDER)
 
 
 def _technology(found: Mapping[str, Any], file: str, stem: str) -> Technology:

@@ -61,6 +61,14 @@ Settings = Annotated[
         " again.",
     ),
 ]
+Calibration = Annotated[
+    Path,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
+    ),
+]
 Trials = Annotated[
     int | None,
     typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),

@@ -53,7 +53,6 @@ request at a time gives the same codes as a whole layer at once.
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +61,7 @@ from typing import Any, Literal
 
 from refmodel.errors import InputError
 from refmodel.golden.devices.effect import Effect, Value
+from refmodel.packaged import packaged_names, read_toml
 from refmodel.record import Record
 
 FOLDER = Path(__file__).parents[2] / "assets" / "devices"
@@ -145,17 +145,7 @@ class Device(Record):
         InputError
             A file that is not there, not TOML, or lacks a value, its unit or its source.
         """
-        packaged = FOLDER / f"{path}.toml"
-        file = packaged if str(path) in device_names() else Path(path)
-        try:
-            found = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError:
-            raise InputError(
-                f"expected a device file or one of {', '.join(device_names())}, found none at "
-                f"{path}"
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-            raise InputError(f"expected TOML, found {problem} in {file.name}") from None
+        found, file = read_toml(path, FOLDER, "device")
         return cls._of(found, file)
 
     @classmethod
@@ -226,4 +216,4 @@ def register(kind: type[Effect]) -> type[Effect]:
 
 def device_names() -> tuple[str, ...]:
     """Names of the packaged device files."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return packaged_names(FOLDER)

@@ -8,7 +8,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, PIXELS, Engine, Pixels
-from prap_hw.app.cli.options import Debug, Json, Labels, Network, verb
+from prap_hw.app.cli.options import Calibration, Debug, Json, Labels, Network, verb
 from prap_hw.app.cli.outcome import write_json
 from refmodel.config import MOST_ENGINES
 
@@ -21,14 +21,7 @@ from refmodel.config import MOST_ENGINES
 )
 def compare(
     network: Network,
-    calibration: Annotated[
-        Path,
-        typer.Option(
-            "--calibration",
-            metavar="FILE",
-            help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
-        ),
-    ],
+    calibration: Calibration,
     out: Annotated[
         Path,
         typer.Option(

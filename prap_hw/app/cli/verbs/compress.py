@@ -8,7 +8,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import BUDGET, ENGINE, PIXELS, BudgetOptions, Engine, Pixels
-from prap_hw.app.cli.options import Debug, Json, Network, Scheme, Settings, verb
+from prap_hw.app.cli.options import Calibration, Debug, Json, Network, Scheme, Settings, verb
 from prap_hw.app.cli.outcome import write_json
 
 Activations = Literal["minmax", "percentile", "mse"]
@@ -25,14 +25,7 @@ Residual = Literal["separate", "fused"]
 )
 def compress(
     network: Network,
-    calibration: Annotated[
-        Path,
-        typer.Option(
-            "--calibration",
-            metavar="FILE",
-            help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
-        ),
-    ],
+    calibration: Calibration,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; must not exist.")
     ],
