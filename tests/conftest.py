@@ -19,6 +19,9 @@ settings.load_profile("prap")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Checks that tests share say what was compared, too, as asserts in test modules do.
+pytest.register_assert_rewrite("tests.support")
+
 
 def _untraced(owner: Any, name: str) -> None:
     """Let coverage look away while a function runs.
