@@ -396,7 +396,7 @@ MUTANTS = [
     Mutant(
         "requantise",
         "rounds down",
-        (("half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))", "half_unit.eq(0)"),),
+        (("half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1))", "half_unit.eq(0)"),),
         "outputs",
     ),
     Mutant(
