@@ -47,7 +47,7 @@ from refmodel.exchange.onnx.operators import (
     several,
     shapes,
 )
-from refmodel.network.graph import FloatNetwork
+from refmodel.network.graph import FloatNetwork, Matrix
 
 FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
 """Modules that register operators when they are imported."""
@@ -80,6 +80,11 @@ def load_onnx(path: str | Path) -> FloatNetwork:
     importer.refuse_unknown_operators()
     _check(model, source)
     network = importer.network()
+    if not any(isinstance(node, Matrix) for node in network.nodes):
+        raise InputError(
+            f"expected a network with a convolution or fully connected layer, found none, "
+            f"in {source}"
+        )
     carried = [each.value for each in model.metadata_props if each.key == tuned.KEY]
     if not carried:
         return network
