@@ -32,6 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
@@ -47,6 +48,7 @@ from refmodel.exchange.onnx.operators import (
     several,
     shapes,
 )
+from refmodel.exchange.onnx.qoperator import as_qdq
 from refmodel.network.graph import FloatNetwork, Matrix
 
 FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
@@ -75,10 +77,11 @@ def load_onnx(path: str | Path) -> FloatNetwork:
         the node or initialiser.
     """
     source = str(path)
-    model = _parse(path, source)
+    written = _parse(path, source)
+    model = as_qdq(_inlined(written, source), source)
     importer = Importer(model, source)
     importer.refuse_unknown_operators()
-    _check(model, source)
+    _check(written, source)
     network = importer.network()
     if not any(isinstance(node, Matrix) for node in network.nodes):
         raise InputError(
@@ -117,6 +120,19 @@ def _parse(path: str | Path, source: str) -> onnx.ModelProto:
             f"expected the network's external data, found: {one_line(error)}, in {source}"
         ) from error
     return model
+
+
+def _inlined(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Put the nodes of the functions that a file defines in the place of their calls."""
+    if not model.functions:
+        return model
+    _check(model, source)  # functions that call each other in a circle, among others
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # whatever the C++ side throws
+        raise InputError(
+            f"expected functions that can be written out, found: {one_line(error)}, in {source}"
+        ) from error
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:
