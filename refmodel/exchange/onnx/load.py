@@ -77,7 +77,19 @@ def load_onnx(path: str | Path) -> FloatNetwork:
         the node or initialiser.
     """
     source = str(path)
-    written = _parse(path, source)
+    return import_model(parse(path, source), source)
+
+
+def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
+    """Import the network in the content of an ONNX file: see :func:`load_onnx`.
+
+    Parameters
+    ----------
+    written
+        The content, weights included.
+    source
+        The file, for messages.
+    """
     model = as_qdq(_inlined(written, source), source)
     importer = Importer(model, source)
     importer.refuse_unknown_operators()
@@ -88,13 +100,29 @@ def load_onnx(path: str | Path) -> FloatNetwork:
             f"expected a network with a convolution or fully connected layer, found none, "
             f"in {source}"
         )
-    carried = [each.value for each in model.metadata_props if each.key == tuned.KEY]
+    carried = [each.value for each in written.metadata_props if each.key == tuned.KEY]
     if not carried:
         return network
     return replace(network, tuned=tuned_file.decode(carried[0], network))
 
 
-def _parse(path: str | Path, source: str) -> onnx.ModelProto:
+def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelProto:
+    """Read the content of an ONNX file, as far as it is one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    source
+        Its name, for messages.
+    weights
+        Whether weights in files beside it are read, too.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or is no ONNX file, or weights are missing.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -113,6 +141,8 @@ def _parse(path: str | Path, source: str) -> onnx.ModelProto:
             f"expected an ONNX file, found {len(content)} bytes without a network, in {source}"
             + export_advice(source)
         )
+    if not weights:
+        return model
     try:
         onnx.load_external_data_for_model(model, str(Path(path).resolve().parent))
     except Exception as error:  # a missing file, one too short, or a path that leaves the folder
