@@ -73,7 +73,12 @@ Trials = Annotated[
     int | None,
     typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
 ]
-Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
+Network = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NET", help="A trained network: a file of ONNX or TensorFlow Lite (.tflite)."
+    ),
+]
 Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote, or its program.prap."),

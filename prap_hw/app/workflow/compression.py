@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,17 +56,18 @@ def compress(
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Quantise, prune and compile an ONNX file; write the folder that the other verbs take.
+    """Quantise, prune and compile a network; write the folder that the other verbs take.
 
     Parameters
     ----------
     network
-        An ONNX file.
+        A file of ONNX or TensorFlow Lite.
     calibration
         Images as :func:`refmodel.network.images.load_images` reads them; their labels are used for
         a budget of a loss alone.
     out
-        Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
+        Folder to write: ``program.prap``, ``network.onnx`` (the network with all
+        of its weights), ``summary.json``.
     scheme
         A name in ``refmodel.compression.schemes.SCHEMES``. None: the one that the network was
         fine-tuned for, where it was, else ``prap``.
@@ -103,13 +103,13 @@ def compress(
         network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
         ``total``, see :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.onnx.load import load_onnx
+    from refmodel.exchange.load import load_network, onnx_content
 
     network, out = Path(network), Path(out)
     base = engine(config)
     files.check_free(out, replace=replace, marker=PROGRAM_FILE)
     report("read the network", 0, 1)
-    floats = load_onnx(network)
+    floats = load_network(network)
     check_layers(floats)
     scheme = scheme or scheme_of(floats)
     images, labels = load_images(calibration)
@@ -182,7 +182,7 @@ def compress(
     }
     with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
         program.save(draft / PROGRAM_FILE)
-        shutil.copyfile(network, draft / NETWORK_FILE)
+        (draft / NETWORK_FILE).write_bytes(onnx_content(network))
         files.write_json(draft / SUMMARY_FILE, summary)
     return summary
 
@@ -212,7 +212,7 @@ def compile_floats(
 
 
 def default_scheme(network: Paths) -> str:
-    """The scheme that :func:`compress` takes for an ONNX file where it is told none."""
-    from refmodel.exchange.onnx.load import load_onnx
+    """The scheme that :func:`compress` takes for a network where it is told none."""
+    from refmodel.exchange.load import load_network
 
-    return scheme_of(load_onnx(network))
+    return scheme_of(load_network(network))
