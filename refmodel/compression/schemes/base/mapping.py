@@ -1,6 +1,8 @@
 """A layer as a scheme maps it: kept patterns on shapes, and who reuses them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from refmodel.config import FRACTION_BITS
 
 Weight = NDArray[np.float32] | NDArray[np.int8]
 """Weights [out, in / groups, kh, kw]: real, or 8-bit integers that are not quantised again."""
+
+RUN_WEIGHTS = 1 << 21
+"""Effective weights that are worked on at once, about: bounds the memory for large layers."""
 
 MAX_TERMS = 4
 """Reuse words to an output in a group, at most."""
@@ -85,7 +90,7 @@ class LayerMapping:
         each group of a grouped convolution has at least one: where nothing is kept in any, its
         first has no patterns, no shapes, and no slot in its reuse words.
     weight_q8
-        int64 [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
+        Integers [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
         (:func:`weight_unit`) times ``output_scale``.
     kept, reused, dropped
         Weight patterns that are programmed, taken from another output, or zero. Weights that
@@ -107,7 +112,7 @@ class LayerMapping:
     identity: bool
     full_offsets: bool
     groups: tuple[PatternGroup, ...]
-    weight_q8: NDArray[np.int64]
+    weight_q8: NDArray[np.int32] | NDArray[np.int64]
     kept: int
     reused: int
     dropped: int
@@ -123,13 +128,47 @@ class LayerMapping:
 
     def scales(self, weight: Weight) -> NDArray[np.float64]:
         """Real value of one unit of each output's effective weights, for the layer's weights."""
-        unit = np.full(len(self.weight_q8), weight_unit(weight))
+        unit = np.full(self.shape[0], weight_unit(weight))
         return unit if self.output_scale is None else unit * self.output_scale
 
     def effective(self, weight: Weight) -> NDArray[np.float64]:
         """Effective weights in the units of ``weight``, the layer's weights."""
         scales = np.ldexp(self.scales(weight), -FRACTION_BITS)
         return self.weight_q8.astype(np.float64) * scales[:, None, None, None]
+
+    def effective_rows(self, first: int, last: int) -> NDArray[np.integer]:
+        """Effective weights times 256 of some outputs, as ``weight_q8`` has them: a view of it."""
+        return self.weight_q8[first:last]
+
+    def output_runs(self) -> Iterator[tuple[int, int]]:
+        """Cut the outputs into runs, first and end, of about :data:`RUN_WEIGHTS` weights each."""
+        outputs, *each = self.shape
+        step = max(1, RUN_WEIGHTS // prod(each))
+        for first in range(0, outputs, step):
+            yield first, min(first + step, outputs)
+
+    def sums(self) -> NDArray[np.int64]:
+        """Sums of the effective weights times 256, int64 [out, 2]: positive and negative ones."""
+        result = np.zeros((self.shape[0], 2), np.int64)
+        for first, last in self.output_runs():
+            rows = self.effective_rows(first, last).reshape(last - first, -1)
+            result[first:last, 0] = np.maximum(rows, 0).sum(1, dtype=np.int64)
+            result[first:last, 1] = np.minimum(rows, 0).sum(1, dtype=np.int64)
+        return result
+
+    def effective32(self, weight: Weight) -> NDArray[np.float32]:
+        """:meth:`effective`, rounded to float32, some outputs at a time."""
+        result = np.empty(self.shape, np.float32)
+        scales = np.ldexp(self.scales(weight), -FRACTION_BITS)[:, None, None, None]
+        for first, last in self.output_runs():
+            rows = self.effective_rows(first, last).astype(np.float64)
+            result[first:last] = rows * scales[first:last]
+        return result
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the layer's weights."""
+        return self.weight_q8.shape
 
     @property
     def patterns(self) -> int:
