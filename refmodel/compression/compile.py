@@ -46,9 +46,7 @@ from refmodel.config import (
 from refmodel.program.layer import LAYER_ARRAYS, LayerProgram
 from refmodel.program.program import Program
 
-WORD_TYPES = {
-    name: kind for name, kind in LAYER_ARRAYS.items() if name.startswith("word_")
-}
+WORD_TYPES = {name: kind for name, kind in LAYER_ARRAYS.items() if name.startswith("word_")}
 """Arrays of reuse words, and their types."""
 
 

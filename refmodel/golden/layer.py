@@ -161,12 +161,14 @@ def _effective(layer: LayerProgram) -> Iterator[tuple[slice, np.ndarray]]:
     by_slot = np.argsort(slot, kind="stable")
     first = np.searchsorted(slot[by_slot], np.arange(int(layer.group_kept.sum()) + 1))
     step = max(1, CHUNK // (8 * layer.ou_rows))
-    blocks = list(output_blocks(layer))
-    # No more columns than fit beside them.
+    # As many outputs as have their words, and their columns, in memory.
     most = max(1, 4 * CHUNK // (depth + 1))
-    for begin, end in [
-        (at, min(at + most, end)) for begin, end in blocks for at in range(begin, end, most)
-    ]:
+    runs = [
+        (at, min(at + most, after))
+        for before, after in output_blocks(layer)
+        for at in range(before, after, most)
+    ]
+    for begin, end in runs:
         output, word_slot, factor = flat_words(layer, begin, end)
         # One more row takes what unused rows, all 0, would add.
         result = np.zeros((depth + 1, end - begin))

@@ -1,8 +1,9 @@
 """A layer as a scheme maps it: kept patterns on shapes, and who reuses them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,8 @@ class LayerMapping:
         each group of a grouped convolution has at least one: where nothing is kept in any, its
         first has no patterns, no shapes, and no slot in its reuse words.
     weight_q8
-        Integers [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
+        Integers [out, in / groups, kh, kw]: effective weights times 256, in units of the weight
+        scale
         (:func:`weight_unit`) times ``output_scale``.
     kept, reused, dropped
         Weight patterns that are programmed, taken from another output, or zero. Weights that
@@ -179,6 +181,106 @@ class LayerMapping:
     def reuse_ratio(self) -> float:
         """Share of the patterns that are not kept, dropped ones included."""
         return (self.reused + self.dropped) / self.patterns if self.patterns else 0.0
+
+
+def group_weights(
+    groups: Sequence[PatternGroup],
+    shape: Sequence[int],
+    first: int = 0,
+    last: int | None = None,
+    kind: type[np.integer] = np.int64,
+) -> NDArray[np.integer]:
+    """Effective weights times 256 that pattern groups give.
+
+    Parameters
+    ----------
+    groups
+        They are taken to fit the layer.
+    shape
+        Shape of the layer's weights, [out, in / groups, kh, kw].
+    first, last
+        Outputs, from ``first`` to before ``last``; None: to the end.
+    kind
+        Type of the result.
+    """
+    outputs, inputs, height, width = shape
+    last = outputs if last is None else last
+    kernel = height * width
+    # What fills up a pattern's rows goes into a column behind the weights.
+    flat = np.zeros((last - first, inputs * kernel + 1), kind)
+    for group in groups:
+        low = max(first, group.first_output)
+        high = min(last, group.first_output + group.outputs)
+        if not group.kept or low >= high:
+            continue
+        own = slice(low - group.first_output, high - group.first_output)
+        lengths = np.array([len(each) for each in group.shapes])
+        rows = np.concatenate(group.shapes).astype(np.int64)
+        begin = group.channel % inputs
+        places = np.full((len(lengths), int(lengths.max())), inputs * kernel)
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        places[owner, within] = (begin + rows[:, 1]) * kernel + rows[:, 0]
+        block = np.arange(low - first, high - first)[:, None]
+        values = group.values.astype(kind)
+        if group.slot is None or group.shift is None or group.sign is None:
+            flat[block, places[group.shape_of[own]]] += values[own] << FRACTION_BITS
+            continue
+        words = (each[own].T for each in (group.slot, group.shift, group.sign))
+        for slot, shift, sign in zip(*words, strict=True):
+            factor = np.where(slot < 0, 0, sign.astype(kind))
+            scaled = values[slot] << (shift.astype(kind) + FRACTION_BITS)[:, None]
+            flat[block, places[group.shape_of[slot]]] += scaled * factor[:, None]
+    return flat[:, :-1].reshape(last - first, inputs, height, width)
+
+
+class CompactMapping(LayerMapping):
+    """A mapping without the arrays that are as large as the weights.
+
+    Effective weights are worked out from the groups where they are asked for; ``mask`` is ones,
+    and ``reuse`` empty.
+    """
+
+    def __init__(self, shape: Sequence[int], **fields: Any) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_shape", tuple(shape))
+        object.__setattr__(self, "reuse", ())
+
+    _shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mapping: LayerMapping) -> "CompactMapping":
+        """Leave the large arrays of a mapping out."""
+        if isinstance(mapping, CompactMapping):
+            return mapping
+        return cls(mapping.shape, **{name: getattr(mapping, name) for name in COMPACT_FIELDS})
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the layer's weights."""
+        return self._shape
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:  # pyright: ignore
+        """Ones."""
+        return np.broadcast_to(np.ones((), np.uint8), self._shape)
+
+    @property
+    def weight_q8(self) -> NDArray[np.integer]:  # pyright: ignore
+        """Effective weights times 256, worked out anew."""
+        return self.effective_rows(0, self._shape[0])
+
+    def effective_rows(self, first: int, last: int) -> NDArray[np.integer]:
+        """Effective weights times 256 of some outputs, worked out anew."""
+        return group_weights(self.groups, self._shape, first, last, np.int32)
+
+
+COMPACT_FIELDS = (
+    "scheme", "terms", "identity", "full_offsets", "groups", "kept", "reused", "dropped",
+    "ous_dense", "output_scale",
+)  # fmt: skip
+"""Fields that a compact mapping has from a mapping."""
 
 
 def weight_unit(weight: Weight) -> float:
