@@ -26,11 +26,16 @@ def fold_gain(weight: Weight, gain: NDArray[np.float64]) -> tuple[Weight, NDArra
         of a mapping of ``weight``.
     """
     magnitude = np.abs(np.asarray(gain, np.float64))
-    folded = weight.astype(np.float64) * magnitude[:, None, None, None]
-    largest = float(np.abs(folded).max())
+    # An output at a time: no array in float64 as large as the weights.
+    largest = max(
+        float(np.abs(row).max()) * float(factor)
+        for row, factor in zip(weight, magnitude, strict=True)
+    )
     if not 0 < largest < np.inf:  # nothing to weigh: all zero, or refused when compiled
         return weight, np.ones(len(weight))
-    result = (folded / largest).astype(np.float32)
+    result = np.empty(weight.shape, np.float32)
+    for row, values, factor in zip(result, weight, magnitude, strict=True):
+        row[...] = values.astype(np.float64) * factor / largest
     unit = weight_unit(result) * largest / weight_unit(weight)
     return result, unit / np.where(magnitude > 0, magnitude, unit)
 

@@ -1,7 +1,7 @@
 """A layer as a scheme maps it: kept patterns on shapes, and who reuses them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -142,6 +142,11 @@ class LayerMapping:
         """Effective weights times 256 of some outputs, as ``weight_q8`` has them: a view of it."""
         return self.weight_q8[first:last]
 
+    def times(self, scale: NDArray[np.float64]) -> "LayerMapping":
+        """Multiply the ``output_scale`` of each output."""
+        before = self.output_scale
+        return replace(self, output_scale=scale if before is None else before * scale)
+
     def output_runs(self) -> Iterator[tuple[int, int]]:
         """Cut the outputs into runs, first and end, of about :data:`RUN_WEIGHTS` weights each."""
         outputs, *each = self.shape
@@ -241,9 +246,12 @@ class CompactMapping(LayerMapping):
     and ``reuse`` empty.
     """
 
-    def __init__(self, shape: Sequence[int], **fields: Any) -> None:
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
+    def __init__(self, shape: Sequence[int] | None = None, **fields: Any) -> None:
+        if shape is None:  # a copy with some fields changed
+            shape = fields["weight_q8"].shape
+        fields = {"output_scale": None} | fields
+        for name in COMPACT_FIELDS:
+            object.__setattr__(self, name, fields[name])
         object.__setattr__(self, "_shape", tuple(shape))
         object.__setattr__(self, "reuse", ())
 
@@ -255,6 +263,13 @@ class CompactMapping(LayerMapping):
         if isinstance(mapping, CompactMapping):
             return mapping
         return cls(mapping.shape, **{name: getattr(mapping, name) for name in COMPACT_FIELDS})
+
+    def times(self, scale: NDArray[np.float64]) -> "CompactMapping":
+        """Multiply the ``output_scale`` of each output."""
+        fields = {name: getattr(self, name) for name in COMPACT_FIELDS}
+        before = self.output_scale
+        fields["output_scale"] = scale if before is None else before * scale
+        return CompactMapping(self._shape, **fields)
 
     @property
     def shape(self) -> tuple[int, ...]:
