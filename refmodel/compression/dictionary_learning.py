@@ -17,7 +17,7 @@ Real = NDArray[np.float64]
 SWEEPS = 2
 """Times that each term of an output is chosen anew."""
 
-LEARNT_FROM = 512
+LEARNT_FROM = 1024
 """Outputs that patterns are learnt from, about, where a layer has more: every n-th by norm."""
 
 CANDIDATES = 256

@@ -59,7 +59,7 @@ class Moments:
 
 def moments(values: NDArray) -> Moments:
     """Take moments over images and positions: (N, F) or (N, C, H, W) in, channels second."""
-    sums = _Sums()
+    sums = Sums()
     sums.add(values)
     return sums.moments()
 
@@ -138,7 +138,7 @@ def match_moments(
     for node in network.nodes:
         if node.name in found.outputs and isinstance(node, Matrix):
             gain, bias = found.outputs[node.name]
-            node = replace(_mapped(node, *mapped_of[node.name]), gain=gain, bias=bias)
+            node = replace(mapped_node(node, *mapped_of[node.name]), gain=gain, bias=bias)
         nodes.append(node)
     return replace(network, nodes=tuple(nodes), tuned=None)
 
@@ -182,12 +182,12 @@ def match(
                 if node.name not in carried:
                     mapping = mappings[number[node.name]]
                     if changes(layer, mapping):
-                        new = _mapped(node, layer, mapping)
+                        new = mapped_node(node, layer, mapping)
                     del mapping
             before = [dense[name] for name in node.inputs]
             # Up to the first changed layer, both networks are one.
             same = new is node and not any(name in changed for name in node.inputs)
-            wanted = _Sums()
+            wanted = Sums()
             dense[node.output] = []
             for values in pool.apply(node, before):
                 if same:
@@ -197,7 +197,7 @@ def match(
                 dense[node.output].append(spool.put(values))
             if not same:
                 now = [changed.get(name, dense[name]) for name in node.inputs]
-                result, sums = [], _Sums()
+                result, sums = [], Sums()
                 for values in pool.apply(new, now):
                     if new is node:
                         found.add(node.output, values)
@@ -388,7 +388,7 @@ def quantize_matched(
             return node
         index = number[node.name]
         gain, bias = found.outputs[node.name]
-        return replace(_mapped(node, layers[index], mappings[index]), gain=gain, bias=bias)
+        return replace(mapped_node(node, layers[index], mappings[index]), gain=gain, bias=bias)
 
     check_ranges(network, found.ranges)
     # Weights are the old ones: the layers keep them, and ranges say what came of the mapped ones.
@@ -408,7 +408,7 @@ def quantize_matched(
     return replace(quant, layers=tuple(result))
 
 
-class _Sums:
+class Sums:
     """Sums of values and of their squares, by channel."""
 
     def __init__(self) -> None:
@@ -454,7 +454,7 @@ def _moved(values: Floats, ratio: NDArray[np.float32], shift: NDArray[np.float32
     return values
 
 
-def _mapped(node: Matrix, layer: MatrixLayer, mapping: LayerMapping) -> Matrix:
+def mapped_node(node: Matrix, layer: MatrixLayer, mapping: LayerMapping) -> Matrix:
     """Give a layer's node its effective weights."""
     weight = mapping.effective32(layer.weight)
     return replace(node, weight=weight, gain=layer.gain, bias=layer.bias, exact=False)

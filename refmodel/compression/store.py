@@ -73,6 +73,10 @@ class Work:
         self.folder, self.key = folder, key
         files.check_folder(folder)
 
+    def part(self, name: str) -> "Work":
+        """Give a part of the same folder, whose names are its own."""
+        return Work(self.folder, f"{self.key}.{name}")
+
     def path(self, name: str) -> Path:
         """Where something of a name is kept."""
         return self.folder / f"{self.key}.{name}"

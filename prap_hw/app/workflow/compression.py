@@ -161,6 +161,8 @@ def compress(
                 ou_rows=base.ou_rows,
                 config=base,
                 progress=report,
+                workers=workers,
+                work=work,
             )
             settings = {**(settings or {}), **chosen.settings}
             floats = dataclasses.replace(floats, tuned=None)

@@ -26,7 +26,7 @@ The patterns are built in five steps (docs/specification/algorithm.md, Dictionar
 5. Patterns are scaled by powers of two to more than 63 and at most 127, and rounded; outputs are
    coded once more.
 
-Where a layer has more than 512 outputs, patterns are learnt from some 512 of them, evenly by norm,
+Where a layer has 2048 outputs or more, patterns are learnt from 1024 or so of them, evenly by norm,
 and then all are coded. Many groups are worked on at once. Outputs are put in the order of their
 norms before, so that the result does not depend on the order in which the network has them.
 """
@@ -194,9 +194,21 @@ def learn_dictionary(
     )
 
 
+LEARNT_EVERY = 3
+"""Of so many neighbouring K the error of one is measured with covariances."""
+
+
+def learnt(settings: list[LayerSetting]) -> list[LayerSetting]:
+    """Every third K, from the second on, with each T."""
+    patterns = sorted({each.patterns for each in settings})
+    chosen = set(patterns[1::LEARNT_EVERY] or patterns)
+    return [each for each in settings if each.patterns in chosen]
+
+
 CHOICES = Choices(
     variants=variants,
     distance=distance,
+    learnt=learnt,
     quick=lambda setting: replace(setting, rounds=SEARCH_ROUNDS),
 )
 
