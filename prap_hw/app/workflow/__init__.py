@@ -12,7 +12,12 @@ Functions return their figures as a dictionary of JSON values. Bad input raises
 """
 
 from prap_hw.app.workflow.accuracy import evaluate, inspect, program_accuracy
-from prap_hw.app.workflow.compression import compile_floats, compress, default_scheme
+from prap_hw.app.workflow.compression import (
+    compile_floats,
+    compress,
+    default_scheme,
+    work_folder,
+)
 from prap_hw.app.workflow.engines import (
     EngineOptions,
     asked_or_compressed_for,
@@ -81,5 +86,6 @@ __all__ = [
     "simulate_network",
     "summary_of",
     "versions",
+    "work_folder",
     "write_verilog",
 ]
