@@ -101,7 +101,8 @@ def evaluate(
         of the scheme, as shares of 1; of a network that is no classifier in its place ``snr``, in
         dB by the same names (None: not a single difference). With devices also ``devices``, of
         each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips ``seeds``,
-        ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of one chip).
+        ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of one chip);
+        ``conversions`` of a chip, and how many of them ``clipped`` on each.
     """
     from refmodel.exchange.onnx.load import load_onnx
 
@@ -145,15 +146,20 @@ def evaluate(
     codes = golden.quantise_input(program, inputs)
     found = []
     for kind in kinds:
-        rights = []
+        rights: list[float] = []
+        clipped: list[int] = []
+        conversions = 0
         for number in range(seed, seed + trials):
             stage = f"evaluate chip {number} of {kind.name}"
             if rights and not kind.varies:  # all its chips are the same
                 rights.append(rights[0])
+                clipped.append(clipped[0])
                 continue
             report(stage, 0, len(codes))
             chip = Chip(device=kind, config=fitted, seed=number, pairs=cells == "pairs")
             rights.append(chip_accuracy(program, codes, y, chip, progress=partial(report, stage)))
+            clipped.append(chip.tally.clipped)
+            conversions = chip.tally.conversions
         found.append(
             {
                 "name": kind.name,
@@ -164,6 +170,8 @@ def evaluate(
                 "accuracy": rights,
                 "mean": float(np.mean(rights)),
                 "spread": float(np.std(rights, ddof=1)) if trials > 1 else None,
+                "conversions": conversions,
+                "clipped": clipped,
             }
         )
     return figures | {"devices": found}
