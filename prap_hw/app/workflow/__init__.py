@@ -23,6 +23,7 @@ from prap_hw.app.workflow.engines import (
     asked_or_compressed_for,
     engine,
     engine_for,
+    folder_engine,
     rtl_engine,
 )
 from prap_hw.app.workflow.figures import cycle_total, faults, layer_figures
@@ -70,6 +71,7 @@ __all__ = [
     "evaluate",
     "faults",
     "float_accuracy",
+    "folder_engine",
     "folder_of",
     "headline",
     "input_codes",
