@@ -37,13 +37,15 @@ class BoardTop(wiring.Component):
         What makes that clock; None: ``clk`` is it.
     in_bytes, out_bytes
         Buffers of the bridge.
+    button
+        Whether the board has one.
 
     Members
     -------
     clk : ``In(1)``
         The board's clock.
     button : ``In(1)``
-        High: reset.
+        High: reset. Of a board that has one.
     rx, tx : ``In(1)``, ``Out(1)``
         The serial line.
     leds : ``Out(5)``
@@ -65,6 +67,7 @@ class BoardTop(wiring.Component):
         pll: Pll | None = None,
         in_bytes: int = 4096,
         out_bytes: int = 1024,
+        button: bool = True,
     ):
         if shell.passed:
             raise ValueError(f"expected a shell without other ports, found {shell.passed}")
@@ -75,7 +78,7 @@ class BoardTop(wiring.Component):
         super().__init__(
             {
                 "clk": In(1),
-                "button": In(1),
+                **({"button": In(1)} if button else {}),
                 "rx": In(1),
                 "tx": Out(1, init=1),
                 "leds": Out(len(LAMPS)),
@@ -87,7 +90,8 @@ class BoardTop(wiring.Component):
         m.domains.sync = ClockDomain()
         m.submodules.clock = clock = ClockSource(self.pll)
         m.d.comb += [clock.i.eq(self.clk), ClockSignal().eq(clock.o)]
-        m.submodules.reset = ResetSynchronizer(~clock.locked | self.button)
+        pressed = self.button if "button" in self.signature.members else 0
+        m.submodules.reset = ResetSynchronizer(~clock.locked | pressed)
 
         shell, bridge = self.shell, self.bridge
         m.submodules.shell = shell

@@ -22,6 +22,9 @@ from .link import (
     frame,
 )
 
+LEAST_DATA = 15
+"""Bytes of a packet in a frame, where longer ones are lost."""
+
 BAUD = 3_000_000
 """Rate of the line: the highest that the USB chip of the ULX3S makes, an FT231X."""
 
@@ -255,10 +258,11 @@ class SerialTransport:
         self._partial = True
         first = self._acked
         acked = sent = furthest = waits = 0
+        size = MOST_DATA
         deadline = self._now() + self.patience
         while acked < len(data):
             room = (self._limit - self._acked) % POSITIONS - (sent - acked)
-            part = data[sent : sent + MOST_DATA]
+            part = data[sent : sent + size]
             if part and len(part) <= room:
                 ends = sent + len(part) == len(data)
                 place = (first + sent) % POSITIONS
@@ -274,10 +278,13 @@ class SerialTransport:
                 acked += gained
                 sent = max(sent, acked)
                 waits = 0
+                size = min(2 * size, MOST_DATA)
                 deadline = self._now() + self.patience
             elif reply is None:
                 # Nothing new for a while: what was under way is lost, or the shell takes nothing.
+                # Shorter frames come through a bad line sooner.
                 waits += 1
+                size = max(size // 2, LEAST_DATA)
                 if waits > self.tries:
                     raise WaitError(
                         f"expected the shell to take a packet of {len(data)} bytes, "
