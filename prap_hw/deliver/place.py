@@ -288,6 +288,16 @@ def place(
     )
 
 
+def netlist(verilog: str, top: str, family: str, cache: Path | str = CACHE) -> Path:
+    """Synthesise a design as :func:`place` does, or find it done.
+
+    Returns
+    -------
+    Yosys' JSON of the flattened netlist, in the cache.
+    """
+    return _netlist(verilog, top, family, (), require(family), Path(cache))
+
+
 def median(placements: Sequence[Placement]) -> float:
     """Median of the slowest clocks of several seeds, in MHz."""
     return statistics.median(placement.slowest for placement in placements)
