@@ -125,7 +125,10 @@ class Requantise(wiring.Component):
         next_channel = Signal(layouts.output_bits)
         reading = Signal()
         last = Signal()
-        there = (waiting != 0) | self.position_done
+        # Whether any waits; a register, since what is read here the merge may use in this cycle.
+        any_waits = Signal()
+        gone = Signal()
+        there = any_waits | self.position_done
         param: Value = channel
         if config.network:
             there &= self.i_residual.valid | ~registers.residual
@@ -138,16 +141,24 @@ class Requantise(wiring.Component):
             self.read_en.eq(reading),
             self.read_half.eq(half),
             self.read_output.eq(channel),
-            self.half_read.eq(Mux(reading & last, Cat(~half, half), 0)),
+            gone.eq(reading & last),
+            self.half_read.eq(Mux(gone, Cat(~half, half), 0)),
             memory.read.en.eq(reading),
             memory.read.addr.eq(param),
         ]
-        m.d.sync += waiting.eq(waiting + self.position_done - (reading & last))
+        m.d.sync += [
+            waiting.eq(waiting + self.position_done - gone),
+            any_waits.eq(
+                (waiting > 1)
+                | ((waiting == 1) & (self.position_done | ~gone))
+                | (self.position_done & ~gone)
+            ),
+        ]
         m.d.sync += [
             channel.eq(next_channel),
             last.eq(next_channel == registers.last_output),
         ]
-        with m.If(reading & last):
+        with m.If(gone):
             m.d.sync += half.eq(~half)
 
         # Stages: what was read, with bias, product, rounded shift, clipped at the port.
