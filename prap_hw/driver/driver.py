@@ -21,8 +21,8 @@ IDENTITY = 0x50524150
 MAJOR = 2
 """Major version of the register map that this driver knows."""
 
-MINOR = 1
-"""Least minor version of the register map that has all registers that this driver reads."""
+MINOR = 2
+"""Least minor version of the register map that has all that this driver reads."""
 
 POLLS = 1000
 """Reads of STATUS, a number and no time, until the shell has to have taken a packet apart that the

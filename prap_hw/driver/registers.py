@@ -181,6 +181,7 @@ class Space(IntEnum):
     OUTPUT = 7
     POST = 8
     COMMAND = 9
+    IMAGE = 10
     ENGINES = 14
     SHARE = 15
 
@@ -198,6 +199,7 @@ class Space(IntEnum):
             7: "Bias, multiplier and shift of outputs.",
             8: "Registers of the post-processing.",
             9: "The list of the sequencer.",
+            10: "An image that is longer or shorter than the network's, whatever INPUT_BYTES says.",
             14: "Of a tile: which engines take part.",
             15: "Of a tile: engines that have a share in an output.",
         }[self.value]

@@ -38,6 +38,7 @@ BENCHES = (
     "damaged_packets",
     "starts_out_of_turn",
     "runs_of_another_length",
+    "images_of_another_length",
     "a_core_that_hangs_is_found",
     "a_soft_reset_in_any_cycle",
     "a_soft_reset_with_the_packet_dropped",
