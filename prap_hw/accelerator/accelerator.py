@@ -187,7 +187,7 @@ class Accelerator(wiring.Component):
             core.i_cells.payload.eq(self.i_cells.payload),
             self.i_cells.ready.eq(core.i_cells.ready & loadable),
         ]
-        with m.If(sequencer.o_load.valid):
+        with m.If(~sequencer.silent):
             m.d.comb += load.payload.eq(sequencer.o_load.payload)
         if isinstance(core, EngineCore):
             wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
