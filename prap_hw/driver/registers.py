@@ -152,7 +152,7 @@ class ErrorCode(IntEnum):
             4: "TKEEP marks other bytes than those of the items.",
             5: "A packet of activations is not INPUT_BYTES long, or longer than the activation memory.",
             6: "Cells before a program, or activations before cells.",
-            7: "A packet while the core runs.",
+            7: "Until 2.1: a packet while the core runs. Since 2.2 it waits for the end of the run, as back-pressure.",
             8: "Bits of an item beyond its last field are not 0.",
             9: "A program word for a memory that there is none of.",
             10: "A program word beyond the end of its memory, or a row of cells beyond the crossbars.",
