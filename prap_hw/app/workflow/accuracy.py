@@ -119,7 +119,7 @@ def evaluate(
     kinds = [Device.load(name) for name in names]
     program = load_program(folder)
     floats = load_onnx(folder_of(folder) / NETWORK_FILE)
-    x, y = load_images(images)
+    x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     scheme = str(program.about.get("scheme", "dense"))
     if not is_classifier(floats):
         if kinds:
