@@ -57,7 +57,7 @@ def read_preprocess(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         said = (str(error).splitlines() or ["nothing"])[0][:200]
         raise InputError(f"expected {kind}, found: {said}, in {path}") from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not found:
         raise InputError(f"expected a table of preprocessing, found {found!r:.80}, in {path}")
     unknown = [key for key in found if key not in KEYS]
     if unknown:
@@ -74,8 +74,8 @@ def read_preprocess(path: str | Path) -> dict[str, Any]:
 
 def _toml(content: bytes) -> Any:
     text = content.decode("utf-8")
-    if text.count("[") + text.count("{") + text.count(".") > 500:  # tables within tables
-        raise ValueError("more than 500 brackets and points")
+    if text.count("[") + text.count("{") > 100:  # tables within tables
+        raise ValueError("more than 100 brackets")
     return tomllib.loads(text)
 
 
