@@ -75,6 +75,17 @@ Trials = Annotated[
     int | None,
     typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes, and images that go through a layer at a time; left out, as many as there"
+        " are processors for a large network, 1 for others. What is written does not depend on it.",
+        min=1,
+        max=256,
+    ),
+]
 Network = Annotated[
     Path,
     typer.Argument(
