@@ -68,7 +68,8 @@ class HostShell(wiring.Component):
 
     The first error is kept, and holds the core in reset: nothing more is loaded, packets are
     discarded, an output packet that was begun ends with TUSER. A fault of the core is an error like
-    any other, whenever it shows, and comes before others of its cycle. A soft reset clears the
+    any other, whenever it shows. Of errors of one cycle it comes first, then a start out of turn,
+    then OUTPUT_LENGTH, WATCHDOG, and last what is wrong with a packet. A soft reset clears the
     error at any time; then everything is to be loaded again. Outputs of the shell do not depend on
     its inputs within the cycle, but for those of the core that are passed on.
 
@@ -346,7 +347,8 @@ class ShellTop(wiring.Component):
 
     The ports have the names of the AMBA texts (``s_axi_awaddr``, ``s_axis_tdata``, ...), with the
     clock ``aclk`` and the synchronous reset ``aresetn``, low to reset. While ``aresetn`` is low, no
-    VALID is high. Other members of the shell keep their names.
+    VALID and no READY of the shell is high: a sender that is not in reset loses no beat. Other
+    members of the shell keep their names.
     """
 
     aclk: Signal
@@ -378,7 +380,7 @@ class ShellTop(wiring.Component):
             inner, outer = getattr(getattr(shell, port), name), getattr(self, flat)
             if self.signature.members[flat].flow == In:
                 m.d.comb += inner.eq(outer)
-            elif name.endswith("valid"):
+            elif name.endswith(("valid", "ready")):
                 m.d.comb += outer.eq(inner & self.aresetn)
             else:
                 m.d.comb += outer.eq(inner)

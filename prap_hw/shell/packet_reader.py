@@ -70,9 +70,10 @@ class PacketReader(wiring.Component):
     While ``halt`` is high, whole packets are discarded. ``forget`` (one cycle) clears what is
     loaded and goes back to the beginning of a packet, or, if one has begun, to discarding its rest;
     with ``drop`` the rest will not come, and the next beat is a header. ``i`` is ready whenever a
-    beat can be used or discarded: nothing but the core can hold it up. No output but ``error`` and
-    ``code``, which follow ``i`` and the state, depends on an input within the cycle. Reset is a
-    ``forget`` with ``drop``.
+    beat can be used or discarded: nothing but the core can hold it up, and ``busy``, during which
+    a packet waits before its first beat. No output depends on an input within the cycle but
+    ``error`` and ``code``, which follow ``i`` and the state, and ``i.ready``, which follows
+    ``busy``. Reset is a ``forget`` with ``drop``.
 
     Members
     -------
@@ -81,7 +82,7 @@ class PacketReader(wiring.Component):
     o_load, o_cells, o_acts : ``Out(stream)``
         Items for the core.
     busy : ``In(1)``
-        Whether a run is on, or begins: no packet may come then.
+        Whether a run is on, or begins: no packet is taken then.
     input_bytes : ``In(32)``
         Activations that a packet must have.
     used : ``In(1)``
@@ -208,7 +209,8 @@ class PacketReader(wiring.Component):
         ]
         with m.Switch(state):
             with m.Case(State.HEADER):
-                m.d.comb += self.i.ready.eq(1)
+                # While the core runs, a packet waits before its first beat.
+                m.d.comb += self.i.ready.eq(~self.busy)
                 with m.If(taken & ~self.halt):
                     m.d.sync += [
                         kind.eq(header.kind),
@@ -316,8 +318,6 @@ class PacketReader(wiring.Component):
             fail("KEEP")
         with m.Elif(beat.last):
             fail("SHORT")
-        with m.Elif(self.busy):
-            fail("LOAD_BUSY")
         with m.Elif(((header.kind == Kind.CELLS) & ~self.program) | (is_acts & ~self.cells)):
             fail("ORDER")
         with m.Elif(is_acts & length_wrong):
