@@ -1,7 +1,5 @@
 """A model of a board at the other end of a serial line, written from :mod:`prap_hw.driver.link`."""
 
-
-
 from prap_hw.driver.link import ASK, POSITIONS, PROTOCOL, REPLY, Ask, Flag, Frames, Mark, frame
 
 
@@ -133,5 +131,3 @@ def beat_outputs(data: bytes, *, bad: bool = False) -> list[tuple[int, Mark]]:
     """Outputs of a packet as the board keeps them."""
     last = Mark.LAST | (Mark.BAD if bad else Mark(0))
     return [(code, last if at == len(data) - 1 else Mark(0)) for at, code in enumerate(data)]
-
-
