@@ -352,22 +352,22 @@ class Program(programs.Program):
 
 
 def load(path: str | Path) -> Network:
-    """Read a trained network from an ONNX file.
+    """Read a trained network from a file of ONNX or TensorFlow Lite.
 
     Parameters
     ----------
     path
-        The file; see :func:`refmodel.exchange.onnx.load.load_onnx` for what is supported.
+        The file; see :func:`refmodel.exchange.load.load_network` for what is supported.
 
     Raises
     ------
     InputError
-        The file cannot be read, is not ONNX, or holds what is not supported; the message names
-        the node or initialiser.
+        The file cannot be read, is of another kind, or holds what is not supported; the message
+        names the node or initialiser.
     """
-    from refmodel.exchange.onnx.load import load_onnx
+    from refmodel.exchange.load import load_network
 
-    return Network(**vars(load_onnx(path)))
+    return Network(**vars(load_network(path)))
 
 
 def compress(
@@ -390,7 +390,7 @@ def compress(
     Parameters
     ----------
     network
-        A network, or the path of an ONNX file.
+        A network, or the path of a file that :func:`load` reads.
     images
         Calibration images, (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W); a few hundred from
         the training set.

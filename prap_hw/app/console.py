@@ -505,7 +505,8 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
     ----------
     found
         Entry ``devices`` of :func:`prap_hw.app.workflow.evaluate`, accuracies as shares of 1. The
-        table has them in percent, and the standard deviation in percentage points.
+        table has them in percent, the standard deviation in percentage points, and conversions
+        that clipped in a million of all.
     """
     rows = []
     for each in found:
@@ -516,6 +517,9 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
         spread = None if each["spread"] is None else f"{100 * each['spread']:.2f} points"
         ends = min(each["accuracy"]), each["mean"], max(each["accuracy"])
         shares = [f"{100 * value:.2f} %" for value in ends]
-        rows.append([each["name"], each["cells"], codes, chips, *shares, spread])
+        clipped = 1e6 * sum(each["clipped"]) / max(1, len(seeds) * each["conversions"])
+        share = f"{clipped:,.0f}" if clipped >= 100 else f"{clipped:.3g}"
+        rows.append([each["name"], each["cells"], codes, chips, *shares, spread, share])
     columns = ["device", "cells", "codes", "chips", "lowest", "mean", "highest", "spread"]
+    columns.append("clipped,\nof 1e6")
     return table("Accuracy on chips", columns, rows)

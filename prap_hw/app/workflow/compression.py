@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from prap_hw.app.workflow.folders import (
     PROGRAM_FILE,
     SUMMARY_FILE,
     Paths,
+    check_pictures,
     names_of,
     versions,
 )
@@ -50,6 +50,8 @@ def compress(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     layout: str = "auto",
+    resize: int | None = None,
+    crop: int | None = None,
     limit: int = 256,
     activations: Activations = "minmax",
     percentile: float = 99.99,
@@ -63,24 +65,25 @@ def compress(
     workers: int | None = 1,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Quantise, prune and compile an ONNX file; write the folder that the other verbs take.
+    """Quantise, prune and compile a network; write the folder that the other verbs take.
 
     Parameters
     ----------
     network
-        An ONNX file.
+        A file of ONNX or TensorFlow Lite.
     calibration
         Images as :func:`refmodel.network.images.load_images` reads them; their labels are used for
         a budget of a loss alone.
     out
-        Folder to write: ``program.prap``, ``network.onnx`` (a copy), ``summary.json``.
+        Folder to write: ``program.prap``, ``network.onnx`` (the network with all
+        of its weights), ``summary.json``.
     scheme
         A name in ``refmodel.compression.schemes.SCHEMES``. None: the one that the network was
         fine-tuned for, where it was, else ``prap``.
     settings
         Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
         mapping that came with a network that was fine-tuned for the scheme.
-    mean, std, scale, layout
+    mean, std, scale, layout, resize, crop
         How pixels become network inputs; see :class:`refmodel.network.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
@@ -116,18 +119,22 @@ def compress(
         network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
         ``total``, see :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.onnx.load import load_onnx
+    from refmodel.exchange.load import copy_as_onnx, load_network
 
     network, out = Path(network), Path(out)
     base = engine(config)
     files.check_free(out, replace=replace, marker=PROGRAM_FILE)
     report("read the network", 0, 1)
-    floats = load_onnx(network)
+    floats = load_network(network)
     check_layers(floats)
     workers = settled_workers(workers, floats)
     scheme = scheme or scheme_of(floats)
-    images, labels = load_images(calibration)
-    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    sizes_given: dict[str, Any] = {"resize": resize, "crop": crop}
+    check_pictures(calibration, **sizes_given)
+    images, labels = load_images(calibration, **sizes_given)
+    preprocess = Preprocess.for_images(
+        images, mean=mean, std=std, scale=scale, layout=layout, **sizes_given
+    )
     count = len(images)
     images = images[:limit]
     if augment is not None:
@@ -216,7 +223,7 @@ def compress(
     }
     with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
         program.save(draft / PROGRAM_FILE)
-        shutil.copyfile(network, draft / NETWORK_FILE)
+        copy_as_onnx(network, draft / NETWORK_FILE)
         files.write_json(draft / SUMMARY_FILE, summary)
     work.remove()
     return summary
@@ -261,7 +268,7 @@ def compile_floats(
 
 
 def default_scheme(network: Paths) -> str:
-    """The scheme that :func:`compress` takes for an ONNX file where it is told none."""
-    from refmodel.exchange.onnx.load import load_onnx
+    """The scheme that :func:`compress` takes for a network where it is told none."""
+    from refmodel.exchange.load import load_network
 
-    return scheme_of(load_onnx(network))
+    return scheme_of(load_network(network))

@@ -6,14 +6,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, engine_for, rtl_engine
+from prap_hw.app.workflow.engines import EngineOptions, folder_engine, rtl_engine
 from prap_hw.app.workflow.figures import cycle_total, layer_figures
 from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names_of
 from refmodel.api import predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
-from refmodel.network.images import load_images
+from refmodel.network.images import Preprocess, load_images
 from refmodel.predict import cycles
 from sim.builds import tools
 from sim.job import DIFFERENCE, Job, Window, check_options
@@ -74,7 +74,8 @@ def cosim(
         Tier ``bulk``: names of the layers to run, by pattern, each by itself on what the golden
         model gives it; and how many output positions of each (:mod:`sim.sample`).
     config
-        The engine; it is sized to the network.
+        The engine; what is not chosen is as in the one that the network was compressed for. It is
+        sized to the network.
     build
         Folder for the simulator's files; of tier ``network``, which keeps none, only builds.
 
@@ -105,10 +106,10 @@ def cosim(
     if positions is not None:
         chosen["seed"] = seed
     program = load_program(folder)
-    x, _ = load_images(images)
+    x, _ = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
-    fitted = engine_for(program, config, rtl_engine)
+    fitted = folder_engine(folder, program, config, rtl_engine)
     job = Job(
         program=program,
         codes=input_codes(program, x[:count], source=names_of(images)),
