@@ -18,7 +18,8 @@ from refmodel.exchange.onnx.builder import (
 )
 from refmodel.exchange.onnx.fold import FOLDED, QUANTISERS, Folder
 from refmodel.exchange.onnx.registry import DROPPED, LAST, OPERATORS, supported
-from refmodel.network.graph import FloatNetwork, Matrix, Shape, simplify
+from refmodel.network.graph import FloatNetwork, Matrix, Shape
+from refmodel.network.passes import tidy
 
 MOST_NODES = 10_000
 """Nodes of a network: the deepest that are published have a few thousand."""
@@ -113,7 +114,7 @@ class Importer:
             input_shape=input_shape,
             source=self.source,
         )
-        network = simplify(network)
+        network = tidy(network)
         if not any(isinstance(node, Matrix) for node in network.nodes):
             raise InputError(
                 f"expected a network with a convolution or fully connected layer, found none, "
@@ -180,7 +181,7 @@ class Importer:
         name = self.graph.output[0].name
         # A Softmax may itself be quantised: what follows it goes with it.
         before = name
-        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS):
+        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS, "Cast"):
             last = makers[before].op_type in LAST
             before = makers[before].input[0]
             name = before if last else name
@@ -222,6 +223,9 @@ class Importer:
             elif kind in LAST:
                 if net.resolve(node.input[0]) != net.resolve(self.ending):
                     net.fail("at the end of the network alone", "one before other nodes", node)
+                _, shape = net.activation(node.input[0], node)
+                if kind == "ArgMax" and attributes.get("axis", 0) not in (1, -len(shape)):
+                    net.fail("along axis 1", f"axis {attributes.get('axis', 0)}", node)
             elif OPERATORS[kind].batch_last and any(map(net.untransposed, inputs)):
                 OPERATORS[kind].handler(net, net.transposed_node(node, inputs), attributes)
             else:

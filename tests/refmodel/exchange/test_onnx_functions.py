@@ -1,0 +1,46 @@
+"""Functions, products, resizes and what else became importable, against onnxruntime."""
+
+import numpy as np
+import pytest
+
+from refmodel import golden
+from refmodel.compression import compile as compiler
+from refmodel.compression.quantize import quantize
+from refmodel.exchange.onnx.load import load_onnx
+from tests.support.nets.function_cases import CASES
+from tests.support.nets.onnx_cases import SEED, relative, runtime
+from tests.support.nets.onnx_nets import floats, network, reference, save
+
+NOISY = {"cos": 0.06, "sin": 0.06, "thresholdedrelu": 0.3}
+"""Largest error of the integers, in shares of the largest value, where it may be above 0.04."""
+
+
+def model_of(case: str):
+    nodes, constants, shape, opset = CASES[case]
+    return network(nodes, constants, shape, opset=opset), floats(SEED, 8, *shape[1:])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_float_is_that_of_onnxruntime(case, tmp_path):
+    model, x = model_of(case)
+    loaded = load_onnx(save(model, tmp_path))
+    evaluate = reference if case == "swish" else runtime  # which has no Swish yet
+    expected = np.concatenate([evaluate(model, image[None]) for image in x])
+    found = loaded.forward(x)
+    assert found.shape == expected.shape
+    assert relative(found, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_integers_are_near_float(case, tmp_path):
+    model, x = model_of(case)
+    loaded = load_onnx(save(model, tmp_path))
+    program = compiler.compile_network(quantize(loaded, x), scheme="dense")
+    program.save(tmp_path / "p.prap")
+    program = type(program).load(tmp_path / "p.prap")
+    codes = golden.run_program(program, golden.quantise_input(program, x))
+    info = program.tensors[program.output]
+    found = (codes[program.output].astype(float) - info["zero"]) * info["scale"]
+    expected = loaded.forward(x)
+    expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
+    assert relative(found.reshape(expected.shape), expected) <= NOISY.get(case, 0.04)
