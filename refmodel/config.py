@@ -107,6 +107,11 @@ class EngineConfig:
         Bytes of the activation buffer (padded input of one layer).
     max_params
         Output parameters that are held, of all resident layers; 0 means max_outputs.
+    max_tables
+        Tables of 256 codes that outputs of an accelerator's operations may go through, 0 to 65536;
+        with 0 there is no memory of tables.
+    products
+        Whether an accelerator's pool unit multiplies two operands.
     network
         Whether the engine is one of an accelerator, with all layers of a network resident: base
         registers for its memories, crossbars and input, an activation memory that is written at
@@ -142,6 +147,8 @@ class EngineConfig:
     max_positions: int = 9
     activation_bytes: int = 4096
     max_params: int = 0
+    max_tables: int = 0
+    products: bool = False
     network: bool = False
     port_timeout: int = 4096
     trace: bool = True
@@ -149,7 +156,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("network", "trace") and (
+            if field.name not in ("network", "products", "trace") and (
                 not isinstance(value, int) or isinstance(value, bool)
             ):
                 raise TypeError(f"{field.name} must be an integer, not {value!r}")
@@ -183,6 +190,7 @@ class EngineConfig:
         self._check("max_positions", 1, 49)
         self._check("activation_bytes", 64, 1 << 24)
         self._check("max_params", 0, 1 << 20)
+        self._check("max_tables", 0, 1 << 16)
         self._check("port_timeout", max(16, self.crossbar_latency + 4), 1 << 24)
 
     def _check(self, name: str, low: int, high: int) -> None:

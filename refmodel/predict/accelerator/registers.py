@@ -33,6 +33,9 @@ WINDOW_REGISTERS = (
 )
 """Registers that an operation with operands sets beside those of the operands."""
 
+LOOKUPS = ("none", "one", "channel")
+"""Values of the register ``lookup``: outputs go through no table, one, or one to a channel."""
+
 POOL_REGISTERS = ("maximum", "shift", "zero_out", "clip_lo", "clip_hi")
 """Registers that a pool sets."""
 
@@ -108,6 +111,14 @@ def registers(
         values = (len(operation.operands) - 1, down - 1, across - 1)
         values += (operation.tap_row_step, operation.tap_column_step)
         post |= dict(zip(WINDOW_REGISTERS, values, strict=True))
+    if config.max_tables:
+        tables = operation.tables
+        kind = "none" if tables is None else "one" if len(tables) == 1 else "channel"
+        post["lookup"] = LOOKUPS.index(kind)
+        if tables is not None:
+            post["first_table"] = operation.first_table
+    if config.products and operation.kind == "pool":
+        post["product"] = int(operation.product)
     if operation.kind == "pool":
         values = (int(operation.maximum), operation.shift, operation.zero_out, *operation.clip)
         post |= dict(zip(POOL_REGISTERS, values, strict=True))

@@ -1,18 +1,14 @@
 """Step ``multiply``: the requantised product of two tensors."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from refmodel.program.rounding import divide
-from refmodel.program.steps.base import (
-    Pass,
-    Source,
-    StepKind,
-    UnsupportedError,
-    register,
-)
+from refmodel.program.steps.base import Moved, Pass, Read, Source, StepKind, register
+from refmodel.program.steps.requantising import same_zeros
 from refmodel.program.values import Shape, check_limits, need, whole, wholes
 
 
@@ -54,4 +50,24 @@ class Multiply(StepKind):
     def lower(
         self, params: Mapping[str, Any], inputs: Sequence[Source], output: Shape
     ) -> list[Pass]:
-        raise UnsupportedError("a product of two tensors, which tiers layer and bulk run")
+        same_zeros(params, inputs)
+        moved = None
+        shape = inputs[1].shape
+        if shape != output:
+            index = np.arange(prod(shape)).reshape(shape)
+            index = np.broadcast_to(index, output).reshape(-1)
+            moved = Moved(index=index, fill=None)
+        low, high = params["clip"]
+        return [
+            Pass(
+                loops=output,
+                reads=(
+                    Read(source=0, multiplier=params["multiplier"]),
+                    Read(source=1, multiplier=1, moved=moved),
+                ),
+                product=True,
+                shift=params["shift"],
+                zero_out=params["zero_out"],
+                clip=(low, high),
+            )
+        ]

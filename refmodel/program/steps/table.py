@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refmodel.program.steps.base import Pass, Source, StepKind, UnsupportedError, register
+from refmodel.program.steps.base import Pass, Source, StepKind, register
 from refmodel.program.values import Shape, integers, need
 
 CODES = 256
@@ -49,4 +49,4 @@ class Table(StepKind):
     def lower(
         self, params: Mapping[str, Any], inputs: Sequence[Source], output: Shape
     ) -> list[Pass]:
-        raise UnsupportedError("a table, which tiers layer and bulk run")
+        return [Pass(loops=output, maximum=True, tables=np.asarray(params["tables"]))]
