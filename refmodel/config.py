@@ -32,6 +32,12 @@ OPERANDS = 2
 SOURCES = ("image", "layer", "pool")
 """Units that compute outputs of an accelerator's operation; values of the register ``source``."""
 
+LOOKUPS = ("none", "one", "channel")
+"""Tables that an operation's outputs go through: values of the register ``lookup``."""
+
+TABLE_CODES = 256
+"""Entries of a table, one to a code."""
+
 MOST_TAPS = 4096
 """Codes of a window, at most: what the pool's accumulator is wide enough for."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from refmodel.config import ACTIVE_BITS, SOURCES, EngineConfig
+from refmodel.config import ACTIVE_BITS, LOOKUPS, SOURCES, EngineConfig
 from refmodel.predict.accelerator.operations import Operation, Place
 from refmodel.predict.accelerator.resident import index_needs
 from refmodel.program.layer import LayerProgram
@@ -32,9 +32,6 @@ WINDOW_REGISTERS = (
     *("last_operand", "last_tap_row", "last_tap_column", "tap_row_step", "tap_column_step"),
 )
 """Registers that an operation with operands sets beside those of the operands."""
-
-LOOKUPS = ("none", "one", "channel")
-"""Values of the register ``lookup``: outputs go through no table, one, or one to a channel."""
 
 POOL_REGISTERS = ("maximum", "shift", "zero_out", "clip_lo", "clip_hi")
 """Registers that a pool sets."""
