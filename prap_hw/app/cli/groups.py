@@ -26,14 +26,15 @@ class Engine:
     """Sizes of the engine: fields of EngineConfig, None where the user chose none."""
 
     preset: Annotated[
-        Literal["default", "paper", "small"],
+        Literal["default", "paper", "small"] | None,
         typer.Option(
             "--preset",
             help="Engine whose sizes hold where no option sets them: default (8x8 OUs in 128x128"
-            " crossbars, 8 converters), paper (256x256, 1 converter), small (64x64, 4 converters).",
+            " crossbars, 8 converters), paper (256x256, 1 converter), small (64x64, 4 converters)."
+            " Left out: the one that DIR was compressed for, and default where there is no DIR.",
             rich_help_panel=PANEL,
         ),
-    ] = "default"
+    ] = None
     adcs: Annotated[
         int | None,
         typer.Option(

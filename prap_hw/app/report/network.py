@@ -10,7 +10,6 @@ import numpy as np
 from prap_hw.app import pricing, workflow
 from prap_hw.app.console import Report, silent
 from prap_hw.app.report.page import write_report
-from refmodel import api
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.images import load_images
@@ -61,7 +60,7 @@ def report_folder(
     technology
         Technology file or name of a packaged one, by which costs are worked out; None: no costs.
     config
-        The engine; None: the one that the folder was compressed for.
+        The engine; what is not chosen is as in the one that the folder was compressed for.
     report
         Is told of progress.
 
@@ -73,7 +72,7 @@ def report_folder(
     folder, out = workflow.folder_of(folder), Path(out)
     program = workflow.load_program(folder)
     summary = workflow.summary_of(folder)
-    fitted = _engine(program, summary, config)
+    fitted = workflow.folder_engine(folder, program, config)
     predictions = workflow.predict(program, fitted, report=report)
     layers = [
         workflow.layer_figures(layer, fitted, prediction)
@@ -112,15 +111,6 @@ def report_folder(
     write_report(out, figures, program.layers, fitted, title=f"PRAP-PIM: {name}", samples=samples)
     report("write the report", 1, 1)
     return figures
-
-
-def _engine(
-    program: api.Program,
-    summary: Mapping[str, Any],
-    config: workflow.EngineOptions | EngineConfig | None,
-) -> EngineConfig:
-    """The engine that was asked for, else that of the summary, sized to the program."""
-    return workflow.engine_for(program, workflow.asked_or_compressed_for(config, summary))
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ def folder_of(path: Paths) -> Path:
 
 def summary_of(folder: Paths) -> dict[str, Any]:
     """Read the figures of ``prap compress`` in its folder; nothing where their file is gone."""
-    path = Path(folder) / SUMMARY_FILE
+    path = folder_of(folder) / SUMMARY_FILE
     return json_object(path) if path.is_file() else {}
 
 

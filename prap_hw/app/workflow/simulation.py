@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, engine_for, rtl_engine
+from prap_hw.app.workflow.engines import EngineOptions, folder_engine, rtl_engine
 from prap_hw.app.workflow.figures import cycle_total, layer_figures
 from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names_of
 from refmodel.api import predict
@@ -69,7 +69,8 @@ def cosim(
     engines
         Tier ``network``: engines of the accelerator, 1 to 64, to which each layer is dealt out.
     config
-        The engine; it is sized to the network.
+        The engine; what is not chosen is as in the one that the network was compressed for. It is
+        sized to the network.
     build
         Folder for the simulator's files; of tier ``network``, which keeps none, only builds.
 
@@ -98,7 +99,7 @@ def cosim(
     x, _ = load_images(images)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
-    fitted = engine_for(program, config, rtl_engine)
+    fitted = folder_engine(folder, program, config, rtl_engine)
     job = Job(
         program=program,
         codes=input_codes(program, x[:count], source=names_of(images)),

@@ -79,8 +79,8 @@ def report(
 ) -> None:
     """Write a page of a compressed network: what is kept, cycles, costs, accuracy, co-simulation.
 
-    The page is one HTML file that loads nothing, for light and dark screens and for paper. Without
-    options of the engine it is of the engine that the network was compressed for.
+    The page is one HTML file that loads nothing, for light and dark screens and for paper. It is of
+    the engine that the network was compressed for, changed by the options.
     """
     from prap_hw.app.report.network import report_folder
 
