@@ -36,7 +36,10 @@ STALE = 60
 SLICE = 30
 """Seconds that one process lives, so that the kinds of files take turns."""
 
-TURNS = ("network", "program", "network", "images", "network", "program")
+TURNS = (
+    *("network", "tflite", "program", "picture", "network", "images"),
+    *("tflite", "network", "preprocess", "program"),
+)
 
 
 class Hang(BaseException):
@@ -53,8 +56,9 @@ def _worker(kind: str, seed: int, seconds: float, files: int, folder: Path) -> N
     import hypothesis.errors
     from hypothesis import HealthCheck, Phase, given, settings
 
-    from tests.fuzz.damage import STRATEGIES, File, make_corpus
+    from tests.fuzz.damage import File
     from tests.fuzz.judge import NAMES, judge
+    from tests.fuzz.readers import STRATEGIES, make_corpus
 
     def alarm(number: int, frame: FrameType | None) -> None:
         raise Hang(f"more than {SECONDS} s")

@@ -16,6 +16,7 @@ from prap_hw.app.workflow.folders import (
     PROGRAM_FILE,
     SUMMARY_FILE,
     Paths,
+    check_pictures,
     names_of,
     versions,
 )
@@ -49,6 +50,8 @@ def compress(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     layout: str = "auto",
+    resize: int | None = None,
+    crop: int | None = None,
     limit: int = 256,
     activations: Activations = "minmax",
     percentile: float = 99.99,
@@ -80,7 +83,7 @@ def compress(
     settings
         Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
         mapping that came with a network that was fine-tuned for the scheme.
-    mean, std, scale, layout
+    mean, std, scale, layout, resize, crop
         How pixels become network inputs; see :class:`refmodel.network.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
@@ -126,8 +129,12 @@ def compress(
     check_layers(floats)
     workers = settled_workers(workers, floats)
     scheme = scheme or scheme_of(floats)
-    images, labels = load_images(calibration)
-    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    sizes_given: dict[str, Any] = {"resize": resize, "crop": crop}
+    check_pictures(calibration, **sizes_given)
+    images, labels = load_images(calibration, **sizes_given)
+    preprocess = Preprocess.for_images(
+        images, mean=mean, std=std, scale=scale, layout=layout, **sizes_given
+    )
     count = len(images)
     images = images[:limit]
     if augment is not None:

@@ -13,7 +13,7 @@ from refmodel.api import predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
-from refmodel.network.images import load_images
+from refmodel.network.images import Preprocess, load_images
 from refmodel.predict import cycles
 from sim.builds import tools
 from sim.job import DIFFERENCE, Job, Window, check_options
@@ -96,7 +96,7 @@ def cosim(
     if seed and device is None:
         raise InputError(f"expected a device with seed, found none with seed {seed}")
     program = load_program(folder)
-    x, _ = load_images(images)
+    x, _ = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
