@@ -26,6 +26,7 @@ FOLDED = frozenset(
         "ConstantOfShape",
         "DequantizeLinear",
         "Div",
+        "Equal",
         "Exp",
         "Expand",
         "Flatten",

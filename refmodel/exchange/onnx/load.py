@@ -59,6 +59,7 @@ from refmodel.exchange.onnx.operators import (
     several,
     shapes,
     transposed,
+    volumes,
 )
 from refmodel.exchange.onnx.qoperator import as_qdq
 from refmodel.network.graph import FloatNetwork, Matrix
@@ -77,6 +78,7 @@ FAMILIES = (
     several,
     shapes,
     transposed,
+    volumes,
 )
 """Modules that register operators when they are imported, and what these share."""
 

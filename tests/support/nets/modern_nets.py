@@ -151,6 +151,6 @@ NETWORKS = {
     "segmentation": (
         lambda: Compute(
             lambda x, a, b: b(F.interpolate(torch.sigmoid(a(x)), scale_factor=3)).argmax(1),
-            a=conv(3, 8, 3, 2, act=nn.Softplus()), b=nn.Conv2d(8, 4, 1)), (3, 12, 12)),
+            a=conv(3, 8, 3, 2, act=nn.SELU()), b=nn.Conv2d(8, 4, 1)), (3, 12, 12)),
 }  # fmt: skip
 """Networks by name: what makes each, and the shape of an image."""

@@ -8,6 +8,7 @@ from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder, value_numbers
 from refmodel.exchange.onnx.operators.lines import as_image, is_line
+from refmodel.exchange.onnx.operators.volumes import is_volume, pool_volume
 from refmodel.exchange.onnx.registry import operator
 from refmodel.exchange.onnx.windows import read_pair, read_windows
 from refmodel.network.graph import AveragePool, MaxPool, pool_counts
@@ -18,6 +19,9 @@ def import_pool(net: NetworkBuilder, node: NodeProto, attributes: Attributes) ->
     """Import a pooling of windows."""
     if is_line(net, node):
         as_image(net, node, attributes, import_pool)
+        return
+    if is_volume(net, node):
+        pool_volume(net, node, attributes)
         return
     name, (channels, height, width) = net.image(node)
     kernel = read_pair(net, node, attributes, "kernel_shape")
