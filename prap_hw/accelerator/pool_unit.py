@@ -61,6 +61,8 @@ class PoolUnit(wiring.Component):
         code = Signal(8)
         # Fits: 255 * 32768, and that of as many codes as an item has at most.
         term = Signal(signed(PRODUCT_BITS if self.products else 24))
+        above = Signal(signed(9))
+        factor = Signal(signed(16))
         total = Signal(signed(24 + bits_for(MOST_TAPS)))
         largest = Signal(8)
         folded = Signal()
@@ -80,12 +82,20 @@ class PoolUnit(wiring.Component):
             rounded.eq(total + half_unit),
             moved.eq(result + Mux(registers.maximum, 0, registers.zero_out)),
         ]
-        factor, before = multipliers[item.operand], Mux(first, 0, total)
+        before = Mux(first, 0, total)
         if self.products:
-            # The first code's share waits in the term for the second, which multiplies it.
-            factor = Mux(registers.product & item.operand, term, factor)
-            before = Mux(registers.product, 0, before)
-        multiplied = term.eq((item.code - zeros[item.operand]) * factor)
+            # The first code's share waits for the second, which multiplies it and is all.
+            held = Signal(signed(24))
+            second = Signal()
+            m.d.comb += [
+                second.eq(registers.product & ~first),
+                term.eq(above * Mux(second, held, factor)),
+            ]
+            before = Mux(second, 0, before)
+            with m.If(move & valid):
+                m.d.sync += held.eq(term)
+        else:
+            m.d.comb += term.eq(above * factor)
         with m.If(moved < registers.clip_lo):
             m.d.comb += clipped.eq(registers.clip_lo)
         with m.Elif(moved > registers.clip_hi):
@@ -98,17 +108,14 @@ class PoolUnit(wiring.Component):
                 first.eq(item.first),
                 last.eq(item.last),
                 code.eq(item.code),
+                above.eq(item.code - zeros[item.operand]),
+                factor.eq(multipliers[item.operand]),
                 folded.eq(valid & last),
                 result.eq(Mux(registers.maximum, largest, rounded >> registers.shift)),
                 divided.eq(folded),
                 self.o.valid.eq(divided),
                 self.o.payload.eq(clipped),
             ]
-            if self.products:
-                with m.If(self.i.valid):
-                    m.d.sync += multiplied
-            else:
-                m.d.sync += multiplied
             with m.If(valid):
                 m.d.sync += [
                     total.eq(before + term),

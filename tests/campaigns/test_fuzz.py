@@ -100,12 +100,12 @@ def test_the_judge_sees_that_memory_ran_out(folder, monkeypatch):
 
 def test_the_long_run_counts_files_and_ends(root, tmp_path):
     command = [sys.executable, "-m", "tests.fuzz", "--files", "20", "--workers", "1"]
-    command += ["--seed", "1", "--out", str(tmp_path / "fuzz")]
+    command += ["--seed", "1", "--out", str(tmp_path / "fuzz"), "--kinds", "network,tflite,picture"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fuzz: seed 1" in done.stdout
-    assert done.stdout.count(": 20 files") == 6
-    assert "fuzz: 120 files, 0 different findings" in done.stdout
+    assert done.stdout.count(": 20 files") == 3
+    assert "fuzz: 60 files, 0 different findings" in done.stdout
 
 
 def bombs():

@@ -152,6 +152,15 @@ def _simulated(
 ) -> dict[str, Any]:
     """Put the figures of a co-simulation beside those of the layers."""
     theirs = list(found["layers"])
+    if "sample" in found:  # of some positions: the whole layers were predicted beside it
+        predicted = {layer["name"]: layer["cycles_predicted"] for layer in layers}
+        for layer in found["sample"]["layers"]:
+            if predicted.get(layer["name"]) != layer["cycles"]:
+                raise InputError(
+                    f"expected a co-simulation of this network and engine, found "
+                    f"{layer['cycles']:,} cycles predicted for {layer['name']} in {place}"
+                )
+        theirs = []
     if theirs:  # tier network has figures of the whole network alone
         ours = [(layer["name"], layer["cycles_predicted"]) for layer in layers]
         for layer, (name, cycles) in zip(theirs, ours, strict=False):

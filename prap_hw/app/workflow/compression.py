@@ -119,7 +119,7 @@ def compress(
         network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
         ``total``, see :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.load import load_network, onnx_content
+    from refmodel.exchange.load import copy_as_onnx, load_network
 
     network, out = Path(network), Path(out)
     base = engine(config)
@@ -223,7 +223,7 @@ def compress(
     }
     with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
         program.save(draft / PROGRAM_FILE)
-        (draft / NETWORK_FILE).write_bytes(onnx_content(network))
+        copy_as_onnx(network, draft / NETWORK_FILE)
         files.write_json(draft / SUMMARY_FILE, summary)
     work.remove()
     return summary
