@@ -113,11 +113,6 @@ class EngineConfig:
         Bytes of the activation buffer (padded input of one layer).
     max_params
         Output parameters that are held, of all resident layers; 0 means max_outputs.
-    max_tables
-        Tables of 256 codes that outputs of an accelerator's operations may go through, 0 to 65536;
-        with 0 there is no memory of tables.
-    products
-        Whether an accelerator's pool unit multiplies two operands.
     network
         Whether the engine is one of an accelerator, with all layers of a network resident: base
         registers for its memories, crossbars and input, an activation memory that is written at
@@ -126,6 +121,11 @@ class EngineConfig:
         Cycles without any progress after which the engine gives its crossbar port up, 16, and at
         least crossbar_latency + 4, to 2^24. It must exceed the longest latency of the macro, and
         the longest time for which it takes no request or no row of cells.
+    max_tables
+        Tables of 256 codes that outputs of an accelerator's operations may go through, 0 to 65536;
+        with 0 there is no memory of tables.
+    products
+        Whether an accelerator's pool unit multiplies two operands.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -153,10 +153,10 @@ class EngineConfig:
     max_positions: int = 9
     activation_bytes: int = 4096
     max_params: int = 0
-    max_tables: int = 0
-    products: bool = False
     network: bool = False
     port_timeout: int = 4096
+    max_tables: int = 0
+    products: bool = False
     trace: bool = True
 
     def __post_init__(self) -> None:

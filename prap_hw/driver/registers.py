@@ -44,6 +44,8 @@ class Register(IntEnum):
     CONFIG_MAX_PARAMS = 0x0D8
     CONFIG_NETWORK = 0x0DC
     CONFIG_PORT_TIMEOUT = 0x0E0
+    CONFIG_MAX_TABLES = 0x0E4
+    CONFIG_PRODUCTS = 0x0E8
     CONFIG_ENGINES = 0x0F8
     CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
@@ -233,6 +235,8 @@ CONFIGURATION = {
     "max_params": Register.CONFIG_MAX_PARAMS,
     "network": Register.CONFIG_NETWORK,
     "port_timeout": Register.CONFIG_PORT_TIMEOUT,
+    "max_tables": Register.CONFIG_MAX_TABLES,
+    "products": Register.CONFIG_PRODUCTS,
     "engines": Register.CONFIG_ENGINES,
     "commands": Register.CONFIG_COMMANDS,
 }
