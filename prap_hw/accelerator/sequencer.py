@@ -120,6 +120,7 @@ class Sequencer(wiring.Component):
             commands.w_en.eq(self.i_load.valid & (loaded.space == Space.COMMAND)),
             commands.w_addr.eq(loaded.addr),
             commands.w_data.eq(loaded.data),
+            commands.loading.eq(self.i_load.valid),
             commands.last.eq(self.commands - 1),
         ]
 

@@ -1,7 +1,7 @@
 """Output of the command line: progress on stderr, tables on stdout, errors in one line.
 
 Tables fit in 100 columns and are plain text where stdout is not a terminal. Progress is a bar on a
-terminal and one line per finished stage elsewhere.
+terminal, and elsewhere one line per finished stage, and one now and then within a long one.
 """
 
 import sys
@@ -21,6 +21,9 @@ WIDTH = 100
 
 NAME_WIDTH, NAME_START = 28, 8
 """Characters of a layer's name in a table, and those of its start where the middle is left out."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 30.0
+"""Seconds between lines of progress within a stage where there is no terminal."""
 
 Report = Callable[[str, int, int], None]
 """``report(stage, done, total)``: called at the start (done = 0), on the way, and at the end."""
@@ -68,17 +71,31 @@ def progress() -> Iterator[Report]:
 
 
 class _Lines:
-    """Progress without a terminal: ``stage (1.2 s)`` when a stage is done."""
+    """Progress without a terminal: ``stage (1.2 s)`` when a stage is done.
+
+    While a stage takes long, ``stage: 3 of 20 (25 s)`` now and then, with growing pauses.
+    """
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        start = self._started.setdefault(stage, time.monotonic())
+        now = time.monotonic()
+        start = self._started.setdefault(stage, now)
         if done >= total:
             del self._started[stage]
-            seconds = time.monotonic() - start
-            print(f"prap: {stage} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+            self._told.pop(stage, None)
+            self._print(f"{stage} ({now - start:.1f} s)")
+        elif now - self._told.get(stage, start) >= min(
+            LONGEST_PAUSE, FIRST_PAUSE + (now - start) / 4
+        ):
+            self._told[stage] = now
+            self._print(f"{stage}: {done} of {total} ({now - start:.0f} s)")
+
+    @staticmethod
+    def _print(line: str) -> None:
+        print(f"prap: {line}", file=sys.stderr, flush=True)
 
 
 def figure(value: object) -> str:

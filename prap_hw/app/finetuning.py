@@ -101,8 +101,8 @@ def finetune(
         there already.
     """
     require_torch()
+    from refmodel.exchange.load import load_network
     from refmodel.exchange.onnx.export import write_onnx
-    from refmodel.exchange.onnx.load import load_onnx
     from refmodel.train import Recipe
     from refmodel.train import finetune as train
     from refmodel.train.tuning import check
@@ -113,7 +113,7 @@ def finetune(
     recipe = recipe or Recipe()
     engine({"ou_rows": ou_rows})  # refuses what no engine has
     report("read network and images", 0, 1)
-    floats = load_onnx(network)
+    floats = load_network(network)
     check_layers(floats)
     images, labels = _labelled(data)
     preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)

@@ -48,7 +48,7 @@ class Subject:
     Attributes
     ----------
     network
-        An ONNX file.
+        A file of ONNX or TensorFlow Lite.
     calibration
         Calibration images, a file or an idx pair.
     images
@@ -72,9 +72,9 @@ class Subject:
     @cached_property
     def floats(self) -> FloatNetwork:
         """The network in floating point."""
-        from refmodel.exchange.onnx.load import load_onnx
+        from refmodel.exchange.load import load_network
 
-        return load_onnx(self.network)
+        return load_network(self.network)
 
     @cached_property
     def calibrating(self) -> NDArray:

@@ -1,6 +1,6 @@
 """An index memory and the prefetch that turns it into a stream."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,16 +12,19 @@ from refmodel.config import bits_for
 class IndexReader(wiring.Component):
     """Memory that is read from its first word to ``last`` over and over, as a stream.
 
-    The memory's own output register is the stream's payload, so nothing is prefetched twice.
+    All outputs are registers: the output register of block RAM is slow, and what a word leads to
+    must not wait for it. A word and whether its parity is right pass from that register to the
+    stream's.
 
-    The first word is valid two cycles after ``start``; then throughput is one word per cycle,
-    also from the last word to the first. The memory's read enable depends combinationally on
-    ``o.ready``; no output does. ``start`` discards the word at the output and goes back to the
-    first; reset leaves ``o.valid`` low until then. Writing while reading is excluded.
+    The first word is valid two cycles after ``start``, for which the memory is read in the cycle of
+    ``start`` already, or three where ``loading`` is high in that cycle; then throughput is one word
+    per cycle, also from the last word to the first. The memory's enable depends combinationally on
+    ``o.ready``, ``start`` and ``loading``, its address on ``start`` and ``first``. ``start``
+    discards the words that are read and goes back to the first; reset leaves ``o.valid`` low until
+    then. Writing while reading is excluded.
 
     Every word is stored with a parity bit. One that is wrong is never valid: the stream stands at
-    it, with ``wrong`` high, until ``start`` or reset. The bit is checked behind the memory's output
-    register, within the cycle.
+    it, with ``wrong`` high, until ``start`` or reset.
 
     Parameters
     ----------
@@ -36,6 +39,8 @@ class IndexReader(wiring.Component):
     -------
     w_en, w_addr, w_data : ``In``
         Write port for loading.
+    loading : ``In(1)``
+        Whether the memory, ``first`` or ``last`` may change with this cycle.
     start : ``In(1)``
         Pulse: begin at word 0, or ``first``.
     first : ``In(range(depth))``, with ``based``
@@ -53,6 +58,7 @@ class IndexReader(wiring.Component):
     w_en: Signal
     w_addr: Signal
     w_data: Signal
+    loading: Signal
     start: Signal
     first: Signal
     last: Signal
@@ -70,6 +76,7 @@ class IndexReader(wiring.Component):
                 "w_en": In(1),
                 "w_addr": In(index),
                 "w_data": In(shape),
+                "loading": In(1),
                 "start": In(1),
                 **({"first": In(index)} if based else {}),
                 "last": In(index),
@@ -86,24 +93,39 @@ class IndexReader(wiring.Component):
         m.d.comb += [words.write.en.eq(self.w_en), words.write.addr.eq(self.w_addr)]
 
         pointer = Signal.like(self.last)
+        address = Signal.like(self.last)
         first = self.first if self.based else 0
         running = Signal()
+        # A word is in the memory's register, and one in the stream's that is valid or wrong.
         there = Signal()
+        there_last = Signal()
+        onward = Signal()
         m.d.comb += [
-            read.addr.eq(pointer),
-            read.en.eq(running & (~there | (self.o.valid & self.o.ready))),
-            self.wrong.eq(there & words.wrong),
-            self.o.valid.eq(there & ~words.wrong),
-            self.o.payload.eq(words.word),
+            onward.eq(~(self.o.valid | self.wrong) | (self.o.valid & self.o.ready)),
+            address.eq(Mux(self.start, first, pointer)),
+            read.addr.eq(address),
+            read.en.eq(Mux(self.start, ~self.loading, running & (~there | onward))),
         ]
+        with m.If(onward):
+            m.d.sync += [
+                self.o.valid.eq(there & ~words.wrong),
+                self.wrong.eq(there & words.wrong),
+                self.o.payload.eq(words.word),
+                self.o_last.eq(there_last),
+                there.eq(0),
+            ]
+        with m.If(self.start):
+            m.d.sync += [
+                pointer.eq(first),
+                running.eq(1),
+                there.eq(0),
+                self.o.valid.eq(0),
+                self.wrong.eq(0),
+            ]
         with m.If(read.en):
             m.d.sync += [
                 there.eq(1),
-                self.o_last.eq(pointer == self.last),
-                pointer.eq(pointer + 1),
+                there_last.eq(address == self.last),
+                pointer.eq(Mux(address == self.last, first, address + 1)),
             ]
-            with m.If(pointer == self.last):
-                m.d.sync += pointer.eq(first)
-        with m.If(self.start):
-            m.d.sync += [pointer.eq(first), running.eq(1), there.eq(0)]
         return m

@@ -54,7 +54,7 @@ def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
         being connected to emulated crossbars (``prap_engine``).
     """
     component = Engine(config) if open_port else EmulatedEngine(config)
-    return _text(component, TOP[open_port])
+    return written(component, TOP[open_port])
 
 
 def tile_verilog(config: EngineConfig, engines: int, *, open_port: bool = False) -> str:
@@ -71,7 +71,7 @@ def tile_verilog(config: EngineConfig, engines: int, *, open_port: bool = False)
         instead of being connected to emulated crossbars (``prap_tile``).
     """
     component = Tile(config, engines) if open_port else EmulatedTile(config, engines)
-    return _text(component, TILE_TOP[open_port])
+    return written(component, TILE_TOP[open_port])
 
 
 def accelerator_verilog(
@@ -92,7 +92,7 @@ def accelerator_verilog(
         of being connected to emulated crossbars (``prap_accelerator``).
     """
     kind = Accelerator if open_port else EmulatedAccelerator
-    return _text(kind(config, commands, engines), ACCELERATOR[open_port])
+    return written(kind(config, commands, engines), ACCELERATOR[open_port])
 
 
 def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
@@ -100,7 +100,7 @@ def shell_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
 
     With ``open_port`` the top module (``prap_shell_open``) has the crossbar port beside them.
     """
-    return _text(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
+    return written(ShellTop(engine_shell(config, open_port=open_port)), SHELL[open_port])
 
 
 def accelerator_shell_verilog(
@@ -112,10 +112,11 @@ def accelerator_shell_verilog(
     those of the shell.
     """
     shell = accelerator_shell(config, commands, engines, open_port=open_port)
-    return _text(ShellTop(shell), ACCELERATOR_SHELL[open_port])
+    return written(ShellTop(shell), ACCELERATOR_SHELL[open_port])
 
 
-def _text(component: wiring.Component, name: str) -> str:
+def written(component: wiring.Component, name: str) -> str:
+    """Verilog of a component as the top module ``name``; see :func:`engine_verilog`."""
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     return _ZEROED.sub("", text)

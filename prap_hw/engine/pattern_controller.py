@@ -63,8 +63,8 @@ class PatternController(wiring.Component):
     o_words : ``Out(stream.Signature(ArrayLayout(word, merge_lanes)))``
         Reuse words.
     index_reads, index_bits : ``Out``
-        Words taken from the index memories in this cycle, ``merge_lanes`` reuse words as one; their
-        bits, and with a kernel position those of its word in the table.
+        Words taken from the index memories in the cycle before, ``merge_lanes`` reuse words as one;
+        their bits, and with a kernel position those of its word in the table.
     faults : ``Out``, a bit to each of ``FAULTS``
         Faults found in this cycle; a segment is checked in the cycle in which it is at
         ``o_segments``.
@@ -147,6 +147,7 @@ class PatternController(wiring.Component):
                 index.w_en.eq(self.i_load.valid & (load.space == space)),
                 index.w_addr.eq(load.addr),
                 index.w_data.eq(load.data),
+                index.loading.eq(self.i_load.valid),
                 index.start.eq(self.start),
                 index.last.eq(registers[f"last_{kind}"]),
             ]
@@ -199,6 +200,7 @@ class PatternController(wiring.Component):
                 ),
                 index.w_addr.eq(load.addr >> lane_bits),
                 index.w_data.eq(load.data),
+                index.loading.eq(self.i_load.valid),
                 index.start.eq(self.start),
                 index.last.eq(registers.last_step),
                 index.o.ready.eq(self.o_words.ready),
@@ -363,6 +365,7 @@ class PatternController(wiring.Component):
             )
         )
 
+        # What is taken, a register to each: words become valid late, and here are sums of them.
         taken = {
             Space.DESCRIPTOR: descriptors.o.valid & descriptors.o.ready,
             Space.POSITION: positions.o.valid & positions.o.ready,
@@ -370,11 +373,14 @@ class PatternController(wiring.Component):
             Space.OFFSET: offsets.o.valid & offsets.o.ready,
             Space.WORD: self.o_words.valid & self.o_words.ready,
         }
-        bits = [Mux(here, self.bits[space], 0) for space, here in taken.items()]
-        m.d.comb += [
-            self.index_reads.eq(sum(taken.values(), Const(0))),
-            self.index_bits.eq(sum(bits, Const(0))),
-        ]
+        reads: Value = Const(0)
+        bits: Value = Const(0)
+        for space, here in taken.items():
+            read = Signal(name=f"read_{space.name.lower()}")
+            m.d.sync += read.eq(here)
+            reads += read
+            bits += Mux(read, self.bits[space], 0)
+        m.d.comb += [self.index_reads.eq(reads), self.index_bits.eq(bits)]
         return m
 
     def _bad_registers(self) -> Value:

@@ -23,10 +23,10 @@ class Requantise(wiring.Component):
 
     Reads of a position begin in the cycle of ``position_done``, or right behind those of the
     position before; the first output is at ``o`` five cycles later; throughput is one output per
-    cycle. The pipeline moves as one: it stands while ``o`` holds an output that is not taken. So
-    ``read_en``, ``half_read``, ``faults`` and ``trace.valid`` depend combinationally on
-    ``o.ready``, the first three on ``position_done`` and the residual as well; no other output
-    depends on an input within the cycle but ``trace.payload``, which shows ``read_acc``.
+    cycle. The pipeline moves as one: it stands from the cycle on after one in which an output came
+    and the one at ``o`` was not taken, until that is. So nothing depends on ``o.ready`` within the
+    cycle; ``read_en``, ``half_read`` and ``faults`` depend combinationally on ``position_done`` and
+    the residual, and ``trace.payload`` shows ``read_acc``.
     Reset empties the pipeline.
 
     Parameters of the wrong parity, and an output whose parameters are not there, are in ``faults``,
@@ -118,6 +118,7 @@ class Requantise(wiring.Component):
         # Read: positions that are whole wait in a count, but for the cycle in which one becomes so;
         # halves alternate.
         move = Signal()
+        spared = Signal()
         waiting = Signal(range(self.ahead + 1))
         half = Signal()
         channel = Signal(layouts.output_bits)
@@ -130,7 +131,7 @@ class Requantise(wiring.Component):
             param = channel + registers.first_output
             m.d.comb += self.i_residual.ready.eq(reading & registers.residual)
         m.d.comb += [
-            move.eq(~self.o.valid | self.o.ready),
+            move.eq(~spared),
             reading.eq(move & there),
             last.eq(channel == registers.last_output),
             self.read_en.eq(reading),
@@ -156,7 +157,6 @@ class Requantise(wiring.Component):
         rounded = Signal(signed(config.acc_width + 18))
         # Fits: at most 2^(MAX_SHIFT - 1), which exceeds every product of a narrow accumulator.
         half_unit = Signal(MAX_SHIFT)
-        m.d.comb += half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))
         total = product + half_unit
         whole: Value | None = None
         if config.network:
@@ -191,14 +191,28 @@ class Requantise(wiring.Component):
                 channels[2].eq(channels[1]),
                 product.eq(biased * multiplier),
                 shifts[1].eq(shifts[0]),
+                half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1)),
                 valid[3].eq(valid[2]),
                 channels[3].eq(channels[2]),
                 rounded.eq(total >> shifts[1] if whole is None else (total >> shifts[1]) + whole),
-                self.o.valid.eq(valid[3]),
-                self.o.payload.channel.eq(channels[3]),
-                self.o.payload.last.eq(channels[3] == registers.last_output),
-                self.o.payload.code.eq(clipped),
             ]
+
+        # At the port; where what is there is not taken, beside it.
+        output = Signal(layouts.output)
+        spare = Signal(layouts.output)
+        m.d.comb += [
+            output.channel.eq(channels[3]),
+            output.last.eq(channels[3] == registers.last_output),
+            output.code.eq(clipped),
+        ]
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [
+                self.o.valid.eq(spared | valid[3]),
+                self.o.payload.eq(Mux(spared, spare, output)),
+                spared.eq(0),
+            ]
+        with m.Elif(move):
+            m.d.sync += [spare.eq(output), spared.eq(valid[3])]
         m.d.comb += [
             self.trace.valid.eq(move & valid[0]),
             self.trace.payload.output.eq(channels[0]),

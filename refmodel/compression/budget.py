@@ -9,7 +9,8 @@ How much a layer's error matters is measured on the network, not guessed:
 - The **error** of a layer for each candidate is what is wrong with its output: the variance
   of the difference over that of the output, from the covariances of its inputs.
 - The **sensitivity** of a layer is how far the network's answers move (Kullback-Leibler divergence
-  of the classes' probabilities) when this layer alone is mapped, over its error then.
+  of the classes' probabilities) when this layer alone is mapped, over its error then:
+  :mod:`refmodel.compression.sensitivity`.
 - The loss of a choice is taken to be the sum over the layers of sensitivity times error. From the
   cheapest candidates on, the step that lessens the loss most for what it costs is taken, again and
   again: along the lower convex hull of each layer's candidates, up to running dense.
@@ -20,17 +21,20 @@ calibration images is compared with that of the network.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import escape
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from refmodel.compression import sensitivity
 from refmodel.compression.compile import compile_layer
 from refmodel.compression.moments import input_statistics, match_moments
+from refmodel.compression.processes import Tasks
 from refmodel.compression.quantize import MatrixLayer, quantize
 from refmodel.compression.schemes import (
     SCHEMES,
@@ -40,6 +44,8 @@ from refmodel.compression.schemes import (
     map_layer,
     network_settings,
 )
+from refmodel.compression.schemes.base import CompactMapping
+from refmodel.compression.store import Mappings, Work
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Floats
@@ -51,7 +57,7 @@ BUDGET_OF: tuple[BudgetOf, ...] = get_args(BudgetOf)
 """Costs that a budget may be set for."""
 
 PROBE_IMAGES = 512
-"""Images on which sensitivities are measured, at most: choices by fewer are noisy."""
+"""Images on which sensitivities are measured, at most."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -198,8 +204,11 @@ class _Search:
         ou_rows: int,
         config: EngineConfig | None,
         progress: Progress,
+        workers: int = 1,
+        work: Work | None = None,
     ) -> None:
         self.network, self.inputs, self.budget = network, inputs, budget
+        self.workers, self.work = workers, work
         self.ou_rows = ou_rows
         self.config = dataclasses.replace(config or EngineConfig(), ou_rows=ou_rows)
         self.layers = quantize(network, inputs[:1]).layers
@@ -220,14 +229,20 @@ class _Search:
             for name, setting in self.chosen.items()
             if setting.scheme == scheme
         }
-        self.statistics = input_statistics(network, inputs, channels)
+        progress("take covariances", 0, 1)
+        self.statistics = input_statistics(network, inputs, channels, workers=workers)
+        progress("take covariances", 1, 1)
         self.progress = progress
+        self.mapped: dict[tuple[str, LayerSetting], LayerMapping] = {}
         self.dense = [
             map_layer(layer.weight, layer.groups, "dense", None, ou_rows) for layer in self.layers
         ]
         self.dense_cost = [self.cost(*pair) for pair in zip(self.layers, self.dense, strict=True)]
 
-    def map(self, layer: MatrixLayer, setting: LayerSetting) -> LayerMapping:
+    def map(
+        self, layer: MatrixLayer, setting: LayerSetting, *, learnt: bool = True
+    ) -> LayerMapping:
+        """Map a layer, with the covariances of its inputs or without."""
         return map_layer(
             layer.weight,
             layer.groups,
@@ -235,7 +250,7 @@ class _Search:
             setting,
             self.ou_rows,
             layer.gain,
-            self.statistics.get(layer.name),
+            self.statistics.get(layer.name) if learnt else None,
         )
 
     def cost(self, layer: MatrixLayer, mapping: LayerMapping) -> float:
@@ -251,53 +266,135 @@ class _Search:
         merges = int(program.group_outputs.sum(dtype=np.int64)) * program.terms
         return (conversions + self.budget.merge_weight * merges) * program.positions
 
-    def candidates(self, layer: MatrixLayer, index: int) -> list[Candidate]:
+    def candidates(self, index: int) -> list[Candidate]:
         """Candidates of one layer, with errors for losses; the last is dense."""
+        layer = self.layers[index]
         outputs = layer.out_shape[2] // layer.groups
-        result = []
-        for setting in variants(self.chosen[layer.name], outputs, self.budget.of):
-            if not self.choices.keeps(setting, layer.weight.shape, layer.groups):
-                continue
+        found: list[tuple[LayerSetting, float, float]] = []
+        settings = [
+            setting
+            for setting in variants(self.chosen[layer.name], outputs, self.budget.of)
+            if self.choices.keeps(setting, layer.weight.shape, layer.groups)
+        ]
+        learning = self.choices.learnt
+        learnt = settings if learning is None else learning(settings)
+        times: dict[LayerSetting, float] = {}
+        for setting in settings:
+            quick = self.choices.quick(setting)
             try:
-                mapping = self.map(layer, self.choices.quick(setting))
+                mapping = self.map(layer, quick, learnt=learning is None)
                 cost = self.cost(layer, mapping)
             except InputError:  # a pattern that takes too many operation units, say
                 continue
-            if cost < self.dense_cost[index]:
-                error = output_error(layer, mapping, self.statistics[layer.name])
-                result.append(Candidate(setting=setting, cost=cost, loss=error))
+            if cost >= self.dense_cost[index]:
+                continue
+            error = output_error(layer, mapping, self.statistics[layer.name])
+            found.append((setting, cost, error))
+            if learning is not None and setting in learnt:
+                exact = output_error(layer, self.map(layer, quick), self.statistics[layer.name])
+                times[setting] = exact / error if error > 0 else 1.0
+        result = []
+        for setting, cost, error in found:
+            if times:
+                near = min(times, key=lambda each: self.choices.distance(each, setting))
+                error *= times[near]
+            result.append(Candidate(setting=setting, cost=cost, loss=error))
         dense = LayerSetting(scheme="dense")
         result.append(Candidate(setting=dense, cost=self.dense_cost[index], loss=0.0))
         return result
 
-    def sensitivity(self, index: int, probe: Candidate, reference: NDArray[np.float64]) -> float:
-        """How far answers move for the error of one layer."""
-        if not probe.loss > 0:
-            return 0.0
-        mappings = list(self.dense)
-        mappings[index] = self.map(self.layers[index], probe.setting)
-        images = self.inputs[:PROBE_IMAGES]
-        mapped = match_moments(self.network, self.layers, mappings, images)
-        return divergence(reference, mapped.forward(images)) / probe.loss
+    def all_candidates(self) -> list[list[Candidate]]:
+        """Candidates of every layer of which something is to be chosen, in processes."""
+        result: list[list[Candidate]] = [[] for _ in self.open]
+        number = {layer.name: index for index, layer in enumerate(self.layers)}
+        done = 0
+
+        def take(place: int, found: list[Candidate]) -> None:
+            nonlocal done
+            result[place] = found
+            done += 1
+            self.progress("compare settings", done, len(self.open))
+
+        self.progress("compare settings", 0, len(self.open))
+        with Tasks(self.workers) as tasks:
+            for place, name in enumerate(self.open):
+                file = f"candidates{place}.json"
+                kept = None if self.work is None else self.work.read(file)
+                if kept is not None:
+                    take(place, [_candidate(each) for each in json.loads(kept)])
+                    continue
+
+                def task(index: int = number[name], file: str = file) -> list[Candidate]:
+                    found = self.candidates(index)
+                    if self.work is not None:
+                        self.work.write(file, json.dumps(list(map(_plain, found))).encode())
+                    return found
+
+                tasks.add(task, lambda found, place=place: take(place, found))
+        return result
+
+    def sensitivities(self, probes: Mapping[str, Candidate]) -> dict[str, float]:
+        """How far answers move for the error of each layer."""
+        number = {layer.name: index for index, layer in enumerate(self.layers)}
+        names = [name for name, probe in probes.items() if probe.loss > 0]
+        kept = None if self.work is None else self.work.part("probe")
+        mappings = Mappings(names, kept)
+        stage = "map a setting of each layer"
+        self.progress(stage, 0, max(1, len(names)))
+        done = 0
+
+        def take(place: int, found: CompactMapping) -> None:
+            nonlocal done
+            if not mappings.kept(place):
+                mappings.put(place, found)
+            done += 1
+            self.progress(stage, done, len(names))
+
+        with Tasks(self.workers) as tasks:
+            for place, name in enumerate(names):
+                if mappings.kept(place):
+                    done += 1
+                    continue
+                layer, setting = self.layers[number[name]], probes[name].setting
+
+                def task(layer: MatrixLayer = layer, setting: LayerSetting = setting) -> Any:
+                    return CompactMapping.of(self.map(layer, setting))
+
+                tasks.add(
+                    task, lambda found, place=place: take(place, found), size=layer.weight.size
+                )
+        self.progress(stage, max(1, len(names)), max(1, len(names)))
+        moved = sensitivity.measure(
+            self.network,
+            self.inputs[:PROBE_IMAGES],
+            self.layers,
+            {name: mappings[place] for place, name in enumerate(names)},
+            workers=self.workers,
+            work=self.work,
+            progress=lambda done, total: self.progress("measure sensitivities", done, total),
+        )
+        return {name: moved[name] / probes[name].loss for name in names}
 
     def hulls(self) -> list[list[Candidate]]:
         """Hull of every layer of which something is to be chosen."""
-        reference = log_shares(self.network.forward(self.inputs[:PROBE_IMAGES]))
-        result = []
-        for number, name in enumerate(self.open):
-            self.progress("measure sensitivities", number, len(self.open))
-            index = [layer.name for layer in self.layers].index(name)
-            found = self.candidates(self.layers[index], index)
-            probe = min(
+        candidates = self.all_candidates()
+        probes = {
+            name: min(
                 found[:-1] or found,
                 key=lambda each: self.choices.distance(each.setting, self.chosen[name]),
             )
-            weight = self.sensitivity(index, probe, reference)
-            result.append(
-                hull([dataclasses.replace(each, loss=each.loss * weight) for each in found])
+            for name, found in zip(self.open, candidates, strict=True)
+        }
+        weights = self.sensitivities(probes)
+        return [
+            hull(
+                [
+                    dataclasses.replace(each, loss=each.loss * weights.get(name, 0.0))
+                    for each in found
+                ]
             )
-        self.progress("measure sensitivities", len(self.open), len(self.open))
-        return result
+            for name, found in zip(self.open, candidates, strict=True)
+        ]
 
     def fixed_cost(self) -> float:
         """Return the cost of the layers that offer no choice."""
@@ -318,12 +415,40 @@ class _Search:
 
     def accuracy(self, settings: Mapping[str, LayerSetting], labels: NDArray) -> float:
         """Accuracy of the mapped network, moments matched, on the calibration images."""
-        mappings = []
-        for layer, dense in zip(self.layers, self.dense, strict=True):
-            setting = settings.get(layer.name, self.chosen[layer.name])
-            mappings.append(dense if setting.scheme == "dense" else self.map(layer, setting))
+        wanted = [settings.get(layer.name, self.chosen[layer.name]) for layer in self.layers]
+        missing = [
+            (layer, setting)
+            for layer, setting in zip(self.layers, wanted, strict=True)
+            if setting.scheme != "dense" and (layer.name, setting) not in self.mapped
+        ]
+        with Tasks(self.workers) as tasks:
+            for layer, setting in missing:
+
+                def task(layer: MatrixLayer = layer, setting: LayerSetting = setting) -> Any:
+                    return CompactMapping.of(self.map(layer, setting))
+
+                def take(found: LayerMapping, key: Any = (layer.name, setting)) -> None:
+                    self.mapped[key] = found
+
+                tasks.add(task, take, size=layer.weight.size)
+        mappings = [
+            dense if setting.scheme == "dense" else self.mapped[layer.name, setting]
+            for layer, dense, setting in zip(self.layers, self.dense, wanted, strict=True)
+        ]
         mapped = match_moments(self.network, self.layers, mappings, self.inputs)
         return _accuracy(mapped, self.inputs, labels)
+
+
+def _plain(candidate: Candidate) -> dict[str, Any]:
+    """A candidate as JSON values."""
+    setting = dataclasses.asdict(candidate.setting)
+    return {"setting": setting, "cost": candidate.cost, "loss": candidate.loss}
+
+
+def _candidate(kept: Mapping[str, Any]) -> Candidate:
+    """Read what :func:`_plain` wrote."""
+    setting = LayerSetting(**kept["setting"])
+    return Candidate(setting=setting, cost=kept["cost"], loss=kept["loss"])
 
 
 def output_error(layer: MatrixLayer, mapping: LayerMapping, statistics: InputStatistics) -> float:
@@ -351,19 +476,6 @@ def output_error(layer: MatrixLayer, mapping: LayerMapping, statistics: InputSta
     return wrong / whole if whole > 0 else 0.0
 
 
-def log_shares(logits: Floats) -> NDArray[np.float64]:
-    """Logarithms of the softmax over (N, F)."""
-    values = logits.reshape(len(logits), -1).astype(np.float64)
-    values = values - values.max(1, keepdims=True)
-    return values - np.log(np.exp(values).sum(1, keepdims=True))
-
-
-def divergence(reference: NDArray[np.float64], logits: Floats) -> float:
-    """Mean Kullback-Leibler divergence of answers from a reference of :func:`log_shares`."""
-    found = log_shares(logits)
-    return float((np.exp(reference) * (reference - found)).sum(1).mean())
-
-
 def choose(
     network: FloatNetwork,
     inputs: Floats,
@@ -375,6 +487,8 @@ def choose(
     ou_rows: int = 8,
     config: EngineConfig | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
+    work: Work | None = None,
 ) -> Choice:
     """Choose the setting of every layer.
 
@@ -396,6 +510,10 @@ def choose(
         R, and the engine for which cycles are predicted.
     progress
         ``progress(stage, done, total)``.
+    workers
+        Processes; the choice does not depend on it.
+    work
+        Where what was measured is kept, and taken from if it is there; None: nowhere.
 
     Raises
     ------
@@ -412,6 +530,8 @@ def choose(
         ou_rows=ou_rows,
         config=config,
         progress=progress,
+        workers=workers,
+        work=work,
     )
     assert found is not None
     return found
@@ -428,6 +548,8 @@ def choose_each(
     ou_rows: int = 8,
     config: EngineConfig | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
+    work: Work | None = None,
     reachable_only: bool = False,
 ) -> list[Choice | None]:
     """Choose the setting of every layer for several budgets, as :func:`choose` does for one.
@@ -459,6 +581,8 @@ def choose_each(
         ou_rows=ou_rows,
         config=config,
         progress=progress or (lambda stage, done, total: None),
+        workers=workers,
+        work=work,
     )
     hulls = search.hulls()
     choices = path(hulls)
@@ -510,8 +634,14 @@ def _within_loss(
     reference = _accuracy(search.network, search.inputs, labels)
 
     def lost(place: int) -> float:
+        kept = None if search.work is None else search.work.read(f"loss{place}.json")
+        if kept is not None:
+            return float(json.loads(kept))
         accuracy = search.accuracy(search.settings_of(hulls, choices[place]), labels)
-        return 100 * (reference - accuracy)
+        loss = 100 * (reference - accuracy)
+        if search.work is not None:
+            search.work.write(f"loss{place}.json", json.dumps(loss).encode())
+        return loss
 
     low, high, loss = 0, len(choices) - 1, None
     steps = max(1, (high - low).bit_length()) + 1

@@ -36,7 +36,7 @@ A residual addition is a step of its own, or fused into the layer that computes 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
@@ -216,6 +216,9 @@ def quantize(
     weights: Weights = "layer",
     residual: Residual = "separate",
     preprocess: Preprocess | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    node_of: Callable[[Node], Node] | None = None,
+    workers: int = 1,
 ) -> QuantNetwork:
     """Choose scales and zero points from calibration images.
 
@@ -237,6 +240,12 @@ def quantize(
     preprocess
         How the images were made, its scale settled; kept with the result. None: they are taken as
         they are.
+    ranges
+        Smallest and largest value of each tensor on the images, where they are known.
+    node_of
+        Gives the node that computes in a node's place, where histograms are counted.
+    workers
+        Images that go through a layer at a time then.
 
     Raises
     ------
@@ -255,17 +264,19 @@ def quantize(
         raise ValueError(f"percentile must be above 50 and at most 100, not {percentile!r}")
     if not len(images):
         raise InputError(f"expected calibration images, found none, for {network.source}")
-    ranges = value_ranges(network, images)
+    if preprocess is not None and preprocess.scale is None:
+        raise InputError("expected a settled scale of the images, found None in preprocess")
+    if ranges is None:
+        ranges = value_ranges(network, images)
     histograms = {}
     if activations != "minmax":
-        histograms = value_histograms(network, images, ranges)
+        histograms = value_histograms(network, images, ranges, node_of=node_of, workers=workers)
     if activations == "percentile":
+        ranges = dict(ranges)
         for name, counts in histograms.items():
             ranges[name] = percentile_range(counts, ranges[name], percentile)
         histograms = {}
-    if preprocess is not None and preprocess.scale is None:
-        raise InputError("expected a settled scale of the images, found None in preprocess")
-    quantizer = _Quantizer(network, ranges, histograms, weights, residual)
+    quantizer = _Quantizer(network, dict(ranges), histograms, weights, residual)
     return quantizer.run(preprocess or Preprocess(scale=1.0))
 
 

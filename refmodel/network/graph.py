@@ -442,15 +442,25 @@ class FloatNetwork:
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.float32)
 
     def _forward(self, x: Floats) -> Floats:
+        return next(values for name, values in self.pass_through(x) if name == self.output)
+
+    def pass_through(self, x: Floats) -> Iterator[tuple[str, Floats]]:
+        """Compute tensor after tensor for the images ``x``; each is kept while it is needed.
+
+        Returns
+        -------
+        Iterator of names, from the input's, and values.
+        """
         left = self.consumers()
-        tensors = {self.input: x}
+        tensors = {self.input: self._checked(x)}
+        yield self.input, tensors[self.input]
         for node in self.nodes:
             tensors[node.output] = node.apply(*(tensors[name] for name in node.inputs))
+            yield node.output, tensors[node.output]
             for name in node.inputs:
                 left[name] -= 1
                 if not left[name]:
                     tensors.pop(name, None)
-        return tensors[self.output]
 
     def _checked(self, x: Floats) -> Floats:
         x = np.asarray(x, np.float32)

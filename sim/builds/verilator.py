@@ -241,7 +241,7 @@ def build(
     defines |= {"PRAP_WAVES": 1} if waves else {}
     make = MAKE_WAVES if waves else MAKE
     sources = [WAIVERS, HERE / "public.vlt", BENCHES / bench]
-    digest = _digest(
+    digest = hash_of(
         [path.read_text(encoding="utf-8") for path in sources],
         [verilog, directives],
         [FLAGS, make, waves],
@@ -254,7 +254,7 @@ def build(
         sys.version,
         os.environ.get("CXX", ""),
     )
-    with _draft(cache, digest, BENCH) as (place, work):
+    with draft(cache, digest, BENCH) as (place, work):
         if work is not None:
             (work / f"{top}.v").write_text(verilog, encoding="utf-8")
             if directives:
@@ -272,7 +272,7 @@ def build(
             if "OBJCACHE" not in os.environ and shutil.which("ccache"):
                 environment["OBJCACHE"] = "ccache"
             _run_build(work, top, sources, defines, widths, waves, environment)
-            _finish(work, place, work / "model" / BENCH)
+            finish(work, place, work / "model" / BENCH)
     return place
 
 
@@ -328,7 +328,7 @@ def build_library(
         **({"PRAP_DONE": "1"} if done else {}),
         **({"PRAP_RESULTS": "1"} if results else {}),
     }
-    digest = _digest(
+    digest = hash_of(
         [path.read_text(encoding="utf-8") for path in sources],
         verilog,
         top,
@@ -337,13 +337,13 @@ def build_library(
         [LIBRARY_FLAGS, FAST, SLOW],
         verilator.version,
         os.environ.get("CXX", ""),
-        _processor(),
+        processor(),
     )
-    with _draft(cache, digest, LIBRARY) as (place, work):
+    with draft(cache, digest, LIBRARY) as (place, work):
         if work is not None:
             (work / f"{top}.v").write_text(verilog, encoding="utf-8")
             _run_library_build(work, top, verilator, widths, defines)
-            _finish(work, place, work / LIBRARY)
+            finish(work, place, work / LIBRARY)
     return place / LIBRARY
 
 
@@ -354,6 +354,40 @@ def _run_library_build(
     widths: Mapping[str, int],
     defines: Mapping[str, str],
 ) -> None:
+    parameters = [f"-G{name}={width}" for name, width in widths.items()]
+    switches = [f"+define+{name}" for name in ("PRAP_DONE", "PRAP_RESULTS") if name in defines]
+    verilate = [
+        *LIBRARY_FLAGS, "--prefix", "Vbulk", "--top-module", "prap_bulk",
+        f"+define+PRAP_TOP={top}", *switches, *parameters, WAIVERS, f"{top}.v", HERE / "bulk.sv",
+    ]  # fmt: skip
+    compile_library(work, verilator, verilate, HERE / "bulk.cpp", defines)
+
+
+def compile_library(
+    work: Path,
+    verilator: Verilator,
+    verilate: Sequence[str | Path],
+    source: Path,
+    defines: Mapping[str, str],
+) -> None:
+    """Make :data:`LIBRARY` in a folder of what Verilator makes of some Verilog, and a C++ file.
+
+    Parameters
+    ----------
+    work
+        The folder; Verilog is named as it is called from there.
+    verilate
+        Verilator's arguments, beside those that say what it makes and where.
+    source
+        The C++ file, which has the functions of the library.
+    defines
+        Macros for it.
+
+    Raises
+    ------
+    RuntimeError
+        Verilator or the compiler refuses; the message has the end of the log.
+    """
     environment = {**os.environ, **verilator.environment}
     log = work / "build.log"
 
@@ -369,16 +403,10 @@ def _run_library_build(
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
             raise RuntimeError(f"the library could not be built: {words[0]} failed\n{tail}")
 
-    parameters = [f"-G{name}={width}" for name, width in widths.items()]
-    switches = [f"+define+{name}" for name in ("PRAP_DONE", "PRAP_RESULTS") if name in defines]
-    run(
-        verilator.program, "--cc", *LIBRARY_FLAGS, "--prefix", "Vbulk", "--top-module", "prap_bulk",
-        f"+define+PRAP_TOP={top}", *switches, *parameters, "--Mdir", "model",
-        WAIVERS, f"{top}.v", HERE / "bulk.sv",
-    )  # fmt: skip
+    run(verilator.program, "--cc", "--Mdir", "model", *verilate)
     root = verilator.environment.get("VERILATOR_ROOT") or _root(verilator, environment)
     include = Path(root) / "include"
-    shutil.copyfile(HERE / "bulk.cpp", work / "bulk.cpp")
+    shutil.copyfile(source, work / source.name)
     compiler = os.environ.get("CXX", "").split() or [
         next(name for name in tools.COMPILERS if shutil.which(name))
     ]
@@ -392,11 +420,11 @@ def _run_library_build(
     # Names without the folder, so that a cache of objects finds them again.
     objects = []
     names = sorted(path.relative_to(work).as_posix() for path in (work / "model").glob("*.cpp"))
-    names += ["bulk.cpp", f"{include}/verilated.cpp", f"{include}/verilated_threads.cpp"]
+    names += [source.name, f"{include}/verilated.cpp", f"{include}/verilated_threads.cpp"]
     for name in names:
         objects.append(f"{Path(name).stem}.o")
         # Verilator marks files of what runs once.
-        fast = name == "bulk.cpp" or ("___024root" in name and "Slow" not in name)
+        fast = name == source.name or ("___024root" in name and "Slow" not in name)
         run(*cached, *compiler, *flags, *(FAST if fast else SLOW), "-c", name, "-o", objects[-1])
     run(*compiler, "-shared", "-pthread", *objects, "-o", LIBRARY)
 
@@ -413,7 +441,7 @@ def _root(verilator: Verilator, environment: Mapping[str, str]) -> str:
     return done.stdout.strip()
 
 
-def _processor() -> str:
+def processor() -> str:
     """Name the kind of this processor: code for one may not run on another."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
@@ -421,13 +449,13 @@ def _processor() -> str:
     return "\n".join([platform.machine(), platform.processor(), *sorted(set(kinds))])
 
 
-def _digest(*parts: object) -> str:
+def hash_of(*parts: object) -> str:
     """Hash of what a build is made from; JSON values."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
 
 
 @contextmanager
-def _draft(cache: Path | str, digest: str, product: str) -> Iterator[tuple[Path, Path | None]]:
+def draft(cache: Path | str, digest: str, product: str) -> Iterator[tuple[Path, Path | None]]:
     """Give the folder of a build and, unless ``product`` is in it, a folder to make it in.
 
     Where several processes want the same build, one makes it and the others wait.
@@ -446,7 +474,7 @@ def _draft(cache: Path | str, digest: str, product: str) -> Iterator[tuple[Path,
             yield place, Path(folder)
 
 
-def _finish(work: Path, place: Path, product: Path) -> None:
+def finish(work: Path, place: Path, product: Path) -> None:
     """Put a finished build in its place, whole."""
     draft = work / "done"
     draft.mkdir()

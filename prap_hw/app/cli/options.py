@@ -73,7 +73,23 @@ Trials = Annotated[
     int | None,
     typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
 ]
-Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes, and images that go through a layer at a time; left out, as many as there"
+        " are processors for a large network, 1 for others. What is written does not depend on it.",
+        min=1,
+        max=256,
+    ),
+]
+Network = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NET", help="A trained network: a file of ONNX or TensorFlow Lite (.tflite)."
+    ),
+]
 Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote, or its program.prap."),

@@ -17,6 +17,7 @@ from prap_hw.app.cli.verbs import (
     cosim,
     demo,
     finetune,
+    fpga,
     golden_cases,
     hardware,
     headline,
@@ -40,6 +41,8 @@ VERBS: tuple[Verb, ...] = (
     cosim.cosim,
     hardware.verilog,
     hardware.area,
+    fpga.fpga,
+    fpga.board,
     headline.headline,
     golden_cases.golden,
 )

@@ -12,7 +12,12 @@ Functions return their figures as a dictionary of JSON values. Bad input raises
 """
 
 from prap_hw.app.workflow.accuracy import evaluate, inspect, program_accuracy
-from prap_hw.app.workflow.compression import compile_floats, compress, default_scheme
+from prap_hw.app.workflow.compression import (
+    compile_floats,
+    compress,
+    default_scheme,
+    work_folder,
+)
 from prap_hw.app.workflow.engines import (
     EngineOptions,
     asked_or_compressed_for,
@@ -35,6 +40,7 @@ from prap_hw.app.workflow.folders import (
     summary_of,
     versions,
 )
+from prap_hw.app.workflow.fpga import board, fpga, use_rows
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
 from prap_hw.app.workflow.headline import headline
@@ -54,6 +60,7 @@ __all__ = [
     "area",
     "area_of",
     "asked_or_compressed_for",
+    "board",
     "check_golden",
     "compile_floats",
     "compress",
@@ -68,6 +75,7 @@ __all__ = [
     "float_accuracy",
     "folder_engine",
     "folder_of",
+    "fpga",
     "headline",
     "input_codes",
     "inspect",
@@ -82,6 +90,8 @@ __all__ = [
     "simulate",
     "simulate_network",
     "summary_of",
+    "use_rows",
     "versions",
+    "work_folder",
     "write_verilog",
 ]

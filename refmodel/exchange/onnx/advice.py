@@ -7,7 +7,6 @@ _KERAS = "keras.models.load_model({name!r}).export('net.onnx', format='onnx') in
 EXPORTS = {
     ".pt": ("PyTorch", _PYTORCH),
     ".pth": ("PyTorch", _PYTORCH),
-    ".tflite": ("TensorFlow Lite", "python -m tf2onnx.convert --tflite {name} --output net.onnx"),
     ".h5": ("Keras", _KERAS),
     ".keras": ("Keras", _KERAS),
 }

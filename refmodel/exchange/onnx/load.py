@@ -32,6 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
@@ -47,7 +48,8 @@ from refmodel.exchange.onnx.operators import (
     several,
     shapes,
 )
-from refmodel.network.graph import FloatNetwork
+from refmodel.exchange.onnx.qoperator import as_qdq
+from refmodel.network.graph import FloatNetwork, Matrix
 
 FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
 """Modules that register operators when they are imported."""
@@ -75,18 +77,52 @@ def load_onnx(path: str | Path) -> FloatNetwork:
         the node or initialiser.
     """
     source = str(path)
-    model = _parse(path, source)
+    return import_model(parse(path, source), source)
+
+
+def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
+    """Import the network in the content of an ONNX file: see :func:`load_onnx`.
+
+    Parameters
+    ----------
+    written
+        The content, weights included.
+    source
+        The file, for messages.
+    """
+    model = as_qdq(_inlined(written, source), source)
     importer = Importer(model, source)
     importer.refuse_unknown_operators()
-    _check(model, source)
+    _check(written, source)
     network = importer.network()
-    carried = [each.value for each in model.metadata_props if each.key == tuned.KEY]
+    if not any(isinstance(node, Matrix) for node in network.nodes):
+        raise InputError(
+            f"expected a network with a convolution or fully connected layer, found none, "
+            f"in {source}"
+        )
+    carried = [each.value for each in written.metadata_props if each.key == tuned.KEY]
     if not carried:
         return network
     return replace(network, tuned=tuned_file.decode(carried[0], network))
 
 
-def _parse(path: str | Path, source: str) -> onnx.ModelProto:
+def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelProto:
+    """Read the content of an ONNX file, as far as it is one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    source
+        Its name, for messages.
+    weights
+        Whether weights in files beside it are read, too.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or is no ONNX file, or weights are missing.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -105,6 +141,8 @@ def _parse(path: str | Path, source: str) -> onnx.ModelProto:
             f"expected an ONNX file, found {len(content)} bytes without a network, in {source}"
             + export_advice(source)
         )
+    if not weights:
+        return model
     try:
         onnx.load_external_data_for_model(model, str(Path(path).resolve().parent))
     except Exception as error:  # a missing file, one too short, or a path that leaves the folder
@@ -112,6 +150,19 @@ def _parse(path: str | Path, source: str) -> onnx.ModelProto:
             f"expected the network's external data, found: {one_line(error)}, in {source}"
         ) from error
     return model
+
+
+def _inlined(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Put the nodes of the functions that a file defines in the place of their calls."""
+    if not model.functions:
+        return model
+    _check(model, source)  # functions that call each other in a circle, among others
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # whatever the C++ side throws
+        raise InputError(
+            f"expected functions that can be written out, found: {one_line(error)}, in {source}"
+        ) from error
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:

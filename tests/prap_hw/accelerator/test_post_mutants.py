@@ -107,7 +107,7 @@ CASES = [
     Case("accelerator", "core.clear.eq(accepted)", "core.clear.eq(0)", chain),
     Case("accelerator", "& going & ~loading", "& going", image),
     Case("accelerator", '"activation_writes": write_back.store.valid',
-         '"activation_writes": outputs.valid & outputs.ready', chain),
+         '"activation_writes": outputs.valid & outputs.ready', residual),
     Case("accelerator", '_reads": reader.reading', '_reads": reader.reading & layer', residual),
     Case("accelerator", '_reads": reader.reading', '_reads": reader.reading & ~layer', residual),
     Case("tile", "channel + self.registers.first_output if config.network else channel", "channel",

@@ -818,13 +818,13 @@ MUTANTS: list[tuple[str, str, tuple[str, str], Callable[[], None]]] = [
     (
         "reuse_merge",
         "slots of words that say none",
-        ("enable[lane] & used &", "enable[lane] &"),
+        ("beyond[lane].eq(adding[lane] &", "beyond[lane].eq(enable[lane] &"),
         range_check("a slot that a word without a shift does not use"),
     ),
     (
         "reuse_merge",
         "slots of lanes without an output",
-        ("enable[lane] & used &", "used &"),
+        ("beyond[lane].eq(adding[lane] &", "beyond[lane].eq(used &"),
         range_check("a slot of the second lane"),
     ),
     (

@@ -591,17 +591,10 @@ MUTANTS = [
                 "running = Signal()",
                 (
                     "running = Signal(); dead = Signal(); "
-                    "m.d.sync += dead.eq(read.en & (pointer == self.last))"
+                    "m.d.sync += dead.eq(read.en & (address == self.last))"
                 ),
             ),
-            ("read.en.eq(running &", "read.en.eq(running & ~dead &"),
-            (
-                "with m.If(read.en):",
-                (
-                    "with m.If(self.o.ready):\n            m.d.sync += there.eq(0)\n"
-                    "        with m.If(read.en):"
-                ),
-            ),
+            ("running & (~there | onward)", "running & ~dead & (~there | onward)"),
         ),
         "merges",
         CYCLES,

@@ -11,14 +11,13 @@ from refmodel.compression.budget import (
     choosable,
     choose,
     choose_each,
-    divergence,
     hull,
-    log_shares,
     path,
 )
 from refmodel.compression.compile import compile_network, map_network
 from refmodel.compression.quantize import quantize
 from refmodel.compression.schemes import LayerSetting
+from refmodel.compression.sensitivity import divergence, log_shares
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.program.sizes import engine_config_for, ou_count

