@@ -405,6 +405,10 @@ def network_line(network: Mapping[str, Any]) -> str:
     return line
 
 
+MOST_ANSWERS = 10
+"""Images whose classes are printed."""
+
+
 def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     """Say how many cycles were simulated, how fast, and what was taken from earlier runs.
 
@@ -420,6 +424,16 @@ def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     if simulation["kept"]:
         line += f"; {simulation['kept']} of {runs} images of layers kept from earlier runs"
     return line
+
+
+def answers_line(answers: Sequence[int | None], labels: Sequence[int] | None) -> str:
+    """Say which classes the hardware gave to the images, and how many are those of the labels."""
+    shown = ["none" if each is None else str(each) for each in answers[:MOST_ANSWERS]]
+    line = f"classes: {', '.join(shown)}{', ...' if len(answers) > MOST_ANSWERS else ''}"
+    if labels is None:
+        return line
+    right = sum(one == other for one, other in zip(answers, labels, strict=True))
+    return f"{line}; {right} of {len(answers)} as labelled"
 
 
 def device_line(device: Mapping[str, Any]) -> str:

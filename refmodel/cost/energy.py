@@ -465,10 +465,7 @@ class _Prices:
         for memory in self.memories.values():
             held[memory.kind] += self._many(memory) * memory.bits * area(f"{memory.kind}_area")
         return {
-            "adc": engines
-            * config.adcs
-            * converters(self.technology)
-            * self._converter("adc_area")
+            "adc": engines * config.adcs * converters(self.technology) * self._converter("adc_area")
             + crossbars * size * area("sample_area"),
             "crossbar": crossbars * size**2 * area("cell_area"),
             "wordlines": crossbars * size * self.technology["drive_area"].at(config.dac_bits),

@@ -84,8 +84,9 @@ def cosim(
         after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
         earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
-        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. For the tier
-        ``network``, the result of :func:`simulate_network`.
+        (``name``, ``chip``, ``adc_bits``, ``values``); ``labels`` of the images, None where there
+        are none; :func:`faults` judges it. For the tier ``network``, the result of
+        :func:`simulate_network` and ``labels``.
     """
     chosen: dict[str, Any] = {"every_value": every_value, "fresh": fresh, "engines": engines}
     check_options(tier, **chosen, device=device, window=waves)
@@ -96,7 +97,7 @@ def cosim(
     if seed and device is None:
         raise InputError(f"expected a device with seed, found none with seed {seed}")
     program = load_program(folder)
-    x, _ = load_images(images)
+    x, y = load_images(images)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
@@ -111,9 +112,10 @@ def cosim(
         chip_seed=seed,
         **chosen,
     )
+    labels = None if y is None else y[:count].tolist()
     if tier == "network":
-        return simulate_network(job)
-    return simulate(job, predict(program, fitted, report=report))
+        return simulate_network(job) | {"labels": labels}
+    return simulate(job, predict(program, fitted, report=report)) | {"labels": labels}
 
 
 def simulate(job: Job, predictions: Sequence[cycles.Prediction]) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def cosim(
         screen.print(console.layer_table(figures["layers"], cycles=False))
         screen.print(console.cycle_table(figures["layers"], figures["total"]))
     screen.print(console.compared_table(figures["compared"]))
+    if figures["answers"] is not None:
+        print(console.answers_line(figures["answers"], figures["labels"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:
         print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from prap_hw.app import console
+from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
 from prap_hw.app.cli.options import Debug, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import differ, write_json
@@ -122,7 +123,9 @@ def board(
 
     if (port is None) == (simulate is None):
         raise InputError("expected one of --port and --simulate, found both or neither")
-    x, y = load_images(images, labels)
+    x, y = load_images(values.pair(images, labels))
+    if len(x) < count:
+        raise InputError(f"expected at least {count} images, found {len(x)} in {images.name}")
     x = x[:count]
     with console.progress() as report:
         figures = workflow.board(
