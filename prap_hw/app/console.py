@@ -45,6 +45,12 @@ def error(message: str) -> None:
     print(f"prap: error: {' '.join(message.split())}", file=sys.stderr)
 
 
+def hint(figures: Mapping[str, Any]) -> None:
+    """Print the hints of figures on stderr, ``prap: hint: ...``, a line each."""
+    for line in figures.get("hints", ()):
+        print(f"prap: hint: {line}", file=sys.stderr)
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """Show stages as they go: a bar for each on a terminal, else a line when one has finished."""
