@@ -7,6 +7,13 @@ _KERAS = "keras.models.load_model({name!r}).export('net.onnx', format='onnx') in
 EXPORTS = {
     ".pt": ("PyTorch", _PYTORCH),
     ".pth": ("PyTorch", _PYTORCH),
+    ".th": ("PyTorch", _PYTORCH),
+    ".safetensors": ("PyTorch", _PYTORCH),
+    ".pb": (
+        "TensorFlow",
+        "python -m tf2onnx.convert --saved-model {folder} --output net.onnx, or --graphdef {name} "
+        "with its --inputs and --outputs",
+    ),
     ".h5": ("Keras", _KERAS),
     ".keras": ("Keras", _KERAS),
 }
@@ -19,7 +26,7 @@ def export_advice(path: str) -> str:
     if file.suffix.lower() not in EXPORTS:
         return ""
     framework, command = EXPORTS[file.suffix.lower()]
-    return f"; a file of {framework} is exported first: {command.format(name=file.name)}"
+    return f"; a file of {framework} is exported first: {command.format(name=file.name, folder=file.parent)}"
 
 
 _SUGGESTIONS = {

@@ -349,7 +349,11 @@ def seen(
         compared(job)
         return simulated(job.program, job.codes, job.config, predictions)
 
-    monkeypatch.setattr(measure, "compare", compared)
+    def each(*arguments: Any, **named: Any) -> Any:
+        compared(*arguments, **named)
+        return [None]
+
+    monkeypatch.setattr(measure, "compare_each", each)
     monkeypatch.setattr(simulation, "simulate", simulate)
     monkeypatch.setattr(workflow, "board", ran)
     for place, name in LONG:
