@@ -11,7 +11,7 @@ from prap_hw.accelerator.pool_unit import PoolUnit
 from prap_hw.accelerator.sequencer import Sequencer
 from prap_hw.accelerator.write_back import WriteBack
 from prap_hw.common.crossbar import EmulatedCrossbar, crossbar_port
-from prap_hw.common.faults import FirstFault, ProtectedMemory
+from prap_hw.common.faults import Fault, FirstFault, ProtectedMemory
 from prap_hw.common.layouts import CORE_COUNTERS, Layouts, Source, Space, TileLayouts, valid_only
 from prap_hw.common.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.engine.engine import EngineCore, RunControl, count_run
@@ -77,8 +77,9 @@ class Accelerator(wiring.Component):
         one that it is for; words for spaces OUTPUT, SHARE, ENGINES, POST and COMMAND are the
         accelerator's, whatever engine they name.
     i_acts : ``In(stream)``
-        Codes of the image, without border, row by row, channels fastest; as many as it has,
-        whatever ``last`` says.
+        Codes of the image, without border, row by row, channels fastest. ``last`` is high with the
+        last code that the list's first operation takes, and with no other: else the image is longer
+        or shorter than the network's, and there is a fault.
     start : ``In(1)``; busy : ``Out(1)``; done : ``Out(1)``
         Begin; running; pulse at the end.
     fault : ``Out(FAULT)``
@@ -141,10 +142,12 @@ class Accelerator(wiring.Component):
                 *requantise.FAULTS,
                 *reader.FAULTS,
                 *write_back.FAULTS,
+                (Fault.RANGE, Space.IMAGE),
             )
         )
         post = sequencer.registers
         going = Signal()
+        image_wrong = Signal()
         m.d.comb += [
             faults.found.eq(
                 Cat(
@@ -153,6 +156,7 @@ class Accelerator(wiring.Component):
                     requantise.faults,
                     reader.faults,
                     write_back.faults,
+                    image_wrong,
                 )
             ),
             self.fault.eq(faults.fault),
@@ -183,7 +187,7 @@ class Accelerator(wiring.Component):
             core.i_cells.payload.eq(self.i_cells.payload),
             self.i_cells.ready.eq(core.i_cells.ready & loadable),
         ]
-        with m.If(sequencer.o_load.valid):
+        with m.If(~sequencer.silent):
             m.d.comb += load.payload.eq(sequencer.o_load.payload)
         if isinstance(core, EngineCore):
             wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
@@ -268,6 +272,11 @@ class Accelerator(wiring.Component):
                     outputs.payload.eq(self.i_acts.payload.data),
                     self.i_acts.ready.eq(outputs.ready & going),
                 ]
+        # A shorter image would leave the list waiting, a longer one would begin it again.
+        m.d.comb += image_wrong.eq(
+            (self.i_acts.valid & self.i_acts.ready)
+            & (self.i_acts.payload.last != write_back.o.payload.last)
+        )
         for copy in (core.i_store, reader.i_store):
             m.d.comb += [
                 copy.valid.eq(write_back.store.valid & going),

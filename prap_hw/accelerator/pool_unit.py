@@ -55,6 +55,8 @@ class PoolUnit(wiring.Component):
         code = Signal(8)
         # Fits: 255 * 32768, and that of as many codes as an item has at most.
         term = Signal(signed(24))
+        above = Signal(signed(9))
+        factor = Signal(signed(16))
         total = Signal(signed(24 + bits_for(MOST_TAPS)))
         largest = Signal(8)
         folded = Signal()
@@ -70,6 +72,7 @@ class PoolUnit(wiring.Component):
         m.d.comb += [
             move.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(move),
+            term.eq(above * factor),
             half_unit.eq(Mux(registers.shift == 0, 0, (1 << registers.shift) >> 1)),
             rounded.eq(total + half_unit),
             moved.eq(result + Mux(registers.maximum, 0, registers.zero_out)),
@@ -86,7 +89,8 @@ class PoolUnit(wiring.Component):
                 first.eq(item.first),
                 last.eq(item.last),
                 code.eq(item.code),
-                term.eq((item.code - zeros[item.operand]) * multipliers[item.operand]),
+                above.eq(item.code - zeros[item.operand]),
+                factor.eq(multipliers[item.operand]),
                 folded.eq(valid & last),
                 result.eq(Mux(registers.maximum, largest, rounded >> registers.shift)),
                 divided.eq(folded),

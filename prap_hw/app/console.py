@@ -442,6 +442,28 @@ def answers_line(answers: Sequence[int | None], labels: Sequence[int] | None) ->
     return f"{line}; {right} of {len(answers)} as labelled"
 
 
+def sample_table(sample: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of a sample: positions of each layer, its cycles, and those of the whole."""
+    names = short_names([each["name"] for each in sample])
+    rows = [
+        [
+            name,
+            each["simulated"],
+            each["positions"],
+            layer["cycles_predicted"],
+            layer.get("cycles_simulated"),
+            each["cycles"],
+        ]
+        for name, each, layer in zip(names, sample, layers, strict=True)
+    ]
+    headings = ["positions\nsimulated", "of", "cycles\npredicted", "cycles\nsimulated"]
+    return table(
+        "Sample (the last column: the whole layer, predicted by the same model)",
+        ["layer", *headings, "whole\nlayer"],
+        rows,
+    )
+
+
 def device_line(device: Mapping[str, Any]) -> str:
     """Say which chip stood at the crossbar port, of the RTL and of the golden model."""
     return (

@@ -85,6 +85,8 @@ class Space(enum.Enum, shape=4):
     POST = 8
     #: The list of an accelerator's sequencer.
     COMMAND = 9
+    #: No memory, and for no word: the image that the host sends to an accelerator. A fault has it.
+    IMAGE = 10
     #: Engines of a tile that take part in the layer, a bit each, at address 0; address 1 is for
     #: those from the 33rd on, where a word has no room for them.
     ENGINES = 14

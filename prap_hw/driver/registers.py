@@ -152,7 +152,7 @@ class ErrorCode(IntEnum):
             4: "TKEEP marks other bytes than those of the items.",
             5: "A packet of activations is not INPUT_BYTES long, or longer than the activation memory.",
             6: "Cells before a program, or activations before cells.",
-            7: "A packet while the core runs.",
+            7: "Until 2.1: a packet while the core runs. Since 2.2 it waits for the end of the run, as back-pressure.",
             8: "Bits of an item beyond its last field are not 0.",
             9: "A program word for a memory that there is none of.",
             10: "A program word beyond the end of its memory, or a row of cells beyond the crossbars.",
@@ -181,6 +181,7 @@ class Space(IntEnum):
     OUTPUT = 7
     POST = 8
     COMMAND = 9
+    IMAGE = 10
     ENGINES = 14
     SHARE = 15
 
@@ -198,6 +199,7 @@ class Space(IntEnum):
             7: "Bias, multiplier and shift of outputs.",
             8: "Registers of the post-processing.",
             9: "The list of the sequencer.",
+            10: "An image that is longer or shorter than the network's, whatever INPUT_BYTES says.",
             14: "Of a tile: which engines take part.",
             15: "Of a tile: engines that have a share in an output.",
         }[self.value]

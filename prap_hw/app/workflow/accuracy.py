@@ -133,7 +133,7 @@ def evaluate(
     cells = cells or "twos-complement"
     trials, seed = 5 if trials is None else trials, seed or 0
     floats = load_onnx(folder_of(folder) / NETWORK_FILE)
-    x, y = load_images(images)
+    x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     scheme = str(program.about.get("scheme", "dense"))
     kept = summary_of(folder).get("preprocess") or {}
     noted = {"preprocess": program.preprocess}

@@ -18,6 +18,7 @@ from prap_hw.app.workflow.folders import (
     PROGRAM_FILE,
     SUMMARY_FILE,
     Paths,
+    check_pictures,
     names_of,
     versions,
 )
@@ -51,6 +52,8 @@ def compress(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     layout: str = "auto",
+    resize: int | None = None,
+    crop: int | None = None,
     limit: int = 256,
     activations: Activations = "minmax",
     percentile: float = 99.99,
@@ -82,7 +85,7 @@ def compress(
     settings
         Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
         mapping that came with a network that was fine-tuned for the scheme.
-    mean, std, scale, layout
+    mean, std, scale, layout, resize, crop
         How pixels become network inputs; see :class:`refmodel.network.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
@@ -120,7 +123,7 @@ def compress(
         :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and ``total``, see
         :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.load import load_network, onnx_content
+    from refmodel.exchange.load import copy_as_onnx, load_network
 
     network, out = Path(network), Path(out)
     base = engine(config)
@@ -130,8 +133,12 @@ def compress(
     check_layers(floats)
     workers = settled_workers(workers, floats)
     scheme = scheme or scheme_of(floats)
-    images, labels = load_images(calibration)
-    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    sizes_given: dict[str, Any] = {"resize": resize, "crop": crop}
+    check_pictures(calibration, **sizes_given)
+    images, labels = load_images(calibration, **sizes_given)
+    preprocess = Preprocess.for_images(
+        images, mean=mean, std=std, scale=scale, layout=layout, **sizes_given
+    )
     count = len(images)
     images = images[:limit]
     pixels = hints.described(images)
@@ -228,7 +235,7 @@ def compress(
     }
     with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
         program.save(draft / PROGRAM_FILE)
-        (draft / NETWORK_FILE).write_bytes(onnx_content(network))
+        copy_as_onnx(network, draft / NETWORK_FILE)
         files.write_json(draft / SUMMARY_FILE, summary)
     work.remove()
     return summary

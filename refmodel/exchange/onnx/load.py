@@ -106,7 +106,7 @@ def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
     return replace(network, tuned=tuned_file.decode(carried[0], network))
 
 
-def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelProto:
+def parse(path: str | Path, source: str) -> onnx.ModelProto:
     """Read the content of an ONNX file, as far as it is one.
 
     Parameters
@@ -115,8 +115,6 @@ def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelP
         The file.
     source
         Its name, for messages.
-    weights
-        Whether weights in files beside it are read, too.
 
     Raises
     ------
@@ -141,8 +139,6 @@ def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelP
             f"expected an ONNX file, found {len(content)} bytes without a network, in {source}"
             + export_advice(source)
         )
-    if not weights:
-        return model
     try:
         onnx.load_external_data_for_model(model, str(Path(path).resolve().parent))
     except Exception as error:  # a missing file, one too short, or a path that leaves the folder

@@ -86,7 +86,7 @@ class Case:
 CASES = [
     Case("write_back", "fill.eq(filling & ~taken)", "fill.eq(filling & ~open_)", write_back),
     Case("write_back", "& (~filling | fill_ends)", "& ~filling", write_back),
-    Case("write_back", "open_ & (~registers.send | self.o.ready)", "open_", write_back),
+    Case("write_back", "open_ & ~spared", "open_", write_back),
     Case("operand_reader", "Mux(absent, zeros[self.o.payload.operand], read.data)", "read.data",
          operand_reader),
     Case("operand_reader", "active & (~self.o.valid | self.o.ready)", "active & ~self.o.valid",
@@ -99,7 +99,7 @@ CASES = [
          pool_unit),
     Case("pool_unit", "24 + bits_for(MOST_TAPS)", "24 + 8", pool_unit),
     Case("requantise", "total += left", "total += 0", requantise),
-    Case("requantise", "(total >> shifts[1]) + whole", "total >> shifts[1]", requantise),
+    Case("requantise", "registers.zero_out + whole", "registers.zero_out", requantise),
     Case("requantise", "channel + registers.first_output", "channel", requantise),
     Case("sequencer", "(ended & ~last & ~waiting)", "(ended & ~last)", chain),
     Case("ou_engine", "(self.first_crossbar if config.network else 0)", "0", chain),

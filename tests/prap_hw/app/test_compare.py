@@ -168,7 +168,7 @@ def test_bad_options_are_one_line(
     [
         ("no.onnx", "images.npz", "expected a readable ONNX file"),
         ("net.onnx", "no.npz", "expected a readable file of images"),
-        ("net.onnx", "net.onnx", "expected an .npz or idx file"),
+        ("net.onnx", "net.onnx", "expected an .npz, .npy or idx file"),
     ],
 )
 def test_files_that_cannot_be_read_are_no_fault_of_a_scheme(

@@ -86,7 +86,9 @@ class Host:
         await self.send(ctx, self.dut.i_cells, loaded.beats)
 
     async def send_image(self, ctx, image: np.ndarray) -> None:
-        await self.send(ctx, self.dut.i_acts, image.ravel().tolist())
+        codes = image.ravel().tolist()
+        codes[-1] |= 1 << 8  # last
+        await self.send(ctx, self.dut.i_acts, codes)
 
     async def settle(self, ctx) -> None:
         """Wait until the border around the image is written."""

@@ -28,7 +28,9 @@ def finetune(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", metavar="FILE", help="Training images: .npz with x and y, or idx(.gz)."
+            "--data",
+            metavar="FILE",
+            help="Training images: .npz with x and y, idx(.gz), or a folder.",
         ),
     ],
     out: Annotated[

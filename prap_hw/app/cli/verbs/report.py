@@ -30,7 +30,7 @@ def report(
         typer.Option(
             "--images",
             metavar="FILE",
-            help="Labelled images, .npz with x and y or idx(.gz): the accuracy is measured.",
+            help="Labelled images, a file or folder: the accuracy is measured.",
         ),
     ] = None,
     labels: Labels = None,

@@ -62,7 +62,15 @@ ENGINE = {
     "--dac-bits": "2",
     "--adc-bits": "2",
 }
-PIXELS = {"--mean": "0.4", "--std": "0.3", "--scale": "0.1", "--layout": "nchw"}
+PIXELS = {
+    "--mean": "0.4",
+    "--std": "0.3",
+    "--scale": "0.1",
+    "--layout": "nchw",
+    "--resize": "9",
+    "--crop": "8",
+    "--preprocess": "pixels.toml",
+}
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "demo": {"--out": "elsewhere", "--plant": "shift", "--count": "2"},
@@ -166,6 +174,8 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--device": "wan-2022",
         "--seed": "1",
         "--engines": "2",
+        "--layers": "c1*",
+        "--positions": "2",
     },
     "verilog": ENGINE
     | {
@@ -219,6 +229,8 @@ NEEDS = {
     ("cosim", "--seed"): "--device wan-2022",
     ("cosim", "--every-value"): "--tier bulk",
     ("cosim", "--engines"): "--tier network",
+    ("cosim", "--layers"): "--tier bulk",
+    ("cosim", "--positions"): "--tier bulk",
 }
 """Options that say nothing without others, which are these; alone they are refused."""
 
@@ -237,6 +249,8 @@ REFUSED = {
     ("price", "--latency"): "the technology decides it",
     ("compare", "--latency"): "the technology decides it",
     ("compress", "--layout"): "found (8, 8, 2) (layout nchw)",
+    ("compress", "--resize"): "expected a folder of pictures",
+    ("compress", "--crop"): "expected a folder of pictures",
     ("price", "--dac-bits"): "expected drive_energy for 2 bits",
     ("report", "--dac-bits"): "expected drive_energy for 2 bits",
     **{
@@ -286,6 +300,7 @@ def make(folder: Path) -> None:
     labels = np.array(len(y), ">u4").tobytes()
     (folder / "marks.idx").write_bytes(b"\0\0\x08\x01" + labels + y.astype(np.uint8).tobytes())
     (folder / "sweep.toml").write_text("", encoding="utf-8")
+    (folder / "pixels.toml").write_text("mean = [0.4]\n", encoding="utf-8")
     workflow.compress(folder / "net.onnx", folder / "images.npz", folder / "done", scheme="prap")
     found = workflow.evaluate(folder / "done", folder / "images.npz", limit=4)
     (folder / "accuracy.json").write_text(json.dumps(found), encoding="utf-8")
@@ -312,6 +327,7 @@ LONG: tuple[tuple[Any, str], ...] = (
     (results, "sweep"),
     (compression, "choose"),
     (simulation, "simulate_network"),
+    (simulation, "simulate_sample"),
     (workflow, "area"),
     (workflow, "deliver"),
     (workflow, "fpga"),
