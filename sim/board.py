@@ -20,6 +20,7 @@ from refmodel.errors import missing_extra
 from sim.builds import board as library
 from sim.builds.board import SimulatedBoard
 from sim.kept import CACHE
+from sim.netlist import expressions
 
 MODELS = {"ecp5": library.HERE / "ecp5_cells.v", "ice40": library.HERE / "ice40_cells.v"}
 """Models of each family's cells; they include Yosys' own."""
