@@ -29,9 +29,11 @@ from refmodel import golden
 from refmodel import program as programs
 from refmodel.compression import compile as compiler
 from refmodel.compression import tuned
-from refmodel.compression.moments import changes, learning_statistics, quantize_matched
+from refmodel.compression.mapped import map_streamed
+from refmodel.compression.moments import quantize_matched
 from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.compression.schemes import LayerSetting
+from refmodel.compression.store import Work
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Matrix
@@ -350,22 +352,22 @@ class Program(programs.Program):
 
 
 def load(path: str | Path) -> Network:
-    """Read a trained network from an ONNX file.
+    """Read a trained network from a file of ONNX or TensorFlow Lite.
 
     Parameters
     ----------
     path
-        The file; see :func:`refmodel.exchange.onnx.load.load_onnx` for what is supported.
+        The file; see :func:`refmodel.exchange.load.load_network` for what is supported.
 
     Raises
     ------
     InputError
-        The file cannot be read, is not ONNX, or holds what is not supported; the message names
-        the node or initialiser.
+        The file cannot be read, is of another kind, or holds what is not supported; the message
+        names the node or initialiser.
     """
-    from refmodel.exchange.onnx.load import load_onnx
+    from refmodel.exchange.load import load_network
 
-    return Network(**vars(load_onnx(path)))
+    return Network(**vars(load_network(path)))
 
 
 def compress(
@@ -379,6 +381,8 @@ def compress(
     moments: bool = True,
     source: str = "the calibration images",
     report: Report = _silent,
+    workers: int = 1,
+    work: Work | None = None,
     **options: Any,
 ) -> Program:
     """Quantise, prune and compile a network.
@@ -386,7 +390,7 @@ def compress(
     Parameters
     ----------
     network
-        A network, or the path of an ONNX file.
+        A network, or the path of a file that :func:`load` reads.
     images
         Calibration images, (N, F), (N, H, W), (N, H, W, C) or (N, C, H, W); a few hundred from
         the training set.
@@ -410,6 +414,11 @@ def compress(
         Where the images came from, for messages.
     report
         Is told of progress.
+    workers
+        Processes that map layers, and images that go through a layer at a time. The program does
+        not depend on it.
+    work
+        Where mappings are kept for a run that goes on; None: in memory.
     options
         Passed on to :func:`refmodel.compression.quantize.quantize`: how ranges are chosen.
 
@@ -450,17 +459,19 @@ def compress(
         floats, quant.layers, scheme=scheme, settings=settings, ou_rows=ou_rows
     )
     stage = f"prune and compile ({scheme})"
-    mappings = compiler.map_network(
+    mappings = map_streamed(
+        floats,
+        inputs if moments else None,
         quant,
         scheme=scheme,
         settings=settings,
         ou_rows=ou_rows,
-        inputs=learning_statistics(floats, inputs, quant, scheme, settings) if moments else None,
         carried=carried,
-        progress=lambda _, done, total: report(stage, done, total),
+        workers=workers,
+        work=work,
+        progress=lambda done, total: report(stage, min(done, total - 1), total),
     )
-    changed = [changes(*pair, carried) for pair in zip(quant.layers, mappings, strict=True)]
-    if moments and any(changed):
+    if moments and mappings.changing(carried):
         quant = quantize_matched(
             floats,
             inputs,
@@ -469,6 +480,7 @@ def compress(
             carried=carried,
             progress=lambda done, total: report("match moments", done, total),
             preprocess=chosen,
+            workers=workers,
             **options,
         )
     elif first is not inputs:

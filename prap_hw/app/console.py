@@ -1,7 +1,7 @@
 """Output of the command line: progress on stderr, tables on stdout, errors in one line.
 
 Tables fit in 100 columns and are plain text where stdout is not a terminal. Progress is a bar on a
-terminal and one line per finished stage elsewhere.
+terminal, and elsewhere one line per finished stage, and one now and then within a long one.
 """
 
 import sys
@@ -22,6 +22,9 @@ WIDTH = 100
 NAME_WIDTH, NAME_START = 28, 8
 """Characters of a layer's name in a table, and those of its start where the middle is left out."""
 
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 30.0
+"""Seconds between lines of progress within a stage where there is no terminal."""
+
 Report = Callable[[str, int, int], None]
 """``report(stage, done, total)``: called at the start (done = 0), on the way, and at the end."""
 
@@ -40,6 +43,12 @@ def console() -> Console:
 def error(message: str) -> None:
     """Print ``prap: error: ...`` on stderr, one line."""
     print(f"prap: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def hint(figures: Mapping[str, Any]) -> None:
+    """Print the hints of figures on stderr, ``prap: hint: ...``, a line each."""
+    for line in figures.get("hints", ()):
+        print(f"prap: hint: {line}", file=sys.stderr)
 
 
 @contextmanager
@@ -68,17 +77,31 @@ def progress() -> Iterator[Report]:
 
 
 class _Lines:
-    """Progress without a terminal: ``stage (1.2 s)`` when a stage is done."""
+    """Progress without a terminal: ``stage (1.2 s)`` when a stage is done.
+
+    While a stage takes long, ``stage: 3 of 20 (25 s)`` now and then, with growing pauses.
+    """
 
     def __init__(self) -> None:
         self._started: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        start = self._started.setdefault(stage, time.monotonic())
+        now = time.monotonic()
+        start = self._started.setdefault(stage, now)
         if done >= total:
             del self._started[stage]
-            seconds = time.monotonic() - start
-            print(f"prap: {stage} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+            self._told.pop(stage, None)
+            self._print(f"{stage} ({now - start:.1f} s)")
+        elif now - self._told.get(stage, start) >= min(
+            LONGEST_PAUSE, FIRST_PAUSE + (now - start) / 4
+        ):
+            self._told[stage] = now
+            self._print(f"{stage}: {done} of {total} ({now - start:.0f} s)")
+
+    @staticmethod
+    def _print(line: str) -> None:
+        print(f"prap: {line}", file=sys.stderr, flush=True)
 
 
 def figure(value: object) -> str:
@@ -388,6 +411,10 @@ def network_line(network: Mapping[str, Any]) -> str:
     return line
 
 
+MOST_ANSWERS = 10
+"""Images whose classes are printed."""
+
+
 def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     """Say how many cycles were simulated, how fast, and what was taken from earlier runs.
 
@@ -403,6 +430,38 @@ def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     if simulation["kept"]:
         line += f"; {simulation['kept']} of {runs} images of layers kept from earlier runs"
     return line
+
+
+def answers_line(answers: Sequence[int | None], labels: Sequence[int] | None) -> str:
+    """Say which classes the hardware gave to the images, and how many are those of the labels."""
+    shown = ["none" if each is None else str(each) for each in answers[:MOST_ANSWERS]]
+    line = f"classes: {', '.join(shown)}{', ...' if len(answers) > MOST_ANSWERS else ''}"
+    if labels is None:
+        return line
+    right = sum(one == other for one, other in zip(answers, labels, strict=True))
+    return f"{line}; {right} of {len(answers)} as labelled"
+
+
+def sample_table(sample: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of a sample: positions of each layer, its cycles, and those of the whole."""
+    names = short_names([each["name"] for each in sample])
+    rows = [
+        [
+            name,
+            each["simulated"],
+            each["positions"],
+            layer["cycles_predicted"],
+            layer.get("cycles_simulated"),
+            each["cycles"],
+        ]
+        for name, each, layer in zip(names, sample, layers, strict=True)
+    ]
+    headings = ["positions\nsimulated", "of", "cycles\npredicted", "cycles\nsimulated"]
+    return table(
+        "Sample (the last column: the whole layer, predicted by the same model)",
+        ["layer", *headings, "whole\nlayer"],
+        rows,
+    )
 
 
 def device_line(device: Mapping[str, Any]) -> str:
@@ -466,7 +525,8 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
     ----------
     found
         Entry ``devices`` of :func:`prap_hw.app.workflow.evaluate`, accuracies as shares of 1. The
-        table has them in percent, and the standard deviation in percentage points.
+        table has them in percent, the standard deviation in percentage points, and conversions
+        that clipped in a million of all.
     """
     rows = []
     for each in found:
@@ -477,6 +537,9 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
         spread = None if each["spread"] is None else f"{100 * each['spread']:.2f} points"
         ends = min(each["accuracy"]), each["mean"], max(each["accuracy"])
         shares = [f"{100 * value:.2f} %" for value in ends]
-        rows.append([each["name"], each["cells"], codes, chips, *shares, spread])
+        clipped = 1e6 * sum(each["clipped"]) / max(1, len(seeds) * each["conversions"])
+        share = f"{clipped:,.0f}" if clipped >= 100 else f"{clipped:.3g}"
+        rows.append([each["name"], each["cells"], codes, chips, *shares, spread, share])
     columns = ["device", "cells", "codes", "chips", "lowest", "mean", "highest", "spread"]
+    columns.append("clipped,\nof 1e6")
     return table("Accuracy on chips", columns, rows)

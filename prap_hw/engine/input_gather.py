@@ -92,7 +92,12 @@ class InputGather(wiring.Component):
         left = Signal(layouts.row_bits)
         address = Signal(layouts.address_bits)
         row = Signal(layouts.row_bits)
+        # Registers say whether there are credits, the row is not the first, one byte is left: what
+        # is issued decides within the cycle what the controller does.
         credits = Signal(range(depth + 1), init=depth)
+        credit = Signal(init=1)
+        within = Signal()
+        one_left = Signal()
         issue = Signal()
         last_byte = Signal()
         last_of_vector = Signal()
@@ -100,10 +105,10 @@ class InputGather(wiring.Component):
         taken = Signal()
         m.d.comb += [
             # The first byte of a vector needs a free buffer; the others have it.
-            issue.eq(active & ((row != 0) | (credits != 0))),
-            last_byte.eq(issue & (left == 1)),
+            issue.eq(active & (within | credit)),
+            last_byte.eq(issue & one_left),
             last_of_vector.eq(last_byte & segment.last),
-            taken.eq(issue & (row == 0)),
+            taken.eq(issue & ~within),
             released.eq(self.o.valid & self.o.ready),
             read.en.eq(issue),
             read.addr.eq(address),
@@ -114,7 +119,9 @@ class InputGather(wiring.Component):
             m.d.sync += [
                 address.eq(address + 1),
                 left.eq(left - 1),
+                one_left.eq(left == 2),
                 row.eq(Mux(last_of_vector, 0, row + 1)),
+                within.eq(~last_of_vector),
             ]
         with m.If(last_byte):
             m.d.sync += active.eq(0)
@@ -124,8 +131,12 @@ class InputGather(wiring.Component):
                 active.eq(1),
                 address.eq(self.i_segments.payload.address),
                 left.eq(self.i_segments.payload.length),
+                one_left.eq(self.i_segments.payload.length == 1),
             ]
-        m.d.sync += credits.eq(credits + released - taken)
+        m.d.sync += [
+            credits.eq(credits + released - taken),
+            credit.eq(released | (credits > 1) | ((credits == 1) & ~taken)),
+        ]
 
         # The byte that was read goes to its row of the buffer in turn, one memory to a row.
         write_buffer = Signal(range(depth))

@@ -124,7 +124,8 @@ class OUEngine(wiring.Component):
         ]
         m.d.comb += [
             left.eq(vector.patterns - done),
-            in_ou.eq(Mux(left < per_ou, left, per_ou)),
+            # A vector has a pattern or more.
+            in_ou.eq(1 if per_ou == 1 else Mux(left < per_ou, left, per_ou)),
             last_chunk.eq(columns.table(last_chunks, phase, in_ou)),
             first_request.eq((digit == 0) & (chunk == 0)),
             last_request.eq((digit == config.digits - 1) & (chunk == last_chunk)),
@@ -153,8 +154,10 @@ class OUEngine(wiring.Component):
         reserved = Signal(range(per_ou + 1))
         slots_ok = Signal()
         issue = Signal()
+        # Where OUs do not differ in phase, a pattern begins in each.
+        none_begins: Value = begun == 0 if len(columns.phases) > 1 else Const(0)
         m.d.comb += [
-            slots_ok.eq(~first_request | accumulate | (free >= per_ou) | (begun == 0)),
+            slots_ok.eq(~first_request | accumulate | (free >= per_ou) | none_begins),
             issue.eq(self.i.valid & slots_ok & self.o_pending.ready & request_ready(self)),
             reserve.eq(issue & first_request & ~accumulate),
             reserved.eq(Mux(reserve, begun, 0)),

@@ -54,8 +54,10 @@ class PatternController(wiring.Component):
         Program words; always ready. Words for other spaces are ignored.
     registers : ``Out(registers)``
         The layer registers, as loaded.
+    resting : ``In(1)``
+        Whether no run is going on; low from the cycle after ``start`` to the run's end.
     start : ``In(1)``
-        Pulse: walk from the first position.
+        Pulse, while ``resting``: walk from the first position.
     o_segments : ``Out(stream.Signature(segment))``
         Runs of input bytes.
     o_headers, o_headers_last : ``Out``
@@ -63,8 +65,8 @@ class PatternController(wiring.Component):
     o_words : ``Out(stream.Signature(ArrayLayout(word, merge_lanes)))``
         Reuse words.
     index_reads, index_bits : ``Out``
-        Words taken from the index memories in this cycle, ``merge_lanes`` reuse words as one; their
-        bits, and with a kernel position those of its word in the table.
+        Words taken from the index memories in the cycle before, ``merge_lanes`` reuse words as one;
+        their bits, and with a kernel position those of its word in the table.
     faults : ``Out``, a bit to each of ``FAULTS``
         Faults found in this cycle; a segment is checked in the cycle in which it is at
         ``o_segments``.
@@ -87,6 +89,7 @@ class PatternController(wiring.Component):
 
     i_load: stream.Interface
     registers: data.View
+    resting: Signal
     start: Signal
     o_segments: stream.Interface
     o_headers: stream.Interface
@@ -114,6 +117,7 @@ class PatternController(wiring.Component):
             {
                 "i_load": In(stream.Signature(layouts.load, always_ready=True)),
                 "registers": Out(layouts.registers),
+                "resting": In(1),
                 "start": In(1),
                 "o_segments": Out(stream.Signature(layouts.segment)),
                 "o_headers": Out(stream.Signature(layouts.header)),
@@ -147,6 +151,8 @@ class PatternController(wiring.Component):
                 index.w_en.eq(self.i_load.valid & (load.space == space)),
                 index.w_addr.eq(load.addr),
                 index.w_data.eq(load.data),
+                index.loading.eq(self.i_load.valid),
+                index.resting.eq(self.resting),
                 index.start.eq(self.start),
                 index.last.eq(registers[f"last_{kind}"]),
             ]
@@ -199,6 +205,8 @@ class PatternController(wiring.Component):
                 ),
                 index.w_addr.eq(load.addr >> lane_bits),
                 index.w_data.eq(load.data),
+                index.loading.eq(self.i_load.valid),
+                index.resting.eq(self.resting),
                 index.start.eq(self.start),
                 index.last.eq(registers.last_step),
                 index.o.ready.eq(self.o_words.ready),
@@ -363,6 +371,7 @@ class PatternController(wiring.Component):
             )
         )
 
+        # What is taken, a register to each: words become valid late, and here are sums of them.
         taken = {
             Space.DESCRIPTOR: descriptors.o.valid & descriptors.o.ready,
             Space.POSITION: positions.o.valid & positions.o.ready,
@@ -370,11 +379,14 @@ class PatternController(wiring.Component):
             Space.OFFSET: offsets.o.valid & offsets.o.ready,
             Space.WORD: self.o_words.valid & self.o_words.ready,
         }
-        bits = [Mux(here, self.bits[space], 0) for space, here in taken.items()]
-        m.d.comb += [
-            self.index_reads.eq(sum(taken.values(), Const(0))),
-            self.index_bits.eq(sum(bits, Const(0))),
-        ]
+        reads: Value = Const(0)
+        bits: Value = Const(0)
+        for space, here in taken.items():
+            read = Signal(name=f"read_{space.name.lower()}")
+            m.d.sync += read.eq(here)
+            reads += read
+            bits += Mux(read, self.bits[space], 0)
+        m.d.comb += [self.index_reads.eq(reads), self.index_bits.eq(bits)]
         return m
 
     def _bad_registers(self) -> Value:

@@ -68,7 +68,8 @@ class HostShell(wiring.Component):
 
     The first error is kept, and holds the core in reset: nothing more is loaded, packets are
     discarded, an output packet that was begun ends with TUSER. A fault of the core is an error like
-    any other, whenever it shows, and comes before others of its cycle. A soft reset clears the
+    any other, whenever it shows. Of errors of one cycle it comes first, then a start out of turn,
+    then OUTPUT_LENGTH, WATCHDOG, and last what is wrong with a packet. A soft reset clears the
     error at any time; then everything is to be loaded again. Outputs of the shell do not depend on
     its inputs within the cycle, but for those of the core that are passed on.
 
@@ -209,6 +210,7 @@ class HostShell(wiring.Component):
 
         idle_cycles = Signal(32)
         limit = file.WATCHDOG_cycles
+        late = Signal()
         output = Signal()
         delivered = Signal()
         complete = Signal()
@@ -219,7 +221,7 @@ class HostShell(wiring.Component):
         with m.Switch(phase):
             with m.Case(Phase.START):
                 m.d.comb += core.start.eq(1)
-                m.d.sync += phase.eq(Phase.RUN)
+                m.d.sync += [phase.eq(Phase.RUN), late.eq(0)]
             with m.Case(Phase.RUN):
                 # Cycles in which the host holds the output up are not the core's.
                 with m.If(~core.o.valid):
@@ -234,7 +236,8 @@ class HostShell(wiring.Component):
                         m.d.sync += phase.eq(Phase.DELIVER)
                     with m.Else():
                         fail("OUTPUT_LENGTH")
-                with m.Elif((limit != 0) & (idle_cycles == limit)):
+                m.d.sync += late.eq((limit != 0) & (idle_cycles == limit) & ~output)
+                with m.If(late & core.busy & ~(core.o.valid & complete)):
                     fail("WATCHDOG")
             with m.Case(Phase.DELIVER), m.If(writer.idle):
                 m.d.comb += delivered.eq(1)
@@ -344,7 +347,8 @@ class ShellTop(wiring.Component):
 
     The ports have the names of the AMBA texts (``s_axi_awaddr``, ``s_axis_tdata``, ...), with the
     clock ``aclk`` and the synchronous reset ``aresetn``, low to reset. While ``aresetn`` is low, no
-    VALID is high. Other members of the shell keep their names.
+    VALID and no READY of the shell is high: a sender that is not in reset loses no beat. Other
+    members of the shell keep their names.
     """
 
     aclk: Signal
@@ -376,7 +380,7 @@ class ShellTop(wiring.Component):
             inner, outer = getattr(getattr(shell, port), name), getattr(self, flat)
             if self.signature.members[flat].flow == In:
                 m.d.comb += inner.eq(outer)
-            elif name.endswith("valid"):
+            elif name.endswith(("valid", "ready")):
                 m.d.comb += outer.eq(inner & self.aresetn)
             else:
                 m.d.comb += outer.eq(inner)

@@ -43,8 +43,11 @@ from refmodel.config import (
     MIN_SHIFT,
     SHIFT_NONE,
 )
-from refmodel.program.layer import LayerProgram
+from refmodel.program.layer import LAYER_ARRAYS, LayerProgram
 from refmodel.program.program import Program
+
+WORD_TYPES = {name: kind for name, kind in LAYER_ARRAYS.items() if name.startswith("word_")}
+"""Arrays of reuse words, and their types."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ class _Lists:
         self.groups: list[Sequence[int]] = []
         self.gathers: list[Sequence[int]] = []
         self.segments: list[Sequence[int]] = []
-        self.words: list[np.ndarray] = []
+        self.words: list[tuple[np.ndarray, ...]] = []
         self.weights: list[np.ndarray] = []
 
     def series(self, shape: np.ndarray, channel: int, values: np.ndarray) -> int:
@@ -171,26 +174,32 @@ class _Lists:
         self.weights.append(cells)
         return len(shapes)
 
+    def add_words(self, slot: np.ndarray, shift: np.ndarray, sign: np.ndarray) -> None:
+        """Add reuse words, by output, then term."""
+        given = zip((slot, shift, sign), WORD_TYPES.values(), strict=True)
+        self.words.append(tuple(values.reshape(-1).astype(kind) for values, kind in given))
+
     def arrays(self) -> dict[str, Any]:
         """Return them under the names of LayerProgram."""
         names = {
             "group": ("kept", "first_output", "outputs", "write", "gathers"),
             "gather": ("base", "length", "segments", "patterns", "accumulate", "final"),
             "segment": ("position", "channel", "length"),
-            "word": ("slot", "shift", "sign"),
         }
-        words = np.concatenate(self.words) if self.words else np.zeros((0, 3), np.int64)
         tables = {
             "group": np.array(self.groups, np.int64),
             "gather": np.array(self.gathers, np.int64),
             "segment": np.array(self.segments, np.int64),
-            "word": words,
         }
         arrays = {
             f"{prefix}_{name}": tables[prefix][:, i]
             for prefix, columns in names.items()
             for i, name in enumerate(columns)
         }
+        # Words are the most by far in a large layer: they have their final types from the start.
+        for i, (name, kind) in enumerate(WORD_TYPES.items()):
+            parts = [words[i] for words in self.words]
+            arrays[name] = np.concatenate(parts) if parts else np.zeros(0, kind)
         return arrays | {"weights": np.concatenate(self.weights)}
 
 
@@ -226,8 +235,7 @@ def _add_group(
         none = (slot < 0) | dead[block][:, None]
         shift = np.where(none, SHIFT_NONE, np.asarray(group.shift, np.int64) - MIN_SHIFT)
         sign = np.where(none, 0, np.asarray(group.sign) < 0)
-        words = np.stack([np.where(none, 0, slot_of[slot]), shift, sign], axis=-1)
-        lists.words.append(words.reshape(-1, 3))
+        lists.add_words(np.where(none, 0, slot_of[slot]), shift, sign)
 
 
 def _add_zeros(lists: _Lists, *, identity: bool, terms: int, first: int, outputs: int) -> None:
@@ -240,7 +248,8 @@ def _add_zeros(lists: _Lists, *, identity: bool, terms: int, first: int, outputs
     gathers = lists.series(np.zeros((1, 2), np.int64), 0, np.zeros((kept, 1), np.int8))
     lists.groups.append((kept, first, outputs, True, gathers))
     if not identity:
-        lists.words.append(np.tile([0, SHIFT_NONE, 0], (outputs * terms, 1)))
+        zeros = np.zeros(outputs * terms, np.int64)
+        lists.add_words(zeros, zeros + SHIFT_NONE, zeros)
 
 
 def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> LayerProgram:
@@ -275,7 +284,8 @@ def compile_layer(layer: MatrixLayer, mapping: LayerMapping, ou_rows: int) -> La
             * layer.in_scale
             / (layer.out_scale * (1 << FRACTION_BITS))
         )
-    weight_q8 = np.array(mapping.weight_q8, np.int64)
+    # Requantisation asks for the sums of an output's weights, and of their magnitudes, alone.
+    weight_q8 = mapping.sums()
     bias_codes = np.asarray(layer.bias, np.float64) / layer.out_scale
     dead = constant_outputs(weight_q8, scale, bias_codes)
     weight_q8[dead] = 0

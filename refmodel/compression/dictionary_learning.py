@@ -17,10 +17,13 @@ Real = NDArray[np.float64]
 SWEEPS = 2
 """Times that each term of an output is chosen anew."""
 
+LEARNT_FROM = 1024
+"""Outputs that patterns are learnt from, about, where a layer has more: every n-th by norm."""
+
 CANDIDATES = 256
 """Outputs, those of largest norm, that patterns may start from."""
 
-BLOCK = 1 << 21
+BLOCK = 1 << 18
 """Values of the largest array in work at a time, about."""
 
 REFINEMENTS = 4
@@ -48,36 +51,24 @@ class Codes:
     def matrix(self, patterns: int) -> Real:
         """A, [groups, outputs, patterns]: a pattern may be there in several terms."""
         result = np.zeros((*self.pattern.shape[:2], patterns))
+        flat = result.reshape(-1)
+        start = np.arange(0, flat.size, patterns)
         for term in range(self.pattern.shape[2]):
-            place = np.maximum(self.pattern[:, :, term], 0)[:, :, None]
-            value = np.take_along_axis(result, place, 2) + self.factor[:, :, term, None]
-            np.put_along_axis(result, place, value, 2)
+            place = start + np.maximum(self.pattern[:, :, term], 0).reshape(-1)
+            flat[place] += self.factor[:, :, term].reshape(-1)
         return result
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Learnt:
-    """Patterns of several groups.
-
-    Attributes
-    ----------
-    values
-        int8 [groups, K, rows].
-    support
-        bool [groups, K, rows]: the rows of each pattern, at most R.
-    codes
-        Who uses them.
-    """
-
-    values: NDArray[np.int8]
-    support: NDArray[np.bool_]
-    codes: Codes
-
-
 def learn(
-    table: Real, lengths: NDArray[np.intp], *, patterns: int, terms: int, rounds: int, rows: int
-) -> Learnt:
-    """Learn patterns for several groups at once.
+    table: Real,
+    lengths: NDArray[np.intp],
+    *,
+    patterns: int,
+    terms: int,
+    rounds: int,
+    rows: int,
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """Learn patterns for several groups at once: values and support.
 
     Parameters
     ----------
@@ -88,7 +79,15 @@ def learn(
         Rows of each group.
     patterns, terms, rounds, rows
         K, at most the number of outputs; T; alternations; R.
+
+    Returns
+    -------
+    int8 [groups, K, rows]
+        Values of the patterns.
+    bool [groups, K, rows]
+        Rows of each pattern, at most R.
     """
+    table = sample(table)
     groups, outputs, longest = table.shape
     step = max(1, BLOCK // (outputs * max(patterns, longest, min(outputs, CANDIDATES))))
     parts = [
@@ -102,21 +101,22 @@ def learn(
         )
         for start in range(0, groups, step)
     ]
-    return Learnt(
-        values=np.concatenate([part.values for part in parts]),
-        support=np.concatenate([part.support for part in parts]),
-        codes=Codes(
-            pattern=np.concatenate([part.codes.pattern for part in parts]),
-            factor=np.concatenate([part.codes.factor for part in parts]),
-        ),
-    )
+    values, support = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return values, support
+
+
+def sample(table: Real) -> Real:
+    """The outputs of [groups, outputs, rows] that patterns are learnt from."""
+    stride = max(1, table.shape[1] // LEARNT_FROM)
+    return table[:, ::stride]
 
 
 def _learn(
     table: Real, lengths: NDArray[np.intp], patterns: int, terms: int, rounds: int, rows: int
-) -> Learnt:
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     """Learn patterns for the groups of one block."""
     valid = np.arange(table.shape[2]) < lengths[:, None]
+    # Of fewer outputs than patterns, all are taken, and the others stay 0.
     chosen = start_patterns(table, patterns, valid, rows)
     best = np.full(len(table), np.inf)
     kept = chosen
@@ -132,57 +132,68 @@ def _learn(
         if turn < rounds:
             chosen = _least_squares(table, chosen, matrix, residual, valid, rows)
     support = _largest_rows(kept, valid, rows)
-    values = np.rint(kept * support).astype(np.int8)
-    codes = code(table, values.astype(np.float64), terms)
-    return Learnt(values=values, support=support, codes=codes)
+    return np.rint(kept * support).astype(np.int8), np.array(support)
 
 
 def refine(
     table: Real,
-    learnt: Learnt,
-    chosen: NDArray[np.intp],
+    values: NDArray[np.int8],
+    support: NDArray[np.bool_],
     lengths: NDArray[np.intp],
-    covariance: Real,
+    upper: Real,
+    terms: int,
     rows: int,
-) -> None:
-    """Learn the ``chosen`` groups again, one after the other, and change ``learnt`` accordingly.
+) -> Codes:
+    """Learn groups again, one after the other: change values and support, and give the codes.
 
     With H the covariance of the inputs of groups that are still to come and U the upper Cholesky
     factor of its inverse, an error e in the weights of group g costs e M e', M the inverse of
     Ugg' Ugg, once the later weights w are changed by -e Ugg^-1 Ug,later, which is for the best.
-    Where the inputs do not vary there is nothing to learn from, and nothing changes.
+
+    Parameters
+    ----------
+    table, lengths
+        As :func:`learn` takes them.
+    values, support
+        As :func:`learn` gives them.
+    upper
+        U, of the rows of all these groups: :func:`upper_factor`.
+    terms, rows
+        T, R.
     """
-    upper = _factor(covariance)
-    if upper is None:
-        return
-    terms = learnt.codes.pattern.shape[2]
-    weights = np.concatenate([table[i, :, : lengths[i]] for i in chosen], axis=1)
+    count = values.shape[1]
+    weights = np.concatenate([table[i, :, : lengths[i]] for i in range(len(table))], axis=1)
+    pattern = np.empty((*table.shape[:2], terms), np.intp)
+    factor = np.empty(pattern.shape)
     start = 0
-    for i in chosen.tolist():
+    for i in range(len(table)):
         end = start + int(lengths[i])
         own = upper[start:end, start:end]
         inverse = np.linalg.inv(own)
         metric = np.linalg.cholesky(inverse @ inverse.T)
         wanted = weights[None, :, start:end]
-        patterns = learnt.values[None, i, :, : end - start].astype(np.float64)
+        few = sample(wanted)
+        weighed = few @ metric
+        patterns = values[None, i, :, : end - start].astype(np.float64)
         valid = np.ones((1, end - start), bool)
         for _ in range(REFINEMENTS):
-            matrix = code(wanted @ metric, patterns @ metric, terms).matrix(patterns.shape[1])
-            residual = wanted - matrix @ patterns
-            patterns = _least_squares(wanted, patterns, matrix, residual, valid, rows)
+            matrix = code(weighed, patterns @ metric, terms).matrix(count)
+            residual = few - matrix @ patterns
+            patterns = _least_squares(few, patterns, matrix, residual, valid, rows)
             patterns, _ = _scaled(patterns)
-        support = _largest_rows(patterns, valid, rows)
-        patterns = np.rint(patterns * support).astype(np.float64)
+        found = _largest_rows(patterns, valid, rows)
+        patterns = np.rint(patterns * found).astype(np.float64)
         codes = code(wanted @ metric, patterns @ metric, terms)
-        error = (wanted - codes.matrix(patterns.shape[1]) @ patterns)[0]
+        error = (wanted - codes.matrix(count) @ patterns)[0]
         weights[:, end:] -= error @ inverse @ upper[start:end, end:]
-        learnt.values[i, :, : end - start] = patterns[0].astype(np.int8)
-        learnt.support[i, :, : end - start] = support[0]
-        learnt.codes.pattern[i], learnt.codes.factor[i] = codes.pattern[0], codes.factor[0]
+        values[i, :, : end - start] = patterns[0].astype(np.int8)
+        support[i, :, : end - start] = found[0]
+        pattern[i], factor[i] = codes.pattern[0], codes.factor[0]
         start = end
+    return Codes(pattern=pattern, factor=factor)
 
 
-def _factor(covariance: Real) -> Real | None:
+def upper_factor(covariance: Real) -> Real | None:
     """U, the upper Cholesky factor of the inverse of a damped covariance; None if nothing varies.
 
     A covariance of inputs that hardly vary about large means is a difference of rounding errors,
@@ -221,8 +232,10 @@ def start_patterns(table: Real, patterns: int, valid: NDArray[np.bool_], rows: i
     result = np.zeros((groups, patterns, table.shape[2]))
     reached = np.zeros((groups, table.shape[1], 1))
     each = np.arange(groups)
+    gained = np.empty(explained.shape)
     for index in range(min(patterns, candidates.shape[1])):
-        found = np.maximum(explained - reached, 0).sum(1).argmax(1)
+        # What is gained, and what was reached before, which is the same for all candidates.
+        found = np.maximum(explained, reached, out=gained).sum(1).argmax(1)
         result[:, index] = shapes[each, found]
         reached = np.maximum(reached, explained[each, :, found][:, :, None])
     return result
@@ -283,35 +296,83 @@ def code(table: Real, patterns: Real, terms: int) -> Codes:
     terms
         T. A pattern may be used in several terms of an output.
     """
-    across = patterns.transpose(0, 2, 1)
-    gram = patterns @ across
-    energy = gram.diagonal(axis1=1, axis2=2)[:, None, :]
-    inverse = 1 / np.where(energy > 0, energy, np.inf)
-    product = table @ across
-    shape = (*table.shape[:2], terms)
+    groups, outputs, _ = table.shape
+    count = patterns.shape[1]
+    shape = (groups, outputs, terms)
     pattern, factor = np.full(shape, -1, np.intp), np.zeros(shape)
-    each = np.arange(len(table))[:, None]
-    for turn in range(terms * (1 + SWEEPS)):
-        term = turn % terms
-        if turn >= terms:  # what the term explained is to be explained again
-            product = product + factor[:, :, term, None] * gram[each, pattern[:, :, term]]
-        magnitude = np.abs(product)
-        power = _nearest_power(magnitude * inverse)
-        gain = power * (2 * magnitude - power * energy)
-        chosen = gain.argmax(2)
-        place = chosen[:, :, None]
-        used = np.take_along_axis(gain, place, 2) > 0
-        signed = np.copysign(
-            np.take_along_axis(power, place, 2), np.take_along_axis(product, place, 2)
-        )
-        step = np.where(used, signed, 0.0)
-        pattern[:, :, term] = np.where(used[:, :, 0], chosen, -1)
-        factor[:, :, term] = step[:, :, 0]
-        product = product - step * gram[each, chosen]
+    across = patterns.transpose(0, 2, 1)
+    gram, product = patterns @ across, table @ across
+    # Some groups, or some outputs of one, at a time: the arrays of a step stay in a core's cache.
+    most = max(1, _CACHED // count)
+    step, run = max(1, most // outputs), min(outputs, most)
+    for group in range(0, groups, step):
+        block = slice(group, group + step)
+        for first in range(0, outputs, run):
+            part = block, slice(first, first + run)
+            _code(product[part], gram[block], pattern[part], factor[part])
     return Codes(pattern=pattern, factor=factor)
 
 
-def _nearest_power(ratio: Real) -> Real:
-    """Nearest 2^k, k in -8..+6, by distance: 3 lies between 2 and 4 and goes up."""
-    _, exponent = np.frexp(ratio * (4 / 3))
-    return np.ldexp(1.0, np.clip(exponent - 1, MIN_SHIFT, MAX_SHIFT))
+def _code(product: Real, gram: Real, pattern: NDArray[np.intp], factor: Real) -> None:
+    """Code outputs [groups, outputs, K]; fills ``pattern`` and ``factor``."""
+    groups, outputs, count = product.shape
+    terms = pattern.shape[2]
+    rows = groups * outputs
+    energy = gram.diagonal(axis1=1, axis2=2)[:, None, :]
+    inverse = 1 / np.where(energy > 0, energy, np.inf)
+    table = np.ascontiguousarray(gram).reshape(-1, count)
+    first = np.repeat(np.arange(groups) * count, outputs)
+    places = np.arange(rows) * count
+    product = np.ascontiguousarray(product)
+    flat = product.reshape(-1)
+    magnitude, power, gain, moved = (np.empty(product.shape) for _ in range(4))
+    moved_rows = moved.reshape(rows, count)
+    patterns = np.zeros((terms, rows), np.intp)
+    factors = np.zeros((terms, rows))
+    for turn in range(terms * (1 + SWEEPS)):
+        term = turn % terms
+        if turn >= terms:  # what the term explained is to be explained again
+            np.take(
+                table, first + patterns[term], axis=0, out=moved.reshape(rows, count), mode="clip"
+            )
+            moved *= factors[term].reshape(groups, outputs, 1)
+            product += moved
+        np.abs(product, out=magnitude)
+        np.multiply(magnitude, inverse, out=power)
+        _nearest_power(power)
+        # power * (2 * magnitude - power * energy)
+        np.multiply(power, energy, out=gain)
+        magnitude += magnitude
+        np.subtract(magnitude, gain, out=gain)
+        gain *= power
+        chosen = gain.reshape(rows, count).argmax(1)
+        at = places + chosen
+        used = gain.reshape(-1)[at] > 0
+        found = np.where(used, np.copysign(power.reshape(-1)[at], flat[at]), 0.0)
+        patterns[term], factors[term] = chosen, found
+        np.take(table, first + chosen, axis=0, out=moved_rows, mode="clip")
+        moved *= found.reshape(groups, outputs, 1)
+        product -= moved
+    pattern[...] = (
+        np.where(factors != 0, patterns, -1).reshape(terms, groups, outputs).transpose(1, 2, 0)
+    )
+    factor[...] = factors.reshape(terms, groups, outputs).transpose(1, 2, 0)
+
+
+_CACHED = 1 << 14
+"""Values of an array that is in work at a time: 128 KiB."""
+
+_EXPONENT = np.int64(0x7FF0000000000000)
+"""Bits of the exponent of a float64."""
+
+
+def _nearest_power(ratio: Real) -> None:
+    """Turn ratios >= 0 into the nearest 2^k, k in -8..+6, by distance: 3, halfway, goes up.
+
+    That is 2^floor(log2(ratio * 4/3)): what is left of a number without its mantissa.
+    """
+    ratio *= 4 / 3
+    bits = ratio.view(np.int64)
+    bits &= _EXPONENT
+    np.maximum(ratio, 2.0**MIN_SHIFT, out=ratio)
+    np.minimum(ratio, 2.0**MAX_SHIFT, out=ratio)

@@ -51,7 +51,7 @@ def recover_map(
     outputs, inputs, height, width = codes.shape
     kernel = height * width
     limit = int(outputs * keep)
-    flat = codes.reshape(outputs, inputs, kernel).astype(np.int32)
+    flat = codes.reshape(outputs, inputs, kernel)
     groups = -(-inputs // channels)
     order = np.empty((groups, outputs), np.int32)
     kept_count = np.empty(groups, np.int32)
@@ -59,7 +59,7 @@ def recover_map(
     exponent = np.empty((groups, outputs), np.int8)
     mask = np.zeros(flat.shape, np.uint8)
     for group in range(groups):
-        part = flat[:, group * channels : (group + 1) * channels]
+        part = flat[:, group * channels : (group + 1) * channels].astype(np.int32)
         sources = _sources(part.reshape(outputs, -1))
         if sources is None or len(np.unique(sources[0][sources[0] >= 0])) > limit:
             return None

@@ -177,15 +177,19 @@ def check_weight(weight: NDArray[np.float32] | NDArray[np.int8], *, integers: bo
         raise TypeError(f"weight must be a float32 array, not {str(found)!r}")
     if weight.ndim != 4 or not weight.size:
         raise ValueError(f"weight must have the shape [out, in, kh, kw], not {weight.shape!r}")
-    if not np.isfinite(weight).all():
-        raise ValueError(f"weight must be finite, not {weight[~np.isfinite(weight)][0]!r}")
+    # An output at a time: no array as large as the weights.
+    for output in weight:
+        if not np.isfinite(output).all():
+            raise ValueError(f"weight must be finite, not {output[~np.isfinite(output)][0]!r}")
 
 
 def _channel_mask(weight: NDArray[np.float32], channels: int, rows: int) -> NDArray[np.uint8]:
     """Mask of a 1x1 kernel: the ``rows`` largest channels of each group, for every output."""
     inputs = weight.shape[1]
     # Rows in memory are added one after another, on every machine.
-    importance = np.abs(np.ascontiguousarray(weight[:, :, 0, 0])).sum(axis=0, dtype=np.float64)
+    importance = np.zeros(inputs)
+    for output in weight[:, :, 0, 0]:
+        importance += np.abs(output)
     padded = np.zeros(-(-inputs // channels) * channels)
     padded[:inputs] = importance
     padded = padded.reshape(-1, channels)

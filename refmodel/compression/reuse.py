@@ -50,6 +50,9 @@ Arrays of 64 KiB stay in a core's cache, and in memory that the allocator keeps:
 on may be mapped and cleared anew every time, which was measured to take ten times as long.
 """
 
+_CODES = 1 << 20
+"""Weights that are quantised at once, about."""
+
 _HEAD = 256
 """Patterns of rule 4 that are settled at once."""
 
@@ -93,9 +96,12 @@ def quantise(weight: NDArray[np.float32] | NDArray[np.int8], levels: int) -> NDA
     if scale < np.finfo(np.float32).tiny:
         largest = float(np.abs(weight).max())
         raise ValueError(f"weight must be zero or reach 1e-33 in magnitude, not {largest!r}")
-    codes = weight / scale
-    np.rint(codes, out=codes)
-    return codes.astype(np.int16)
+    result = np.empty(weight.shape, np.int16)
+    step = max(1, _CODES // weight[0].size)
+    for first in range(0, len(weight), step):  # some outputs at a time: no large array
+        codes = weight[first : first + step] / scale
+        result[first : first + step] = np.rint(codes, out=codes)
+    return result
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

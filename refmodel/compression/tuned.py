@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 from refmodel.compression.quantize import MatrixLayer
 from refmodel.compression.schemes import SCHEMES, LayerMapping, LayerSetting, PatternGroup, Weight
-from refmodel.compression.schemes.base import MAX_TERMS, weight_unit
+from refmodel.compression.schemes.base import MAX_TERMS, group_weights, weight_unit
 from refmodel.config import FRACTION_BITS, MAX_SHIFT, MIN_SHIFT
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Matrix
@@ -249,30 +249,7 @@ def effective_weights(mapping: LayerMapping, shape: Sequence[int]) -> NDArray[np
     shape
         Shape of the layer's weights, [out, in / groups, kh, kw].
     """
-    outputs, inputs, height, width = shape
-    kernel = height * width
-    # What fills up a pattern's rows goes into a column behind the weights.
-    flat = np.zeros((outputs, inputs * kernel + 1), np.int64)
-    for group in mapping.groups:
-        if not group.kept:
-            continue
-        lengths = np.array([len(each) for each in group.shapes])
-        rows = np.concatenate(group.shapes).astype(np.int64)
-        first = group.channel % inputs
-        places = np.full((len(lengths), int(lengths.max())), inputs * kernel)
-        owner = np.repeat(np.arange(len(lengths)), lengths)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        places[owner, within] = (first + rows[:, 1]) * kernel + rows[:, 0]
-        block = np.arange(group.first_output, group.first_output + group.outputs)[:, None]
-        values = group.values.astype(np.int64)
-        if group.slot is None or group.shift is None or group.sign is None:
-            flat[block, places[group.shape_of]] += values << FRACTION_BITS
-            continue
-        for slot, shift, sign in zip(group.slot.T, group.shift.T, group.sign.T, strict=True):
-            factor = np.where(slot < 0, 0, sign.astype(np.int64))
-            scaled = values[slot] << (shift.astype(np.int64) + FRACTION_BITS)[:, None]
-            flat[block, places[group.shape_of[slot]]] += scaled * factor[:, None]
-    return flat[:, :-1].reshape(outputs, inputs, height, width)
+    return group_weights(mapping.groups, shape).astype(np.int64, copy=False)
 
 
 def counts(groups: Sequence[PatternGroup]) -> tuple[int, int, int]:

@@ -61,6 +61,9 @@ from refmodel.predict.accelerator import accelerator_config_for
 from refmodel.predict.events import INDEX_MEMORIES
 from refmodel.program.program import Program
 
+TABLES = ("output", "share", "lookup")
+"""Memories of output parameters, of shares in outputs, and of tables that outputs go through."""
+
 PARTS = (
     "adc",
     "crossbar",
@@ -300,13 +303,21 @@ def price_events(
     overlap = technology.number("clock") * technology.number("read_time")
     if overlap > 1 + 1e-9:
         notes.append(f"a request a cycle means that {overlap:.1f} reads of the arrays overlap")
+    larger = technology["adc_energy"].enough(events.config.code_bits)
+    assumptions = technology.assumptions()
+    if larger > events.config.code_bits:
+        notes.append(
+            f"codes of {events.config.code_bits} bits are priced as those of converters of {larger}"
+            " bits, the smallest of the technology: an upper bound"
+        )
+        assumptions = (*assumptions, notes[-1])
     return NetworkCost(
         technology=technology.name,
         scheme=events.scheme,
         layers=tuple(prices.layer(layer, leaking) for layer in events.layers),
         areas=areas,
         clock=technology.number("clock"),
-        assumptions=technology.assumptions(),
+        assumptions=assumptions,
         notes=tuple(notes),
     )
 
@@ -325,8 +336,13 @@ class _Prices:
         listed = sum(layer.counts["list_words"] for layer in events.layers)
         if listed:
             self.memories["list"] = list_memory(listed)
-        self.convert = technology["adc_energy"].at(config.code_bits) + number("sample_energy")
+        self.convert = self._converter("adc_energy") + number("sample_energy")
         self.drive = technology["drive_energy"].at(config.dac_bits)
+
+    def _converter(self, name: str) -> float:
+        """A constant of the smallest converter that has the bits of a code."""
+        constant = self.technology[name]
+        return constant.at(constant.enough(self.config.code_bits))
 
     def bit(self, name: str) -> float:
         """Joules of a bit of one of the memories."""
@@ -387,7 +403,7 @@ class _Prices:
             "accumulators": (2 * counts["accumulator_updates"] + touched) * accumulators,
             "index": sum(self._words(layer, name) for name in INDEX_MEMORIES)
             + counts["list_words"] * listed,
-            "tables": self._words(layer, "output") + self._words(layer, "share"),
+            "tables": sum(self._words(layer, name) for name in TABLES),
             "gather": counts["gathered"] * (byte + 2 * 8 * self.bit("vectors")),
             "activations": (counts["activation_writes"] + mirrored) * byte,
             "post-processing": counts["operand_reads"] * byte,
@@ -408,7 +424,7 @@ class _Prices:
         tables = sum(
             count * self.memories[name].width
             for name, count in layer.reads.items()
-            if name in ("output", "share")
+            if name in TABLES
         )
         scaled = MULTIPLIER_BITS * acc * multiply
         return {
@@ -452,10 +468,7 @@ class _Prices:
         for memory in self.memories.values():
             held[memory.kind] += self._many(memory) * memory.bits * area(f"{memory.kind}_area")
         return {
-            "adc": engines
-            * config.adcs
-            * converters(self.technology)
-            * self.technology["adc_area"].at(config.code_bits)
+            "adc": engines * config.adcs * converters(self.technology) * self._converter("adc_area")
             + crossbars * size * area("sample_area"),
             "crossbar": crossbars * size**2 * area("cell_area"),
             "wordlines": crossbars * size * self.technology["drive_area"].at(config.dac_bits),

@@ -3,9 +3,10 @@
 A file is TOML. Each constant is a table of ``value``, ``unit``, ``node`` (nm that the value holds
 for), ``source`` (the publication), ``place`` (where in it), and ``confidence``: ``read`` in the
 source, ``secondary`` (quoted by another program or publication), or ``assumption``. Values of
-converters and wordline drivers are tabulated by bits, and never stretched beyond their tables.
-Logic and memories given at another node than the file's are scaled to it by
-:mod:`refmodel.cost.scaling`; analog parts are taken as they are.
+converters and wordline drivers are tabulated by bits, and never stretched beyond their tables:
+codes are priced as those of the smallest converter of the table that has their bits. Logic and
+memories given at another node than the file's are scaled to it by :mod:`refmodel.cost.scaling`;
+analog parts are taken as they are.
 
     from refmodel.cost.technology import Technology
 
@@ -164,6 +165,19 @@ class Constant:
                 f"{self.file}"
             )
         return self.value[bits] * self.factor
+
+    def enough(self, bits: int) -> int:
+        """The smallest entry of at least so many bits, which can stand in for one that is not.
+
+        Raises
+        ------
+        InputError
+            All entries have fewer bits.
+        """
+        assert isinstance(self.value, Mapping)
+        found = min((each for each in self.value if each >= bits), default=bits)
+        self.at(found)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,12 +25,13 @@ Tensors are uint8 codes of shape (N, H, W, C); a vector is (N, 1, 1, F).
 """
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from refmodel.program.layer import LayerProgram
-from refmodel.program.sizes import flat_words
+from refmodel.program.sizes import flat_words, output_blocks
 
 CHUNK = 1 << 22
 """Values of the largest array of one chunk, about; bounds the memory."""
@@ -145,40 +146,67 @@ def _blocks(layer: LayerProgram) -> list[_Block]:
 def nonzero_weights(layer: LayerProgram) -> int:
     """Count the effective weights that are not 0."""
     # Not kept: a large network's decoded weights are worth their memory only for inference.
-    blocks = _decoded.get(layer) or _decode(layer)
-    return sum(int(np.count_nonzero(block.weights)) for block in blocks)
+    if layer in _decoded:
+        return sum(int(np.count_nonzero(block.weights)) for block in _decoded[layer])
+    return sum(int(np.count_nonzero(weights)) for _, weights in _effective(layer))
 
 
-def _decode(layer: LayerProgram) -> list[_Block]:
+def _effective(layer: LayerProgram) -> Iterator[tuple[slice, np.ndarray]]:
+    """Effective weights, some outputs at a time: integers in float64 [columns, outputs]."""
     columns = gather_columns(layer)
     gather = np.repeat(np.arange(len(columns)), layer.gather_patterns)
     slot = slot_of_patterns(layer)
-    output, word_slot, factor = flat_words(layer)
     depth = layer.kernel[0] * layer.kernel[1] * layer.in_shape[2]
     # Rows of `weights` that add into one slot lie at by_slot[first[slot] : first[slot + 1]].
     by_slot = np.argsort(slot, kind="stable")
     first = np.searchsorted(slot[by_slot], np.arange(int(layer.group_kept.sum()) + 1))
-    # Integers in float64; one more row takes what unused rows, all 0, would add.
-    result = np.zeros((depth + 1, layer.out_shape[2]))
     step = max(1, CHUNK // (8 * layer.ou_rows))
-    for i in range(0, len(output), step):
-        start, end = first[word_slot[i : i + step]], first[word_slot[i : i + step] + 1]
-        word = np.repeat(np.arange(i, i + len(start)), end - start)
-        within = np.arange(len(word)) - np.repeat(
-            np.cumsum(end - start) - (end - start), end - start
-        )
-        pattern = by_slot[np.repeat(start, end - start) + within]
-        values = layer.weights[pattern] * factor[word][:, None].astype(np.float64)
-        np.add.at(result, (columns[gather[pattern]], output[word][:, None]), values)
-    result = result[:depth]
-    if 255 * max(np.abs(column).sum() for column in result.T) >= _EXACT:
-        raise ValueError(f"layer {layer.name}: sums exceed 2^53")
+    # As many outputs as have their words, and their columns, in memory.
+    most = max(1, 4 * CHUNK // (depth + 1))
+    runs = [
+        (at, min(at + most, after))
+        for before, after in output_blocks(layer)
+        for at in range(before, after, most)
+    ]
+    for begin, end in runs:
+        output, word_slot, factor = flat_words(layer, begin, end)
+        # One more row takes what unused rows, all 0, would add.
+        result = np.zeros((depth + 1, end - begin))
+        for i in range(0, len(output), step):
+            starts, ends = first[word_slot[i : i + step]], first[word_slot[i : i + step] + 1]
+            word = np.repeat(np.arange(i, i + len(starts)), ends - starts)
+            within = np.arange(len(word)) - np.repeat(
+                np.cumsum(ends - starts) - (ends - starts), ends - starts
+            )
+            pattern = by_slot[np.repeat(starts, ends - starts) + within]
+            values = layer.weights[pattern] * factor[word][:, None].astype(np.float64)
+            np.add.at(result, (columns[gather[pattern]], output[word][:, None] - begin), values)
+        yield slice(begin, end), result[:depth]
+
+
+def _decode(layer: LayerProgram) -> list[_Block]:
+    depth = layer.kernel[0] * layer.kernel[1] * layer.in_shape[2]
+    result = np.empty((depth, layer.out_shape[2]), np.int32)
+    common, largest = 0, 0
+    for part, weights in _effective(layer):
+        largest = max(largest, int(np.abs(weights).sum(0).max()))
+        if 255 * largest >= _EXACT:
+            raise ValueError(f"layer {layer.name}: sums exceed 2^53")
+        if largest >= 1 << 31 and result.dtype == np.int32:
+            result = result.astype(np.int64)
+        result[:, part] = weights
+        common |= int(np.bitwise_or.reduce(result[:, part], axis=None))
     # The power of two that all weights have in common.
-    common = int(np.bitwise_or.reduce(result.astype(np.int64), axis=None))
     shift = (common & -common).bit_length() - 1 if common else 0
-    result /= 1 << shift
-    if 255 * np.abs(result).sum(0).max() < _EXACT_32:
-        result = result.astype(np.float32)
+    kind = np.float32 if 255 * (largest >> shift) < _EXACT_32 else np.float64
+    if kind == np.float32 and result.dtype == np.int32:
+        # In place: a large layer is there once.
+        floats = result.view(np.float32)
+        for row, values in zip(floats, result, strict=True):
+            row[:] = (values >> shift).astype(np.float32)
+        result = floats
+    else:
+        result = (result >> shift).astype(kind)
     # Blocks of outputs are those of the groups that write.
     blocks = []
     writing = np.flatnonzero(layer.group_write)

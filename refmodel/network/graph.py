@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.errors import InputError
+from refmodel.network.expression import Term
 
 CHUNK_ELEMENTS = 1 << 22
 """Values of the largest intermediate array of one chunk of images, about; bounds the memory."""
@@ -231,6 +232,37 @@ class Clip(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Function(Node):
+    """A function of each value alone, which may have other constants for each channel.
+
+    Attributes
+    ----------
+    term
+        The function. Constants that differ between channels have the axes of the tensor.
+    """
+
+    term: Term
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        with np.errstate(all="ignore"):  # what is no number shows in the range of the tensor
+            return self.term(inputs[0])
+
+    def work(self) -> int:
+        """Values of the largest array that ``apply`` makes for one image."""
+        return 2 * prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product(Node):
+    """The product of two tensors; the second may have a size of 1 where the first has more."""
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        return inputs[0] * inputs[1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MaxPool(Node):
     """The largest value of each window; padding never wins."""
 
@@ -442,15 +474,25 @@ class FloatNetwork:
         return np.concatenate(parts) if parts else np.zeros((0, *self.output_shape), np.float32)
 
     def _forward(self, x: Floats) -> Floats:
+        return next(values for name, values in self.pass_through(x) if name == self.output)
+
+    def pass_through(self, x: Floats) -> Iterator[tuple[str, Floats]]:
+        """Compute tensor after tensor for the images ``x``; each is kept while it is needed.
+
+        Returns
+        -------
+        Iterator of names, from the input's, and values.
+        """
         left = self.consumers()
-        tensors = {self.input: x}
+        tensors = {self.input: self._checked(x)}
+        yield self.input, tensors[self.input]
         for node in self.nodes:
             tensors[node.output] = node.apply(*(tensors[name] for name in node.inputs))
+            yield node.output, tensors[node.output]
             for name in node.inputs:
                 left[name] -= 1
                 if not left[name]:
                     tensors.pop(name, None)
-        return tensors[self.output]
 
     def _checked(self, x: Floats) -> Floats:
         x = np.asarray(x, np.float32)

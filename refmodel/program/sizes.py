@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from refmodel.program.layer import LayerProgram
 
 MAX_OUTPUT_SIDE = 4096
 """Largest height or width of an output."""
+
+BLOCK_WORDS = 1 << 21
+"""Reuse words that are worked on at once, about: bounds the memory for large layers."""
 
 MOST_POSITIONS = 49
 """Positions of the largest kernel that an engine has, 7x7."""
@@ -141,16 +144,36 @@ def accumulator_range(layer: LayerProgram, config: EngineConfig) -> tuple[np.nda
     """
     least, greatest = config.psum_range
     low, high = np.zeros((2, layer.out_shape[2]), np.int64)
-    output, slot, factor = flat_words(layer)
-    times = gathers_of_slots(layer)[slot] * factor
-    ends = np.stack([least * times, greatest * times])
-    np.add.at(low, output, ends.min(0))
-    np.add.at(high, output, ends.max(0))
+    gathers = gathers_of_slots(layer)
+    for first, last in output_blocks(layer):
+        output, slot, factor = flat_words(layer, first, last)
+        times = gathers[slot] * factor
+        ends = np.stack([least * times, greatest * times])
+        np.add.at(low, output, ends.min(0))
+        np.add.at(high, output, ends.max(0))
     return low, high
 
 
-def flat_words(layer: LayerProgram) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def output_blocks(layer: LayerProgram) -> Iterator[tuple[int, int]]:
+    """Cut the outputs into runs, first and end, of about :data:`BLOCK_WORDS` reuse words each."""
+    terms = 1 if layer.identity else layer.terms
+    words = int(layer.group_outputs.sum(dtype=np.int64)) * terms
+    step = max(1, layer.out_shape[2] * BLOCK_WORDS // max(1, words))
+    for first in range(0, layer.out_shape[2], step):
+        yield first, min(first + step, layer.out_shape[2])
+
+
+def flat_words(
+    layer: LayerProgram, first: int = 0, last: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the reuse words that add something, also those that an identity map implies.
+
+    Parameters
+    ----------
+    layer
+        The program.
+    first, last
+        Outputs, from ``first`` to before ``last``; None: to the end.
 
     Returns
     -------
@@ -161,20 +184,29 @@ def flat_words(layer: LayerProgram) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     factor
         int64 [words], sign times 2^(8 + k).
     """
-    counts = layer.group_outputs.astype(np.int64)
-    base = np.cumsum(layer.group_kept, dtype=np.int64) - layer.group_kept
+    last = layer.out_shape[2] if last is None else last
     terms = 1 if layer.identity else layer.terms
+    begin = layer.group_first_output.astype(np.int64)
+    all_counts = layer.group_outputs.astype(np.int64)
+    base = np.cumsum(layer.group_kept, dtype=np.int64) - layer.group_kept
+    # Of each group the outputs that are asked for, and where they begin among its own.
+    skipped = np.maximum(first - begin, 0)
+    counts = np.maximum(np.minimum(begin + all_counts, last) - begin - skipped, 0)
     starts = np.cumsum(counts) - counts
-    within = np.arange(counts.sum()) - np.repeat(starts, counts)
-    output = np.repeat(np.repeat(layer.group_first_output, counts) + within, terms)
+    within = np.arange(counts.sum()) - np.repeat(starts - skipped, counts)
+    output = np.repeat(np.repeat(begin, counts) + within, terms)
     if layer.identity:
         slot = np.repeat(base, counts) + within
         return output, slot, np.full(len(slot), 1 << FRACTION_BITS, np.int64)
-    slot = np.repeat(base, counts * terms) + layer.word_slot
-    used = layer.word_shift != SHIFT_NONE
-    factor = np.int64(1) << layer.word_shift[used].astype(np.int64)
-    factor = np.where(layer.word_sign[used] == 1, -factor, factor)
-    return output[used].astype(np.int64), slot[used], factor
+    words = np.repeat((np.cumsum(all_counts) - all_counts) * terms, counts) + within * terms
+    words = (words[:, None] + np.arange(terms)).reshape(-1)
+    shift = layer.word_shift[words]
+    used = shift != SHIFT_NONE
+    words = words[used]
+    factor = np.int64(1) << shift[used].astype(np.int64)
+    factor = np.where(layer.word_sign[words] == 1, -factor, factor)
+    slot = np.repeat(base, counts * terms)[used] + layer.word_slot[words]
+    return output[used], slot, factor
 
 
 def accumulator_bits(layer: LayerProgram, config: EngineConfig) -> int:

@@ -32,7 +32,7 @@ from prap_hw.driver import (
     Register,
     packet,
 )
-from prap_hw.driver.registers import CONFIGURATION, Control, IrqPending, Status
+from prap_hw.driver.registers import CONFIGURATION, Control, Core, IrqPending, Space, Status
 from sim.benches.shell_ports import CocotbTransport, Ports
 
 FOLDER = Path(os.environ["PRAP_JOB"])
@@ -351,6 +351,27 @@ async def runs_of_another_length(host: Host) -> None:
             seen += 1
         await host.do("reset")
     assert seen, "expected a packet with TUSER"
+
+
+@bench(stall=0.2, seed=11)
+async def images_of_another_length(host: Host) -> None:
+    """INPUT_BYTES wrong and a packet as long: an error of an accelerator, before any start.
+
+    An engine's program has no size of its input: it takes what INPUT_BYTES says.
+    """
+    length = IMAGE.input_bytes
+    for wrong in (1, length - 1, length + 1, 2 * length):
+        await host.do("load", IMAGE)
+        await host.ports.write(Register.INPUT_BYTES, wrong)
+        data = packet(Kind.ACTIVATIONS, wrong, (2 * INPUTS[0])[:wrong])
+        await host.ports.send(data)
+        await ClockCycles(host.dut.aclk, 2 * length + 50)
+        if JOB["core"] == Core.ACCELERATOR:
+            await host.fails(ErrorCode.RANGE, 0, "check")
+            assert await host.ports.read(Register.ERROR) >> 8 == Space.IMAGE
+        else:
+            assert await host.do("status") & Status.ACTIVATIONS
+        await host.do("reset")
 
 
 @bench(seed=6)

@@ -39,7 +39,8 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="FILE",
-        help="Images: .npz with x and y, or idx(.gz).",
+        help="Images: .npz with x and y, .npy, idx(.gz), or a folder of PNG or JPEG in"
+        " folders of their classes.",
     ),
 ]
 Labels = Annotated[
@@ -47,7 +48,8 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels of idx images; left out, the file beside them with labels in its name.",
+        help="Labels of .npy or idx images; left out, the file beside them with labels in its"
+        " name.",
     ),
 ]
 Settings = Annotated[
@@ -66,14 +68,30 @@ Calibration = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE",
-        help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
+        help="Images that set the ranges of activations: as --images of the other verbs.",
     ),
 ]
 Trials = Annotated[
     int | None,
     typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
 ]
-Network = Annotated[Path, typer.Argument(metavar="NET.onnx", help="A trained network.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes, and images that go through a layer at a time; left out, as many as there"
+        " are processors for a large network, 1 for others. What is written does not depend on it.",
+        min=1,
+        max=256,
+    ),
+]
+Network = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NET", help="A trained network: a file of ONNX or TensorFlow Lite (.tflite)."
+    ),
+]
 Folder = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="A folder that `prap compress` wrote, or its program.prap."),

@@ -4,8 +4,10 @@ Exit codes: 0 done; 1 a comparison found differences; 2 bad input or usage; 3 a 
 130 interrupted. Errors are one line on stderr; ``--debug`` adds the traceback.
 """
 
+import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,17 @@ def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
     from refmodel import files
 
     files.write_json(path, figures)
+
+
+@contextmanager
+def goes_on(folder: Path) -> Iterator[None]:
+    """Where a verb is interrupted, say that the same command goes on with what is in a folder."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder.is_dir():
+            print(f"prap: the same command goes on with what is in {folder}", file=sys.stderr)
+        raise
 
 
 def judge(figures: Mapping[str, Any]) -> None:

@@ -10,10 +10,9 @@ import numpy as np
 from prap_hw.app import pricing, workflow
 from prap_hw.app.console import Report, silent
 from prap_hw.app.report.page import write_report
-from refmodel import api
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.network.images import load_images
+from refmodel.network.images import Preprocess, load_images
 
 COSIM_FILE = "cosim.json"
 """Figures of `prap cosim --json`, taken where they lie in the folder."""
@@ -61,7 +60,7 @@ def report_folder(
     technology
         Technology file or name of a packaged one, by which costs are worked out; None: no costs.
     config
-        The engine; None: the one that the folder was compressed for.
+        The engine; what is not chosen is as in the one that the folder was compressed for.
     report
         Is told of progress.
 
@@ -73,7 +72,7 @@ def report_folder(
     folder, out = workflow.folder_of(folder), Path(out)
     program = workflow.load_program(folder)
     summary = workflow.summary_of(folder)
-    fitted = _engine(program, summary, config)
+    fitted = workflow.folder_engine(folder, program, config)
     predictions = workflow.predict(program, fitted, report=report)
     layers = [
         workflow.layer_figures(layer, fitted, prediction)
@@ -105,22 +104,14 @@ def report_folder(
     simulated = _json_of(cosim, folder / COSIM_FILE, ("compared", "layers"))
     if simulated:
         figures |= _simulated(simulated, layers, str(cosim or folder / COSIM_FILE))
-        samples = _samples(images, simulated)
+        sizes = Preprocess.from_dict(program.preprocess).sizes
+        samples = _samples(images, simulated, sizes)
     if technology is not None:
         figures["costs"] = pricing.cost_figures(program, fitted, technology)
     report("write the report", 0, 1)
     write_report(out, figures, program.layers, fitted, title=f"PRAP-PIM: {name}", samples=samples)
     report("write the report", 1, 1)
     return figures
-
-
-def _engine(
-    program: api.Program,
-    summary: Mapping[str, Any],
-    config: workflow.EngineOptions | EngineConfig | None,
-) -> EngineConfig:
-    """The engine that was asked for, else that of the summary, sized to the program."""
-    return workflow.engine_for(program, workflow.asked_or_compressed_for(config, summary))
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
@@ -161,6 +152,15 @@ def _simulated(
 ) -> dict[str, Any]:
     """Put the figures of a co-simulation beside those of the layers."""
     theirs = list(found["layers"])
+    if "sample" in found:  # of some positions: the whole layers were predicted beside it
+        predicted = {layer["name"]: layer["cycles_predicted"] for layer in layers}
+        for layer in found["sample"]["layers"]:
+            if predicted.get(layer["name"]) != layer["cycles"]:
+                raise InputError(
+                    f"expected a co-simulation of this network and engine, found "
+                    f"{layer['cycles']:,} cycles predicted for {layer['name']} in {place}"
+                )
+        theirs = []
     if theirs:  # tier network has figures of the whole network alone
         ours = [(layer["name"], layer["cycles_predicted"]) for layer in layers]
         for layer, (name, cycles) in zip(theirs, ours, strict=False):
@@ -176,13 +176,15 @@ def _simulated(
 
 
 def _samples(
-    images: workflow.Paths | Sequence[workflow.Paths] | None, found: Mapping[str, Any]
+    images: workflow.Paths | Sequence[workflow.Paths] | None,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Images that went through the hardware, where they are pictures."""
     answers = found.get("answers") or []
     if images is None or not answers:
         return []
-    x, y = load_images(images)
+    x, y = load_images(images, **sizes)
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] not in (3, 4)):
         return []
     return [

@@ -12,12 +12,18 @@ Functions return their figures as a dictionary of JSON values. Bad input raises
 """
 
 from prap_hw.app.workflow.accuracy import evaluate, inspect, program_accuracy
-from prap_hw.app.workflow.compression import compile_floats, compress, default_scheme
+from prap_hw.app.workflow.compression import (
+    compile_floats,
+    compress,
+    default_scheme,
+    work_folder,
+)
 from prap_hw.app.workflow.engines import (
     EngineOptions,
     asked_or_compressed_for,
     engine,
     engine_for,
+    folder_engine,
     rtl_engine,
 )
 from prap_hw.app.workflow.figures import cycle_total, faults, layer_figures
@@ -38,6 +44,7 @@ from prap_hw.app.workflow.fpga import board, fpga, use_rows
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
 from prap_hw.app.workflow.headline import headline
+from prap_hw.app.workflow.hints import input_words
 from prap_hw.app.workflow.pricing import price
 from prap_hw.app.workflow.simulation import cosim, simulate, simulate_network
 from refmodel.api import float_accuracy, predict
@@ -67,10 +74,12 @@ __all__ = [
     "evaluate",
     "faults",
     "float_accuracy",
+    "folder_engine",
     "folder_of",
     "fpga",
     "headline",
     "input_codes",
+    "input_words",
     "inspect",
     "json_object",
     "layer_figures",
@@ -85,5 +94,6 @@ __all__ = [
     "summary_of",
     "use_rows",
     "versions",
+    "work_folder",
     "write_verilog",
 ]

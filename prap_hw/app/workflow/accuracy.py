@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, engine, engine_for
-from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, folder_of, load_program, names_of
+from prap_hw.app.workflow import hints
+from prap_hw.app.workflow.engines import EngineOptions, engine, folder_engine
+from prap_hw.app.workflow.folders import (
+    NETWORK_FILE,
+    Paths,
+    folder_of,
+    load_program,
+    names_of,
+    summary_of,
+)
 from refmodel import golden
 from refmodel.api import BATCH, float_accuracy, predict
 from refmodel.config import EngineConfig
@@ -43,7 +51,8 @@ def inspect(
     folder
         A folder that :func:`compress` wrote.
     config
-        The engine; it is sized to the network.
+        The engine; what is not chosen is as in the one that the network was compressed for. It is
+        sized to the network.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def inspect(
         ``engine``; ``layers`` and ``total``, see :class:`refmodel.predict.metrics.Metrics`.
     """
     program = load_program(folder)
-    fitted = engine_for(program, config)
+    fitted = folder_engine(folder, program, config)
     predictions = predict(program, fitted, report=report)
     found = network_metrics(program, fitted, predictions)
     return {"engine": dataclasses.asdict(fitted), **found.to_dict()}
@@ -81,8 +90,8 @@ def evaluate(
         Images used at most: the first of the file.
     device
         Device files, or names of packaged ones. None, but ``cells`` or bits of an ADC code in
-        ``config``: the packaged device ``ideal``, on which those apply. None at all: the exact
-        arithmetic of the golden model.
+        ``config``, or an engine whose codes clip: the packaged device ``ideal``, on which those
+        apply. None at all: the exact arithmetic of the golden model.
     cells
         How the cells of devices hold weights: as those of the RTL do, in ``twos-complement`` (the
         weight + 128 where cells have 2 or 4 bits; None: so), or as differential ``pairs`` of cells.
@@ -92,16 +101,18 @@ def evaluate(
         Seed of the first chip; the next have ``seed + 1`` and so on; None: 0. InputError without a
         device.
     config
-        The engine whose cells and converters the devices are; it is sized to the network.
+        The engine whose cells and converters the devices are, as for :func:`inspect`.
 
     Returns
     -------
     dict
         ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
         of the scheme, as shares of 1; of a network that is no classifier in its place ``snr``, in
-        dB by the same names (None: not a single difference). With devices also ``devices``, of
-        each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips ``seeds``,
-        ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of one chip).
+        dB by the same names (None: not a single difference); ``preprocess``, how pixels became
+        inputs, and ``hints``, sentences on what may be wrong with that. With devices also
+        ``devices``, of each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips
+        ``seeds``, ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of
+        one chip); ``conversions`` of a chip, and how many of them ``clipped`` on each.
     """
     from refmodel.exchange.onnx.load import load_onnx
 
@@ -112,48 +123,65 @@ def evaluate(
     if given and not names:
         raise InputError(f"expected a device with {' and '.join(given)}, found none")
     engine(config)  # what no engine has is refused at once
-    if not names and (cells is not None or _code_bits(config) is not None):
-        names = [IDEAL]
-    cells = cells or "twos-complement"
-    trials, seed = 5 if trials is None else trials, seed or 0
     kinds = [Device.load(name) for name in names]
     program = load_program(folder)
+    clips = False
+    if not kinds and program.layers:
+        clips = not folder_engine(folder, program, config).lossless
+    if not kinds and (cells is not None or _code_bits(config) is not None or clips):
+        kinds = [Device.load(IDEAL)]
+    cells = cells or "twos-complement"
+    trials, seed = 5 if trials is None else trials, seed or 0
     floats = load_onnx(folder_of(folder) / NETWORK_FILE)
-    x, y = load_images(images)
+    x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     scheme = str(program.about.get("scheme", "dense"))
+    kept = summary_of(folder).get("preprocess") or {}
+    noted = {"preprocess": program.preprocess}
     if not is_classifier(floats):
         if kinds:
             check_classifier(floats, "accuracy on devices")
         inputs = Preprocess.from_dict(program.preprocess).apply(
             x[:limit], floats.input_shape, source=names_of(images)
         )
+        hint = hints.pixel_hint(kept.get("images"), x[:limit])
         found = snr(program, floats, inputs, report=report)
-        return {"images": len(inputs), "snr": {"int8" if scheme == "dense" else scheme: found}}
+        return noted | {
+            "images": len(inputs),
+            "snr": {"int8" if scheme == "dense" else scheme: found},
+            "hints": [] if hint is None else [hint],
+        }
     if y is None:
         raise InputError(f"expected images with labels, found none in {names_of(images)}")
     x, y = x[:limit], y[:limit]
     preprocess = Preprocess.from_dict(program.preprocess)
+    hint = hints.pixel_hint(kept.get("images"), x) or hints.training_hint(floats, x, y, preprocess)
     inputs = preprocess.apply(x, floats.input_shape, source=names_of(images))
     accuracy = {"float": float_accuracy(floats, inputs, y, report=report)}
     accuracy["int8" if scheme == "dense" else scheme] = program_accuracy(
         program, inputs, y, stage=f"evaluate in 8 bits ({scheme})", report=report
     )
-    figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy}
+    figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy} | noted
+    figures["hints"] = [] if hint is None else [hint]
     if not kinds:
         return figures
-    fitted = engine_for(program, config)
+    fitted = folder_engine(folder, program, config)
     codes = golden.quantise_input(program, inputs)
     found = []
     for kind in kinds:
-        rights = []
+        rights: list[float] = []
+        clipped: list[int] = []
+        conversions = 0
         for number in range(seed, seed + trials):
             stage = f"evaluate chip {number} of {kind.name}"
             if rights and not kind.varies:  # all its chips are the same
                 rights.append(rights[0])
+                clipped.append(clipped[0])
                 continue
             report(stage, 0, len(codes))
             chip = Chip(device=kind, config=fitted, seed=number, pairs=cells == "pairs")
             rights.append(chip_accuracy(program, codes, y, chip, progress=partial(report, stage)))
+            clipped.append(chip.tally.clipped)
+            conversions = chip.tally.conversions
         found.append(
             {
                 "name": kind.name,
@@ -164,6 +192,8 @@ def evaluate(
                 "accuracy": rights,
                 "mean": float(np.mean(rights)),
                 "spread": float(np.std(rights, ddof=1)) if trials > 1 else None,
+                "conversions": conversions,
+                "clipped": clipped,
             }
         )
     return figures | {"devices": found}

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prap_hw.app.workflow.folders import Paths, summary_of
 from refmodel.config import PRESETS, EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Matrix
@@ -35,22 +36,24 @@ def engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
 def asked_or_compressed_for(
     options: EngineOptions | EngineConfig | None, summary: Mapping[str, Any]
 ) -> EngineOptions | EngineConfig | None:
-    """Options that were chosen; where none was, the engine that a network was compressed for.
+    """Options that were chosen, on the engine that a network was compressed for.
 
     Parameters
     ----------
     options
-        As for :func:`engine`.
+        As for :func:`engine`. With a preset they are those of another engine.
     summary
         Figures of ``prap compress``; they may have no ``engine``.
     """
     if isinstance(options, EngineConfig):
         return options
     given = {name: value for name, value in (options or {}).items() if value is not None}
-    if given not in ({}, {"preset": "default"}) or not isinstance(summary.get("engine"), dict):
+    if "preset" in given or not isinstance(summary.get("engine"), dict):
         return options
     names = {field.name for field in dataclasses.fields(EngineConfig)}
-    return {name: value for name, value in summary["engine"].items() if name in names}
+    if "crossbar_latency" in given:
+        names.discard("requests_in_flight")
+    return {name: value for name, value in summary["engine"].items() if name in names} | given
 
 
 def rtl_engine(options: EngineOptions | EngineConfig | None = None) -> EngineConfig:
@@ -84,6 +87,16 @@ def base_engine(
             chosen["ou_rows"] = program.layers[0].ou_rows
         options = chosen
     return make(options)
+
+
+def folder_engine(
+    folder: Paths,
+    program: Program,
+    options: EngineOptions | EngineConfig | None,
+    make: Callable[..., EngineConfig] = engine,
+) -> EngineConfig:
+    """Size the engine that a folder was compressed for, changed by some options, to its program."""
+    return engine_for(program, asked_or_compressed_for(options, summary_of(folder)), make)
 
 
 def engine_for(

@@ -40,7 +40,7 @@ def folder_of(path: Paths) -> Path:
 
 def summary_of(folder: Paths) -> dict[str, Any]:
     """Read the figures of ``prap compress`` in its folder; nothing where their file is gone."""
-    path = Path(folder) / SUMMARY_FILE
+    path = folder_of(folder) / SUMMARY_FILE
     return json_object(path) if path.is_file() else {}
 
 
@@ -78,6 +78,16 @@ def versions(*more: str) -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def check_pictures(paths: Paths | Sequence[Paths], **sizes: int | None) -> None:
+    """Refuse sizes of pictures where the images are no folder of pictures."""
+    several = [paths] if isinstance(paths, str | Path) else paths
+    found = [f"--{name}" for name, value in sizes.items() if value is not None]
+    if found and not any(Path(path).is_dir() for path in several):
+        raise InputError(
+            f"expected a folder of pictures with {' and '.join(found)}, found {names_of(paths)}"
+        )
 
 
 def names_of(paths: Paths | Sequence[Paths]) -> str:

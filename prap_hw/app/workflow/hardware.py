@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, engine_for, rtl_engine
+from prap_hw.app.workflow.engines import EngineOptions, folder_engine, rtl_engine
 from prap_hw.app.workflow.folders import Paths, load_program
 from refmodel import files
 from refmodel.config import MOST_ENGINES, EngineConfig
@@ -33,7 +33,8 @@ def write_verilog(
     config
         Sizes.
     program
-        A folder that :func:`compress` wrote; the engine is sized to hold its layers.
+        A folder that :func:`compress` wrote; the engine is the one that it was compressed for,
+        changed by ``config`` and sized to hold its layers.
     open_port
         Whether the crossbar port is left open instead of holding emulated crossbars; the black box
         that belongs there and a module that connects the two are then written, too.
@@ -50,7 +51,7 @@ def write_verilog(
 
     fitted = rtl_engine(config)
     if program is not None:
-        fitted = engine_for(load_program(program), config, rtl_engine)
+        fitted = folder_engine(program, load_program(program), config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
     report("write Verilog", 0, 1)
     engine_text = engine_verilog(fitted, open_port=open_port)
@@ -81,7 +82,8 @@ def deliver(
 
     Parameters are those of :func:`write_verilog`, and ``engines``, those of the tile and of the
     accelerator. With a program the accelerator is sized to hold it as a whole; else as
-    :func:`prap_hw.deliver.delivery.sizes` has it. ``README.md`` in the folder tells of the files.
+    :func:`prap_hw.deliver.delivery.sizes` has it. ``README.md`` in the folder tells of the files;
+    with a program and without ``open_port`` there is a bench among them that runs it.
 
     Returns
     -------
@@ -93,12 +95,16 @@ def deliver(
     if not 1 <= engines <= MOST_ENGINES:
         raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
     loaded = None if program is None else load_program(program)
-    fitted = rtl_engine(config) if loaded is None else engine_for(loaded, config, rtl_engine)
+    if loaded is None or program is None:
+        fitted = rtl_engine(config)
+    else:
+        fitted = folder_engine(program, loaded, config, rtl_engine)
     fitted = dataclasses.replace(fitted, trace=trace)
     report("write Verilog", 0, 1)
     given = delivery.sizes(fitted, program=loaded, engines=engines)
+    texts = delivery.delivered_files(given, program=loaded, open_port=open_port)
     written = []
-    for name, text in delivery.delivered_files(given, open_port=open_port).items():
+    for name, text in texts.items():
         written.append(Path(out) / name)
         with files.new_file(written[-1]) as draft:
             draft.write_text(text, encoding="utf-8")
@@ -120,7 +126,7 @@ def area_of(
     synthesis.require()
     fitted = rtl_engine(config)
     if program is not None:
-        fitted = engine_for(load_program(program), config, rtl_engine)
+        fitted = folder_engine(program, load_program(program), config, rtl_engine)
     text = kept_verilog(dataclasses.replace(fitted, trace=False), cache=cache)
     return synthesis.synthesise(text, TOP[False], family, cache=cache)
 
@@ -142,7 +148,7 @@ def area(
     family
         ``ecp5`` or ``ice40``.
     program
-        A folder that :func:`compress` wrote; the engine is sized to hold its layers.
+        A folder that :func:`compress` wrote, as for :func:`write_verilog`.
     cache
         Where Verilog and results are kept.
 

@@ -28,7 +28,7 @@ def price(
     technologies
         Technology files, or names of packaged ones; all packaged ones where empty.
     config
-        The engine; where no size is chosen, the one that the network was compressed for. It is
+        The engine; what is not chosen is as in the one that the network was compressed for. It is
         sized to the network, and its crossbar latency is the technology's.
     engines
         Engines of the accelerator, 1 to 64.

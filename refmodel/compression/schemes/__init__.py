@@ -8,7 +8,6 @@ whatever the scheme, is a :class:`LayerMapping` that :mod:`refmodel.compression.
 a program.
 """
 
-from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -104,6 +103,4 @@ def map_layer(
     if chosen.learner is None:
         return chosen.map(weight, groups, values, ou_rows)
     folded, scale = fold_gain(weight, np.ones(len(weight)) if gain is None else gain)
-    mapping = chosen.learner(folded, groups, values, ou_rows, inputs)
-    before = mapping.output_scale
-    return replace(mapping, output_scale=scale if before is None else before * scale)
+    return chosen.learner(folded, groups, values, ou_rows, inputs).times(scale)

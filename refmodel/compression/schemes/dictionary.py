@@ -26,8 +26,9 @@ The patterns are built in five steps (docs/specification/algorithm.md, Dictionar
 5. Patterns are scaled by powers of two to more than 63 and at most 127, and rounded; outputs are
    coded once more.
 
-All groups of a layer are worked on at once. Outputs are put in the order of their norms before, so
-that the result does not depend on the order in which the network has them.
+Where a layer has 2048 outputs or more, patterns are learnt from 1024 or so of them, evenly by norm,
+and then all are coded. Many groups are worked on at once. Outputs are put in the order of their
+norms before, so that the result does not depend on the order in which the network has them.
 """
 
 from dataclasses import dataclass, replace
@@ -35,10 +36,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.compression.dictionary_learning import Real, learn, refine
+from refmodel.compression import processes
+from refmodel.compression.dictionary_learning import Real, code, learn, refine, upper_factor
 from refmodel.compression.schemes.base import (
     MAX_TERMS,
     Choices,
+    CompactMapping,
     InputStatistics,
     LayerMapping,
     LayerSetting,
@@ -53,7 +56,6 @@ from refmodel.compression.schemes.base import (
     share,
     weight_unit,
 )
-from refmodel.config import FRACTION_BITS
 
 MOST_PATTERNS = 64
 
@@ -153,20 +155,17 @@ def learn_dictionary(
     """
     outputs, inputs, height, width = weight.shape
     unit = weight_unit(weight) or 1.0
-    real = weight.astype(np.float64) / unit
     count = outputs // groups
     patterns = min(setting.patterns or max(1, int(count * setting.keep)), count)
     # Codes of 8-bit weights reach -128, patterns +-127: they are coded like any others.
     parts: list[PatternGroup] = []
-    weight_q8 = np.zeros(weight.shape, np.int64)
     for index in range(groups):
-        block = slice(index * count, (index + 1) * count)
         parts.extend(
             _map_group(
-                real[block],
-                weight_q8[block],
+                weight[index * count : (index + 1) * count],
+                unit,
                 channel=index * inputs,
-                output=block.start,
+                output=index * count,
                 cuts=_cuts(inputs, height * width, setting.channels, ou_rows),
                 patterns=patterns,
                 terms=setting.terms,
@@ -181,13 +180,13 @@ def learn_dictionary(
         int(np.count_nonzero((part.slot < 0).all(1))) for part in parts if part.slot is not None
     )
     dropped = min(none, total - kept)
-    return LayerMapping(
+    return CompactMapping(
+        weight.shape,
         scheme="dictionary",
         terms=setting.terms,
         identity=False,
         full_offsets=not all(_whole(shape) for part in parts for shape in part.shapes),
         groups=_present(parts),
-        weight_q8=weight_q8,
         kept=kept,
         reused=total - kept - dropped,
         dropped=dropped,
@@ -195,9 +194,21 @@ def learn_dictionary(
     )
 
 
+LEARNT_EVERY = 3
+"""Of so many neighbouring K the error of one is measured with covariances."""
+
+
+def learnt(settings: list[LayerSetting]) -> list[LayerSetting]:
+    """Every third K, from the second on, with each T."""
+    patterns = sorted({each.patterns for each in settings})
+    chosen = set(patterns[1::LEARNT_EVERY] or patterns)
+    return [each for each in settings if each.patterns in chosen]
+
+
 CHOICES = Choices(
     variants=variants,
     distance=distance,
+    learnt=learnt,
     quick=lambda setting: replace(setting, rounds=SEARCH_ROUNDS),
 )
 
@@ -258,9 +269,13 @@ def _cuts(
     return result
 
 
+RUN = 1 << 20
+"""Weights of the groups that are worked on at a time, about."""
+
+
 def _map_group(
-    real: Real,
-    weight_q8: NDArray[np.int64],
+    weight: Weight,
+    unit: float,
     *,
     channel: int,
     output: int,
@@ -271,63 +286,80 @@ def _map_group(
     rows: int,
     blocks: tuple[int, tuple[Real, ...]] | None,
 ) -> list[PatternGroup]:
-    """Pattern groups of one group of the convolution; fills ``weight_q8``."""
-    outputs, _, height, width = real.shape
-    flat = real.reshape(outputs, -1, height * width)
-    longest = max(len(piece) for _, _, piece in cuts)
+    """Pattern groups of one group of the convolution, whose weights are in units of ``unit``."""
+    outputs, _, height, width = weight.shape
+    kernel = height * width
+    flat = weight.reshape(outputs, -1, kernel)
     # By norm, and where norms are equal by the weights themselves.
-    by_norm = np.lexsort([*flat.reshape(outputs, -1)[:, :4].T, -np.abs(flat).sum((1, 2))])
-    table = np.zeros((len(cuts), outputs, longest))
-    for index, (first, _, piece) in enumerate(cuts):
-        table[index, :, : len(piece)] = flat[by_norm][:, first + piece[:, 1], piece[:, 0]]
-    lengths = np.array([len(piece) for _, _, piece in cuts])
-    learnt = learn(table, lengths, patterns=patterns, terms=terms, rounds=rounds, rows=rows)
-    if blocks is not None:
-        width_of_block, covariances = blocks
-        block_of = np.array([first // width_of_block for first, _, _ in cuts])
-        for number, covariance in enumerate(covariances):
-            chosen = np.flatnonzero(block_of == number)
+    norm = np.array([np.abs(row.astype(np.float64) / unit).sum() for row in flat])
+    first = flat.reshape(outputs, -1)[:, :4].astype(np.float64) / unit
+    by_norm = np.lexsort([*first.T, -norm])
+    back = np.argsort(by_norm)
+    # Runs of cuts: those of a covariance, or as many as are worked on at a time.
+    covariances: list[Real | None] = [None]
+    if blocks is None:
+        step = max(1, RUN // (outputs * max(len(piece) for _, _, piece in cuts)))
+        runs = [cuts[start : start + step] for start in range(0, len(cuts), step)]
+        covariances = [None] * len(runs)
+    else:
+        runs = [
+            [cut for cut in cuts if cut[0] // blocks[0] == number]
+            for number in range(len(blocks[1]))
+        ]
+        covariances = list(blocks[1])
+
+    def work(number: int) -> list[PatternGroup]:
+        """Map the groups of one run."""
+        own = runs[number]
+        lengths = np.array([len(piece) for _, _, piece in own])
+        table = np.zeros((len(own), outputs, int(lengths.max())))
+        for index, (start, _, piece) in enumerate(own):
+            values = flat[:, start + piece[:, 1], piece[:, 0]]
+            table[index, :, : len(piece)] = values[by_norm].astype(np.float64) / unit
+        values, support = learn(
+            table, lengths, patterns=patterns, terms=terms, rounds=rounds, rows=rows
+        )
+        upper = None
+        covariance = covariances[number]
+        if covariance is not None and blocks is not None:
             # Where the rows of the groups lie in the covariance.
             row_lists = [
-                (cuts[i][0] - number * width_of_block + cuts[i][2][:, 1]) * (height * width)
-                + cuts[i][2][:, 0]
-                for i in chosen
+                (start - number * blocks[0] + piece[:, 1]) * kernel + piece[:, 0]
+                for start, _, piece in own
             ]
             order = np.concatenate(row_lists)
-            refine(table, learnt, chosen, lengths, covariance[np.ix_(order, order)], rows)
-    result = []
-    effective = np.zeros(flat.shape, np.int64)
-    for index, (first, count, piece) in enumerate(cuts):
-        group = _pattern_group(
-            learnt.values[index, :, : len(piece)],
-            learnt.support[index, :, : len(piece)],
-            learnt.codes.pattern[index],
-            learnt.codes.factor[index],
-            piece,
-        )
-        values, shapes, shape_of, slot, shift, sign = group
-        back = np.argsort(by_norm)
-        result.append(
-            PatternGroup(
-                channel=channel + first,
-                channels=count,
-                first_output=output,
-                outputs=outputs,
-                shapes=shapes,
-                shape_of=shape_of,
-                values=values,
-                slot=slot[back],
-                shift=shift[back],
-                sign=sign[back],
+            upper = upper_factor(covariance[np.ix_(order, order)])
+        if upper is None:  # nothing is known of the inputs, or they do not vary
+            codes = code(table, values.astype(np.float64), terms)
+        else:
+            codes = refine(table, values, support, lengths, upper, terms, rows)
+        result = []
+        for index, (start, count, piece) in enumerate(own):
+            kept, shapes, shape_of, slot, shift, sign = _pattern_group(
+                values[index, :, : len(piece)],
+                support[index, :, : len(piece)],
+                codes.pattern[index],
+                codes.factor[index],
+                piece,
             )
-        )
-        matrix = learnt.codes.pattern[index]
-        factors = np.rint(np.ldexp(learnt.codes.factor[index], FRACTION_BITS)).astype(np.int64)
-        whole = learnt.values[index, :, : len(piece)].astype(np.int64)
-        total = (factors[:, :, None] * whole[np.maximum(matrix, 0)]).sum(1)
-        effective[:, first + piece[:, 1], piece[:, 0]] = total[back]
-    weight_q8[...] = effective.reshape(weight_q8.shape)
-    return result
+            result.append(
+                PatternGroup(
+                    channel=channel + start,
+                    channels=count,
+                    first_output=output,
+                    outputs=outputs,
+                    shapes=shapes,
+                    shape_of=shape_of,
+                    values=kept,
+                    slot=slot[back],
+                    shift=shift[back],
+                    sign=sign[back],
+                )
+            )
+        return result
+
+    parts = processes.each(work, range(len(runs)), processes.inner())
+    return [group for part in parts for group in part]
 
 
 def _pattern_group(

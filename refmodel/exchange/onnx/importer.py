@@ -12,13 +12,15 @@ from refmodel.exchange.onnx.advice import advice
 from refmodel.exchange.onnx.builder import (
     FLOATING,
     MOST_VALUES,
+    Attributes,
     NetworkBuilder,
     one_line,
     type_name,
 )
 from refmodel.exchange.onnx.fold import FOLDED, QUANTISERS, Folder
 from refmodel.exchange.onnx.registry import DROPPED, LAST, OPERATORS, supported
-from refmodel.network.graph import FloatNetwork, Matrix, Shape, simplify
+from refmodel.network.graph import FloatNetwork, Shape
+from refmodel.network.passes import tidy
 
 MOST_NODES = 10_000
 """Nodes of a network: the deepest that are published have a few thousand."""
@@ -113,12 +115,7 @@ class Importer:
             input_shape=input_shape,
             source=self.source,
         )
-        network = simplify(network)
-        if not any(isinstance(node, Matrix) for node in network.nodes):
-            raise InputError(
-                f"expected a network with a convolution or fully connected layer, found none, "
-                f"in {self.source}"
-            )
+        network = tidy(network)
         for node in network.nodes:
             if len(node.shape) > 3:
                 raise InputError(
@@ -176,11 +173,11 @@ class Importer:
                 f"expected a network with one output, found {len(self.graph.output)}, "
                 f"in {self.source}"
             )
-        makers = {name: node for node in self.live for name in node.output}
+        makers = {node.output[0]: node for node in self.live}
         name = self.graph.output[0].name
         # A Softmax may itself be quantised: what follows it goes with it.
         before = name
-        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS):
+        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS, "Cast"):
             last = makers[before].op_type in LAST
             before = makers[before].input[0]
             name = before if last else name
@@ -217,11 +214,12 @@ class Importer:
                 self.folder.fold_shape(node, attributes)
             elif all(name in net.constants for name in inputs) and kind in FOLDED:
                 self.folder.fold(node)
-            elif kind in DROPPED or self.skipped.intersection(node.input):
+            elif self.skipped.intersection(node.input):
                 pass
+            elif kind in DROPPED:
+                self._check_dropped(node, attributes)
             elif kind in LAST:
-                if net.resolve(node.input[0]) != net.resolve(self.ending):
-                    net.fail("at the end of the network alone", "one before other nodes", node)
+                self._check_last(node, attributes)
             elif OPERATORS[kind].batch_last and any(map(net.untransposed, inputs)):
                 OPERATORS[kind].handler(net, net.transposed_node(node, inputs), attributes)
             else:
@@ -230,3 +228,25 @@ class Importer:
             raise InputError(
                 f"expected a well-formed {kind}, found: {one_line(error)}, in {net.place(node)}"
             ) from error
+
+    def _check_dropped(self, node: NodeProto, attributes: Attributes) -> None:
+        """Refuse what passes on something else than its first input."""
+        net = self.net
+        if any(net.uses[mask] for mask in node.output[1:]):
+            net.fail("without its mask", f"a mask that is read, {node.output[1]!r}", node)
+        training = node.input[2] if len(node.input) > 2 else ""
+        if training and training not in net.constants:
+            net.fail("with a constant training_mode", f"tensor {training!r}, computed", node)
+        if training and net.constants[training].any():
+            net.fail("for inference", "training_mode = 1", node)
+
+    def _check_last(self, node: NodeProto, attributes: Attributes) -> None:
+        """Refuse a Softmax that cannot be left out."""
+        net, name = self.net, self.net.resolve(node.input[0])
+        if name != net.resolve(self.ending):
+            net.fail("at the end of the network alone", "one before other nodes", node)
+        default = 0 if node.op_type == "ArgMax" else -1 if net.opset >= 13 else 1
+        axis = int(attributes.get("axis", default))
+        rank = len(net.shapes.get(name, ())) + 1
+        if axis % rank == 0 and rank > 1:
+            net.fail("of each image by itself", f"one along axis {axis}, the batch", node)

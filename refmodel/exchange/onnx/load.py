@@ -2,16 +2,22 @@
 
 The operators are those of feed-forward image classifiers:
 
-- Conv, Gemm and MatMul with constant weights, on either side;
+- Conv, ConvTranspose, Gemm, MatMul and Einsum with constant weights, on either side; of images
+  (N, C, H, W) or lines (N, C, L);
 - BatchNormalization, and Add, Sub, Mul, Div and Neg between a tensor and constants;
-- Add of two tensors, and Sum, Mean and Max of any number;
+- Add, Sub, Mul and Div of two tensors, and Sum, Mean, Max and Min of any number;
 - Relu, Clip, HardSigmoid, and Max and Min with constants;
+- functions of each value alone, which become tables: Abs, Celu, Cos, Elu, Erf, Exp, Gelu,
+  HardSwish, LeakyRelu, Log, Mish, PRelu, Pow with a constant exponent, Reciprocal, Selu, Sigmoid,
+  Sin, Softplus, Softsign, Sqrt, Swish, Tanh and ThresholdedRelu, and whatever several nodes make of
+  one tensor; and LRN;
 - MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax and ReduceMean;
 - operators that only move values: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Split,
-  Pad, Concat, DepthToSpace, and Gather with constant indices;
+  Pad, Concat, DepthToSpace, Gather with constant indices, and Resize and Upsample to the nearest
+  value;
 - QuantizeLinear and DequantizeLinear;
-- Identity, Dropout and Cast, which do nothing here, and Softmax or LogSoftmax as the last step,
-  which is left out, since it does not change which class is largest.
+- Identity, Dropout and Cast, which do nothing here, and Softmax, LogSoftmax or ArgMax as the
+  last step, which is left out, since it does not change which class is largest.
 
 :func:`refmodel.exchange.onnx.registry.supported` lists them. Nodes that compute only with constants
 are worked out while reading, so the chains that exporters write around Reshape are no obstacle.
@@ -32,6 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
@@ -41,16 +48,39 @@ from refmodel.exchange.onnx.importer import Importer
 from refmodel.exchange.onnx.operators import (
     activations,
     arithmetic,
+    einsum,
+    functions,
+    lines,
     matrix,
+    normalisation,
     pooling,
     quantisation,
+    resize,
     several,
     shapes,
+    transposed,
+    volumes,
 )
-from refmodel.network.graph import FloatNetwork
+from refmodel.exchange.onnx.qoperator import as_qdq
+from refmodel.network.graph import FloatNetwork, Matrix
 
-FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
-"""Modules that register operators when they are imported."""
+FAMILIES = (
+    activations,
+    arithmetic,
+    einsum,
+    functions,
+    lines,
+    matrix,
+    normalisation,
+    pooling,
+    quantisation,
+    resize,
+    several,
+    shapes,
+    transposed,
+    volumes,
+)
+"""Modules that register operators when they are imported, and what these share."""
 
 
 def load_onnx(path: str | Path) -> FloatNetwork:
@@ -75,18 +105,50 @@ def load_onnx(path: str | Path) -> FloatNetwork:
         the node or initialiser.
     """
     source = str(path)
-    model = _parse(path, source)
+    return import_model(parse(path, source), source)
+
+
+def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
+    """Import the network in the content of an ONNX file: see :func:`load_onnx`.
+
+    Parameters
+    ----------
+    written
+        The content, weights included.
+    source
+        The file, for messages.
+    """
+    model = as_qdq(_inlined(written, source), source)
     importer = Importer(model, source)
     importer.refuse_unknown_operators()
-    _check(model, source)
+    _check(written, source)
     network = importer.network()
-    carried = [each.value for each in model.metadata_props if each.key == tuned.KEY]
+    if not any(isinstance(node, Matrix) for node in network.nodes):
+        raise InputError(
+            f"expected a network with a convolution or fully connected layer, found none, "
+            f"in {source}"
+        )
+    carried = [each.value for each in written.metadata_props if each.key == tuned.KEY]
     if not carried:
         return network
     return replace(network, tuned=tuned_file.decode(carried[0], network))
 
 
-def _parse(path: str | Path, source: str) -> onnx.ModelProto:
+def parse(path: str | Path, source: str) -> onnx.ModelProto:
+    """Read the content of an ONNX file, as far as it is one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    source
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or is no ONNX file, or weights are missing.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -112,6 +174,19 @@ def _parse(path: str | Path, source: str) -> onnx.ModelProto:
             f"expected the network's external data, found: {one_line(error)}, in {source}"
         ) from error
     return model
+
+
+def _inlined(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Put the nodes of the functions that a file defines in the place of their calls."""
+    if not model.functions:
+        return model
+    _check(model, source)  # functions that call each other in a circle, among others
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # whatever the C++ side throws
+        raise InputError(
+            f"expected functions that can be written out, found: {one_line(error)}, in {source}"
+        ) from error
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:

@@ -11,7 +11,7 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.golden.devices.device import Device, effects
 from refmodel.golden.devices.effect import CellDraw, ConverterDraw
-from refmodel.golden.devices.layer_chip import LayerChip
+from refmodel.golden.devices.layer_chip import LayerChip, Tally
 from refmodel.golden.devices.random import draw_words, key_of, quantiles
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
@@ -39,12 +39,15 @@ class Chip:
     pairs
         Differential pairs of cells in place of two's complement, which the RTL does not have. The
         plus cells of a chip are those that it has without.
+    tally
+        Counts all conversions of whole layers, and those that clipped.
     """
 
     device: Device
     config: EngineConfig
     seed: int
     pairs: bool = False
+    tally: Tally = field(default_factory=Tally)
     _drawn: dict[int, tuple[LayerProgram, NDArray[np.float32], NDArray[np.float32]]] = field(
         default_factory=dict, repr=False
     )
@@ -202,6 +205,7 @@ class Chip:
             first_image=first_image,
             config=self.config,
             pairs=self.pairs,
+            tally=self.tally,
         )
 
     def _matrix(self, layer: LayerProgram, number: int) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The crossbars of one layer on one chip: the codes that they give, with the noise of each read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,22 @@ _NOISY = 1 << 16
 
 _FEW = 1 / 32
 """Share of currents near a half up to which their noise is drawn one by one."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Count of conversions on a chip, and of those that clipped.
+
+    Attributes
+    ----------
+    conversions
+        Currents that became codes.
+    clipped
+        Those of them that were above the largest code, or with pairs below the least.
+    """
+
+    conversions: int = 0
+    clipped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +55,8 @@ class LayerChip:
         Sizes of the engine.
     pairs
         Whether weights are differential pairs, and codes signed.
+    tally
+        Counts what :meth:`codes` converts.
     """
 
     matrix: NDArray[np.float32]
@@ -49,6 +67,7 @@ class LayerChip:
     first_image: int
     config: EngineConfig
     pairs: bool = False
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def _quads(self) -> int:
@@ -155,6 +174,10 @@ class LayerChip:
         else:
             code = self._round_noisy(level, columns, places)
         most = self.config.max_code
+        self.tally.conversions += code.size
+        self.tally.clipped += int(np.count_nonzero(code > most))
+        if self.pairs:
+            self.tally.clipped += int(np.count_nonzero(code < -most))
         return np.clip(code, -most if self.pairs else 0, most, out=code)
 
     def _round_noisy(

@@ -299,6 +299,7 @@ async def faulty(ctx, host: Host, codes: np.ndarray) -> tuple[tuple[Fault, Space
     for _ in range(host.limit):
         ctx.set(dut.i_acts.valid, sent < len(image))
         ctx.set(dut.i_acts.payload.data, image[min(sent, len(image) - 1)])
+        ctx.set(dut.i_acts.payload.last, sent == len(image) - 1)
         _, _, fault, valid, code, ready, offered = await ctx.tick().sample(
             dut.fault, dut.o.valid, dut.o.payload.code, dut.i_acts.ready, dut.i_acts.valid
         )

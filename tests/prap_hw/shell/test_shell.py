@@ -39,6 +39,7 @@ BENCHES = (
     "starts_out_of_turn",
     "a_packet_waits_for_the_end_of_a_run",
     "runs_of_another_length",
+    "images_of_another_length",
     "a_core_that_hangs_is_found",
     "a_soft_reset_in_any_cycle",
     "a_soft_reset_with_the_packet_dropped",

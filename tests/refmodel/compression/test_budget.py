@@ -11,11 +11,10 @@ from refmodel.compression.budget import (
     choosable,
     choose,
     choose_each,
-    divergence,
     hull,
-    log_shares,
     path,
 )
+from refmodel.compression.budget.sensitivity import divergence, log_shares
 from refmodel.compression.compile import compile_network, map_network
 from refmodel.compression.quantize import quantize
 from refmodel.compression.schemes import LayerSetting

@@ -276,11 +276,16 @@ def test_the_crossbar_latency_is_the_technologys(program, tmp_path):
         price(program, TINY_ENGINE, late)
 
 
-def test_bits_beside_the_table_are_refused(events, tmp_path):
+def test_bits_above_the_table_are_refused(events, tmp_path):
     technology = round_technology(tmp_path)
     cost = price_events(events, dataclasses.replace(ENGINE, adc_bits=5), technology)
     assert cost.layers[1].parts["adc"] * 1e15 == pytest.approx(384 * (1250 + 500))
-    for bits in (3, 6):
+    few = price_events(events, dataclasses.replace(ENGINE, adc_bits=3), technology)
+    four = price_events(events, dataclasses.replace(ENGINE, adc_bits=4), technology)
+    assert few.layers[1].parts["adc"] == four.layers[1].parts["adc"]
+    assert few.areas["adc"] == four.areas["adc"]
+    assert few.notes == few.assumptions[-1:] != four.notes
+    for bits in (6, 8):
         config = dataclasses.replace(ENGINE, adc_bits=bits)
         message = f"expected adc_energy for {bits} bits, found bits 4, 5 in technology round"
         with pytest.raises(InputError, match=message):

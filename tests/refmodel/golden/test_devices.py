@@ -328,6 +328,24 @@ def test_ideal_pairs_give_the_exact_accumulators(seed: int, config: EngineConfig
         assert np.abs(trace.codes).max() <= config.max_code
 
 
+@settings(max_examples=10)
+@given(seed=SEEDS, pairs=st.booleans())
+def test_what_clips_is_counted(seed: int, pairs: bool):
+    layer, codes = draw_layer(seed, EngineConfig())
+    counted = []
+    for bits in (0, 1):
+        config = EngineConfig(adc_bits=bits)
+        drawn = chip(Device(), config, seed, pairs=pairs)
+        golden.serial_accumulators(layer, codes, config, device=drawn.layer(layer, 0))
+        counted.append(drawn.tally)
+    whole = golden.run_layer_serial(
+        layer, codes, EngineConfig(), device=chip(Device(), pairs=pairs).layer(layer, 0)
+    )
+    assert counted[0].clipped == 0
+    assert counted[1].clipped == (np.abs(whole.codes) > 1).sum()
+    assert counted[0].conversions == counted[1].conversions >= counted[1].clipped
+
+
 def by_request(
     layer: LayerProgram, codes: np.ndarray, config: EngineConfig, drawn: LayerChip
 ) -> np.ndarray:

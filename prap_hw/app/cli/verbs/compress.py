@@ -8,8 +8,17 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import BUDGET, ENGINE, PIXELS, BudgetOptions, Engine, Pixels
-from prap_hw.app.cli.options import Calibration, Debug, Json, Network, Scheme, Settings, verb
-from prap_hw.app.cli.outcome import write_json
+from prap_hw.app.cli.options import (
+    Calibration,
+    Debug,
+    Json,
+    Network,
+    Scheme,
+    Settings,
+    Workers,
+    verb,
+)
+from prap_hw.app.cli.outcome import goes_on, write_json
 
 Activations = Literal["minmax", "percentile", "mse"]
 Weights = Literal["layer", "channel"]
@@ -85,6 +94,7 @@ def compress(
     force: Annotated[
         bool, typer.Option("--force", help="Replace DIR if `prap compress` wrote it.")
     ] = False,
+    workers: Workers = None,
     engine: Engine = ENGINE,
     json_file: Json = None,
     debug: Debug = False,
@@ -96,7 +106,7 @@ def compress(
     chosen: str | None = scheme
     if settings and chosen is None:
         chosen = workflow.default_scheme(network)
-    with console.progress() as report:
+    with console.progress() as report, goes_on(workflow.work_folder(out)):
         summary = workflow.compress(
             network,
             calibration,
@@ -114,6 +124,7 @@ def compress(
             budget=budget.chosen(),
             replace=force,
             config=engine.checked(),
+            workers=workers,
             report=report,
         )
     screen = console.console()
@@ -122,5 +133,8 @@ def compress(
         screen.print(*console.choice_tables(summary["budget"]), sep="\n")
     if summary["carried"]:
         screen.print(console.carried_line(summary))
+    used = summary["preprocess"]
+    screen.print(f"inputs: {workflow.input_words(used)} of {used['images']['type']} images")
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
+    console.hint(summary)
     write_json(json_file, summary)

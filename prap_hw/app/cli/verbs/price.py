@@ -39,7 +39,7 @@ def price(
 ) -> None:
     """Price one image of a compiled network: energy by part, latency and area, from RTL events.
 
-    Without options of the engine it is the engine that the network was compressed for.
+    The engine is the one that the network was compressed for, changed by the options.
     """
     from prap_hw.app import workflow
 

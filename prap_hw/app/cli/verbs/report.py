@@ -30,7 +30,7 @@ def report(
         typer.Option(
             "--images",
             metavar="FILE",
-            help="Labelled images, .npz with x and y or idx(.gz): the accuracy is measured.",
+            help="Labelled images, a file or folder: the accuracy is measured.",
         ),
     ] = None,
     labels: Labels = None,
@@ -79,8 +79,8 @@ def report(
 ) -> None:
     """Write a page of a compressed network: what is kept, cycles, costs, accuracy, co-simulation.
 
-    The page is one HTML file that loads nothing, for light and dark screens and for paper. Without
-    options of the engine it is of the engine that the network was compressed for.
+    The page is one HTML file that loads nothing, for light and dark screens and for paper. It is of
+    the engine that the network was compressed for, changed by the options.
     """
     from prap_hw.app.report.network import report_folder
 
@@ -102,5 +102,6 @@ def report(
             config=engine.checked(),
             report=progress,
         )
+    console.hint(figures)
     write_json(json_file, figures)
     print(f"report: {out}")

@@ -24,10 +24,13 @@ from refmodel.compression.schemes.base.fields import (
     switch,
 )
 from refmodel.compression.schemes.base.mapping import (
+    COMPACT_FIELDS,
     MAX_TERMS,
+    CompactMapping,
     LayerMapping,
     PatternGroup,
     Weight,
+    group_weights,
     weight_unit,
 )
 from refmodel.compression.schemes.base.registry import (
@@ -52,11 +55,13 @@ from refmodel.compression.schemes.base.settings import (
 )
 
 __all__ = [
+    "COMPACT_FIELDS",
     "KEEPS",
     "MAX_TERMS",
     "SCHEMES",
     "WIDE_CONNECTED",
     "Choices",
+    "CompactMapping",
     "InputStatistics",
     "Integer",
     "Kind",
@@ -76,6 +81,7 @@ __all__ = [
     "dense_ous",
     "eight_bit",
     "fold_gain",
+    "group_weights",
     "integer",
     "keeps_less",
     "network_settings",

@@ -26,11 +26,16 @@ def fold_gain(weight: Weight, gain: NDArray[np.float64]) -> tuple[Weight, NDArra
         of a mapping of ``weight``.
     """
     magnitude = np.abs(np.asarray(gain, np.float64))
-    folded = weight.astype(np.float64) * magnitude[:, None, None, None]
-    largest = float(np.abs(folded).max())
+    # An output at a time: no array in float64 as large as the weights.
+    largest = max(
+        float(np.abs(row).max()) * float(factor)
+        for row, factor in zip(weight, magnitude, strict=True)
+    )
     if not 0 < largest < np.inf:  # nothing to weigh: all zero, or refused when compiled
         return weight, np.ones(len(weight))
-    result = (folded / largest).astype(np.float32)
+    result = np.empty(weight.shape, np.float32)
+    for row, values, factor in zip(result, weight, magnitude, strict=True):
+        row[...] = values.astype(np.float64) * factor / largest
     unit = weight_unit(result) * largest / weight_unit(weight)
     return result, unit / np.where(magnitude > 0, magnitude, unit)
 
@@ -53,7 +58,10 @@ def conv_groups(outputs: int, groups: int) -> list[slice]:
 
 def eight_bit(codes: NDArray[np.int16]) -> NDArray[np.int8]:
     """Weights in 8 bits of codes with 8 fraction bits: rint(code / 256), halves to even."""
-    return np.rint(codes / np.float32(FRACTION)).astype(np.int8)
+    result = np.empty(codes.shape, np.int8)
+    for row, values in zip(result, codes, strict=True):  # an output at a time: no large array
+        row[...] = np.rint(values / np.float32(FRACTION))
+    return result
 
 
 def plain_mapping(
@@ -87,7 +95,7 @@ def plain_mapping(
         identity=True,
         full_offsets=True,
         groups=tuple(parts),
-        weight_q8=codes.astype(np.int64) << FRACTION_BITS,
+        weight_q8=codes.astype(np.int32) << FRACTION_BITS,
         kept=sum(pattern.kept for pattern in parts),
         reused=0,
         dropped=0,
@@ -121,7 +129,7 @@ def reuse_mapping(
     ou_rows
         R, rows of an operation unit.
     """
-    weight_q8 = np.empty(weight.shape, np.int64)
+    weight_q8 = np.empty(weight.shape, np.int32)
     parts: list[PatternGroup] = []
     for group, (part, reuse) in enumerate(
         zip(conv_groups(len(weight), len(maps)), maps, strict=True)
@@ -154,7 +162,7 @@ def reuse_mapping(
 def pattern_groups(
     steps: NDArray[np.int8],
     reuse: ReuseMap,
-    weight_q8: NDArray[np.int64],
+    weight_q8: NDArray[np.int32],
     *,
     channel: int,
     output: int,
@@ -169,14 +177,14 @@ def pattern_groups(
             f"expected shifts of at most {MAX_SHIFT}, found {reuse.exponent.max()} in a layer with "
             f"groups of {reuse.channels} channels: use smaller groups"
         )
-    masked = steps * reuse.mask.view(np.int8)
     result = []
     for index in range(len(reuse.target)):
         start = index * reuse.channels
         part = slice(start, min(start + reuse.channels, inputs))
         count = part.stop - start
         # Rows by position, then channel.
-        rows = masked[:, part].transpose(2, 3, 1, 0).reshape(-1, outputs)
+        masked = steps[:, part] * reuse.mask[:, part].view(np.int8)
+        rows = masked.transpose(2, 3, 1, 0).reshape(-1, outputs)
         shape_rows = reuse.mask[:, part].transpose(2, 3, 1, 0).reshape(-1, outputs)
         target, exponent = reuse.target[index], reuse.exponent[index]
         used = target >= 0

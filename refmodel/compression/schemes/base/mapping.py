@@ -1,6 +1,9 @@
 """A layer as a scheme maps it: kept patterns on shapes, and who reuses them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,9 @@ from refmodel.config import FRACTION_BITS
 
 Weight = NDArray[np.float32] | NDArray[np.int8]
 """Weights [out, in / groups, kh, kw]: real, or 8-bit integers that are not quantised again."""
+
+RUN_WEIGHTS = 1 << 21
+"""Effective weights that are worked on at once, about: bounds the memory for large layers."""
 
 MAX_TERMS = 4
 """Reuse words to an output in a group, at most."""
@@ -85,7 +91,8 @@ class LayerMapping:
         each group of a grouped convolution has at least one: where nothing is kept in any, its
         first has no patterns, no shapes, and no slot in its reuse words.
     weight_q8
-        int64 [out, in / groups, kh, kw]: effective weights times 256, in units of the weight scale
+        Integers [out, in / groups, kh, kw]: effective weights times 256, in units of the weight
+        scale
         (:func:`weight_unit`) times ``output_scale``.
     kept, reused, dropped
         Weight patterns that are programmed, taken from another output, or zero. Weights that
@@ -107,7 +114,7 @@ class LayerMapping:
     identity: bool
     full_offsets: bool
     groups: tuple[PatternGroup, ...]
-    weight_q8: NDArray[np.int64]
+    weight_q8: NDArray[np.int32] | NDArray[np.int64]
     kept: int
     reused: int
     dropped: int
@@ -123,13 +130,52 @@ class LayerMapping:
 
     def scales(self, weight: Weight) -> NDArray[np.float64]:
         """Real value of one unit of each output's effective weights, for the layer's weights."""
-        unit = np.full(len(self.weight_q8), weight_unit(weight))
+        unit = np.full(self.shape[0], weight_unit(weight))
         return unit if self.output_scale is None else unit * self.output_scale
 
     def effective(self, weight: Weight) -> NDArray[np.float64]:
         """Effective weights in the units of ``weight``, the layer's weights."""
         scales = np.ldexp(self.scales(weight), -FRACTION_BITS)
         return self.weight_q8.astype(np.float64) * scales[:, None, None, None]
+
+    def effective_rows(self, first: int, last: int) -> NDArray[np.integer]:
+        """Effective weights times 256 of some outputs, as ``weight_q8`` has them: a view of it."""
+        return self.weight_q8[first:last]
+
+    def times(self, scale: NDArray[np.float64]) -> "LayerMapping":
+        """Multiply the ``output_scale`` of each output."""
+        before = self.output_scale
+        return replace(self, output_scale=scale if before is None else before * scale)
+
+    def output_runs(self) -> Iterator[tuple[int, int]]:
+        """Cut the outputs into runs, first and end, of about :data:`RUN_WEIGHTS` weights each."""
+        outputs, *each = self.shape
+        step = max(1, RUN_WEIGHTS // prod(each))
+        for first in range(0, outputs, step):
+            yield first, min(first + step, outputs)
+
+    def sums(self) -> NDArray[np.int64]:
+        """Sums of the effective weights times 256, int64 [out, 2]: positive and negative ones."""
+        result = np.zeros((self.shape[0], 2), np.int64)
+        for first, last in self.output_runs():
+            rows = self.effective_rows(first, last).reshape(last - first, -1)
+            result[first:last, 0] = np.maximum(rows, 0).sum(1, dtype=np.int64)
+            result[first:last, 1] = np.minimum(rows, 0).sum(1, dtype=np.int64)
+        return result
+
+    def effective32(self, weight: Weight) -> NDArray[np.float32]:
+        """:meth:`effective`, rounded to float32, some outputs at a time."""
+        result = np.empty(self.shape, np.float32)
+        scales = np.ldexp(self.scales(weight), -FRACTION_BITS)[:, None, None, None]
+        for first, last in self.output_runs():
+            rows = self.effective_rows(first, last).astype(np.float64)
+            result[first:last] = rows * scales[first:last]
+        return result
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the layer's weights."""
+        return self.weight_q8.shape
 
     @property
     def patterns(self) -> int:
@@ -140,6 +186,116 @@ class LayerMapping:
     def reuse_ratio(self) -> float:
         """Share of the patterns that are not kept, dropped ones included."""
         return (self.reused + self.dropped) / self.patterns if self.patterns else 0.0
+
+
+def group_weights(
+    groups: Sequence[PatternGroup],
+    shape: Sequence[int],
+    first: int = 0,
+    last: int | None = None,
+    kind: type[np.integer] = np.int64,
+) -> NDArray[np.integer]:
+    """Effective weights times 256 that pattern groups give.
+
+    Parameters
+    ----------
+    groups
+        They are taken to fit the layer.
+    shape
+        Shape of the layer's weights, [out, in / groups, kh, kw].
+    first, last
+        Outputs, from ``first`` to before ``last``; None: to the end.
+    kind
+        Type of the result.
+    """
+    outputs, inputs, height, width = shape
+    last = outputs if last is None else last
+    kernel = height * width
+    # What fills up a pattern's rows goes into a column behind the weights.
+    flat = np.zeros((last - first, inputs * kernel + 1), kind)
+    for group in groups:
+        low = max(first, group.first_output)
+        high = min(last, group.first_output + group.outputs)
+        if not group.kept or low >= high:
+            continue
+        own = slice(low - group.first_output, high - group.first_output)
+        lengths = np.array([len(each) for each in group.shapes])
+        rows = np.concatenate(group.shapes).astype(np.int64)
+        begin = group.channel % inputs
+        places = np.full((len(lengths), int(lengths.max())), inputs * kernel)
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        places[owner, within] = (begin + rows[:, 1]) * kernel + rows[:, 0]
+        block = np.arange(low - first, high - first)[:, None]
+        values = group.values.astype(kind)
+        if group.slot is None or group.shift is None or group.sign is None:
+            flat[block, places[group.shape_of[own]]] += values[own] << FRACTION_BITS
+            continue
+        words = (each[own].T for each in (group.slot, group.shift, group.sign))
+        for slot, shift, sign in zip(*words, strict=True):
+            factor = np.where(slot < 0, 0, sign.astype(kind))
+            scaled = values[slot] << (shift.astype(kind) + FRACTION_BITS)[:, None]
+            flat[block, places[group.shape_of[slot]]] += scaled * factor[:, None]
+    return flat[:, :-1].reshape(last - first, inputs, height, width)
+
+
+class CompactMapping(LayerMapping):
+    """A mapping without the arrays that are as large as the weights.
+
+    Effective weights are worked out from the groups where they are asked for; ``mask`` is ones,
+    and ``reuse`` empty.
+    """
+
+    def __init__(self, shape: Sequence[int] | None = None, **fields: Any) -> None:
+        if shape is None:  # a copy with some fields changed
+            shape = fields["weight_q8"].shape
+        fields = {"output_scale": None} | fields
+        for name in COMPACT_FIELDS:
+            object.__setattr__(self, name, fields[name])
+        object.__setattr__(self, "_shape", tuple(shape))
+        object.__setattr__(self, "reuse", ())
+
+    _shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mapping: LayerMapping) -> "CompactMapping":
+        """Leave the large arrays of a mapping out."""
+        if isinstance(mapping, CompactMapping):
+            return mapping
+        return cls(mapping.shape, **{name: getattr(mapping, name) for name in COMPACT_FIELDS})
+
+    def times(self, scale: NDArray[np.float64]) -> "CompactMapping":
+        """Multiply the ``output_scale`` of each output."""
+        fields = {name: getattr(self, name) for name in COMPACT_FIELDS}
+        before = self.output_scale
+        fields["output_scale"] = scale if before is None else before * scale
+        return CompactMapping(self._shape, **fields)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the layer's weights."""
+        return self._shape
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:  # pyright: ignore
+        """Ones."""
+        return np.broadcast_to(np.ones((), np.uint8), self._shape)
+
+    @property
+    def weight_q8(self) -> NDArray[np.integer]:  # pyright: ignore
+        """Effective weights times 256, worked out anew."""
+        return self.effective_rows(0, self._shape[0])
+
+    def effective_rows(self, first: int, last: int) -> NDArray[np.integer]:
+        """Effective weights times 256 of some outputs, worked out anew."""
+        return group_weights(self.groups, self._shape, first, last, np.int32)
+
+
+COMPACT_FIELDS = (
+    "scheme", "terms", "identity", "full_offsets", "groups", "kept", "reused", "dropped",
+    "ous_dense", "output_scale",
+)  # fmt: skip
+"""Fields that a compact mapping has from a mapping."""
 
 
 def weight_unit(weight: Weight) -> float:

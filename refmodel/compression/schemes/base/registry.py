@@ -127,12 +127,17 @@ class Choices:
         sensitivity of a layer is measured with the nearest.
     quick
         Makes a setting that is mapped faster and tells candidates apart as well.
+    learnt
+        For schemes that learn from covariances, which takes long: the settings among some whose
+        error is measured with them. Those of the others are measured without, and multiplied by
+        what the covariances did to the error of the nearest. None: all are measured with.
     """
 
     variants: Callable[[LayerSetting, int, bool], list[LayerSetting]]
     keeps: Callable[[LayerSetting, tuple[int, ...], int], bool] = lambda *_: True
     distance: Callable[[LayerSetting, LayerSetting], tuple[float, ...]] = share_distance
     quick: Callable[[LayerSetting], LayerSetting] = lambda setting: setting
+    learnt: Callable[[list[LayerSetting]], list[LayerSetting]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

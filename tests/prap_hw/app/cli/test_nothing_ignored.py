@@ -18,7 +18,10 @@ ALONE = {
         ["evaluate", "x", "--images", "x", "--adc-bits", "2", "--trials", "3"],
         "a device with trials",
     ),
-    "cosim seed": (["cosim", "x", "--images", "x", "--seed", "0"], "--device with --seed"),
+    "cosim seed": (
+        ["cosim", "x", "--images", "x", "--seed", "0"],
+        "--device or --positions with --seed",
+    ),
     "report limit": (["report", "x", "-o", "o", "--limit", "3"], "--images with --limit"),
     "report trials": (
         ["report", "x", "-o", "o", "--images", "x", "--trials", "3"],
@@ -105,7 +108,7 @@ def number(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bits_of_a_code_apply_without_a_device(prap: Prap, number: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     asked = ["evaluate", number / "net", "--images", number / "test.npz", "--json", file]
-    means = []
+    means, clipped = [], []
     for bits in (1, 2, 3, 4):
         found = []
         for device in ([], ["--device", "ideal"]):
@@ -114,10 +117,14 @@ def test_bits_of_a_code_apply_without_a_device(prap: Prap, number: Path, tmp_pat
             assert f"{bits} bit" in out
             found.append(json.loads(file.read_text()))
         assert found[0] == found[1]
-        means.append(found[0]["devices"][0]["mean"])
+        (device,) = found[0]["devices"]
+        means.append(device["mean"])
+        clipped.append(device["clipped"][0] / device["conversions"])
+        assert len(set(device["clipped"])) == 1  # the chips of the ideal device are the same
     # Codes of 4 bits hold every sum of 8 rows, 0 to 8: the accuracy of the golden model. Those of
-    # 3 bits clip the sum 8 alone, which changes no answer here.
+    # 3 bits clip the sum 8 alone, once in a million conversions, which changes no answer here.
     assert means[0] + 0.5 < means[1] < means[2] == means[3] == found[0]["accuracy"]["prap"]
+    assert clipped[0] > 0.1 > clipped[1] > 1e-3 > 1e-5 > clipped[2] > clipped[3] == 0
 
 
 def test_cells_apply_without_a_device(given: Path) -> None:

@@ -74,6 +74,29 @@ def test_bits_that_no_converter_has_are_refused(prap: Prap, given: Path) -> None
     assert "or one of isaac-32nm, modern-22nm, published-2023, found none at none" in one_line(err)
 
 
+@pytest.mark.parametrize("chosen", [("--adc-bits", 2), ("--ou-rows", 4)])
+def test_codes_of_few_bits_have_the_price_of_the_smallest_converter(
+    chosen: tuple[object, ...], prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    done, path = given / "done", tmp_path / "price.json"
+    if "--ou-rows" in chosen:
+        done = tmp_path / "net"
+        asked = (given / "net.onnx", "--calibration", given / "images.npz", "-o", done, *chosen)
+        assert prap("compress", *asked)[0] == 0
+        chosen = ()
+    found = []
+    for bits in ((), ("--adc-bits", 4)):
+        more = bits or chosen
+        code, out, _ = prap("price", done, "--json", path, "--technology", "isaac-32nm", *more)
+        (priced,) = json.loads(path.read_text())["technologies"]
+        assert code == 0
+        found.append((priced["parts"]["adc"], priced["areas_mm2"]["adc"]))
+        said = "priced as those of converters of 4 bits, the smallest of the technology"
+        for text in (out, *priced["notes"], priced["assumptions"][-1]):
+            assert (said in " ".join(text.split())) == (not bits)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("engines", [0, 65])
 def test_as_many_engines_as_there_can_be(prap: Prap, given: Path, engines: int) -> None:
     code, _, err = prap("price", given / "done", "--engines", engines)

@@ -72,7 +72,7 @@ def test_help_imports_nothing_heavy() -> None:
     ("arguments", "said"),
     [
         (["nothing"], "No such command 'nothing'"),
-        (["compress"], "Missing argument 'NET.onnx'"),
+        (["compress"], "Missing argument 'NET'"),
         (["verilog"], "Missing option '--out'"),
         (["demo", "--plant", "bug"], "'bug' is not one of 'code', 'shift', 'index'"),
         (["verilog", "-o", "x", "--adcs", "three"], "--adcs"),
