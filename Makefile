@@ -130,7 +130,7 @@ synth: $(SYNTH_STAMP)
 
 $(SYNTH_STAMP): $(STAMP)
 	@echo 'setup: Yosys'
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[synth]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[fpga]'
 	@touch $@
 
 clean:
