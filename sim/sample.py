@@ -121,9 +121,11 @@ def sampled(job: Job) -> tuple[Job, tuple[Part, ...]]:
     Raises
     ------
     InputError
-        A name matches no layer.
+        A name matches no layer, or a fault is to be planted.
     """
     program = job.program
+    if job.plant is not None:
+        raise InputError(f"expected no planted fault in a sample, found {job.plant}")
     parts = tuple(
         draw(program.layers[index], index, job.positions, job.seed)
         for index in chosen_layers(program, job.layers)

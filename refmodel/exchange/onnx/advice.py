@@ -3,10 +3,17 @@
 from pathlib import PurePath
 
 _PYTORCH = "torch.onnx.export(model.eval(), example_images, 'net.onnx') in Python"
+_TENSORFLOW = (
+    "python -m tf2onnx.convert --saved-model {folder} --output net.onnx, or --graphdef {name} with "
+    "its --inputs and --outputs"
+)
 _KERAS = "keras.models.load_model({name!r}).export('net.onnx', format='onnx') in Python"
 EXPORTS = {
     ".pt": ("PyTorch", _PYTORCH),
     ".pth": ("PyTorch", _PYTORCH),
+    ".th": ("PyTorch", _PYTORCH),
+    ".safetensors": ("PyTorch", _PYTORCH),
+    ".pb": ("TensorFlow", _TENSORFLOW),
     ".h5": ("Keras", _KERAS),
     ".keras": ("Keras", _KERAS),
 }
@@ -19,7 +26,8 @@ def export_advice(path: str) -> str:
     if file.suffix.lower() not in EXPORTS:
         return ""
     framework, command = EXPORTS[file.suffix.lower()]
-    return f"; a file of {framework} is exported first: {command.format(name=file.name)}"
+    written = command.format(name=file.name, folder=file.parent)
+    return f"; a file of {framework} is exported first: {written}"
 
 
 _SUGGESTIONS = {
