@@ -175,12 +175,13 @@ def peak(net: FloatNetwork) -> float:
 
 
 def test_memory_is_that_of_a_layer_and_not_of_a_network(monkeypatch):
-    few, many = peak(wide_network(2)), peak(wide_network(5))
+    peak(wide_network(3, 16))  # what is made once
+    few, many = peak(wide_network(3)), peak(wide_network(6))
     assert few < 13
     assert many < few + 8  # three more layers: what their programs take
     # A mutant that keeps the mappings of all layers as they are is found.
     monkeypatch.setattr(CompactMapping, "of", lambda mapping: mapping)
-    assert peak(wide_network(5)) > many + 4
+    assert peak(wide_network(6)) > many + 4
 
 
 def test_activations_go_to_a_file_and_come_back(tmp_path, monkeypatch):
