@@ -195,6 +195,8 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
             (Path(folder) / name).write_text(text, encoding="utf-8")
         script = (
             f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {WRAPPER}; "
+            # As in prap_hw.deliver.synthesis: a field x[0] and bit 0 of x are one name to ABC.
+            "proc; flatten; opt_clean; rename -hide */w:*; "
             f"synth_xilinx -family xc7 -top {WRAPPER} -flatten; "
             "check -mapped -assert; select -assert-none t:LDCE t:LDPE; "
             "tee -o cells.json stat -json"
@@ -208,8 +210,9 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
             check=False,
         )
         if done.returncode:
-            tail = "\n".join(done.stderr.splitlines()[-10:])
-            raise RuntimeError(f"Yosys ended with {done.returncode}\n{tail}")
+            said = [line for line in done.stderr.splitlines() if line.strip()]
+            last = next((line for line in said if "ERROR" in line), "".join(said[-1:]))
+            raise RuntimeError(f"Yosys ended with {done.returncode}: {last}")
         text = (Path(folder) / "cells.json").read_text(encoding="utf-8")
         design = json.loads(text)["design"]
     return {str(kind): int(count) for kind, count in design["num_cells_by_type"].items()}

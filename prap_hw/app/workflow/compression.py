@@ -9,6 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow import hints
+from prap_hw.app.workflow.accuracy import is_classifier
 from prap_hw.app.workflow.engines import EngineOptions, check_layers, engine
 from prap_hw.app.workflow.figures import layer_figures
 from prap_hw.app.workflow.folders import (
@@ -116,8 +118,10 @@ def compress(
     -------
     dict
         ``network``, ``scheme``, ``carried`` (names of the layers whose mapping came with the
-        network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
-        ``total``, see :class:`refmodel.predict.metrics.Metrics`).
+        network), ``preprocess`` (how pixels became inputs, and what ``images`` they were),
+        ``hints`` (sentences on what may be wrong with that), ``layers`` (see
+        :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and ``total``, see
+        :class:`refmodel.predict.metrics.Metrics`).
     """
     from refmodel.exchange.load import copy_as_onnx, load_network
 
@@ -137,6 +141,12 @@ def compress(
     )
     count = len(images)
     images = images[:limit]
+    pixels = hints.described(images)
+    # A folder keeps how the images that it was made with became inputs.
+    used = preprocess.for_input(images, floats.input_shape, source=names_of(calibration))
+    hint = None
+    if mean is None and std is None and scale is None and is_classifier(floats):
+        hint = hints.training_hint(floats, images, labels, preprocess)
     if augment is not None:
         fitting = preprocess.for_input(images, floats.input_shape, source=names_of(calibration))
         images = augmented(images, augment, layout=fitting.layout)
@@ -213,6 +223,8 @@ def compress(
             if budget is None or chosen is None
             else {"budget": dataclasses.asdict(budget) | dataclasses.asdict(chosen)}
         ),
+        "preprocess": used.to_dict() | {"images": pixels},
+        "hints": [] if hint is None else [hint],
         "versions": versions(),
         "engine": dataclasses.asdict(fitted),
         "layers": [

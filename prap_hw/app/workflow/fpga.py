@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, base_engine, rtl_engine
-from prap_hw.app.workflow.folders import Paths, json_object, load_program, versions
+from prap_hw.app.workflow.engines import (
+    EngineOptions,
+    asked_or_compressed_for,
+    base_engine,
+    rtl_engine,
+)
+from prap_hw.app.workflow.folders import Paths, json_object, load_program, summary_of, versions
 from refmodel import files
 from refmodel.config import MOST_ENGINES, EngineConfig
 from refmodel.errors import InputError
@@ -75,7 +80,8 @@ def _network(
             raise InputError(f"expected --for with several engines, found {engines} without")
         return _Network(config=dataclasses.replace(rtl_engine(config), trace=False))
     loaded = load_program(program)
-    base = base_engine(loaded, config, rtl_engine)
+    asked = asked_or_compressed_for(config, summary_of(program))
+    base = base_engine(loaded, asked, rtl_engine)
     fitted = dataclasses.replace(accelerator_config_for(loaded, base, engines), trace=False)
     plan = network_image(loaded, fitted, engines)
     words = len(command_words(loaded, plan, fitted))
@@ -106,7 +112,8 @@ def fpga(
     board
         Key of :data:`prap_hw.board.boards.BOARDS`.
     config
-        Sizes of the engine.
+        Sizes of the engine; with a program, those that are not chosen are as in the engine that
+        it was compressed for.
     program
         A folder that :func:`compress` wrote: an accelerator of its size. None: one engine.
     engines

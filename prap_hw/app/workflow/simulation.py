@@ -91,8 +91,9 @@ def cosim(
         earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
         (``name``, ``chip``, ``adc_bits``, ``values``); of a sample also ``sample`` (``seed``, and
         of each of its ``layers`` ``name``, ``positions`` of them all ``simulated``, and the
-        ``cycles`` of the whole layer as predicted); :func:`faults` judges it. For the tier
-        ``network``, the result of :func:`simulate_network`.
+        ``cycles`` of the whole layer as predicted); ``labels`` of the images, None where there are
+        none; :func:`faults` judges it. For the tier ``network``, the result of
+        :func:`simulate_network` and ``labels``.
     """
     chosen: dict[str, Any] = {"every_value": every_value, "fresh": fresh, "engines": engines}
     chosen |= {"layers": tuple(layers), "positions": positions}
@@ -106,7 +107,7 @@ def cosim(
     if positions is not None:
         chosen["seed"] = seed
     program = load_program(folder)
-    x, _ = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
+    x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
@@ -121,11 +122,12 @@ def cosim(
         chip_seed=0 if device is None else seed,
         **chosen,
     )
+    labels = None if y is None else y[:count].tolist()
     if job.layers or job.positions is not None:
-        return simulate_sample(job)
+        return simulate_sample(job) | {"labels": labels}
     if tier == "network":
-        return simulate_network(job)
-    return simulate(job, predict(program, fitted, report=report))
+        return simulate_network(job) | {"labels": labels}
+    return simulate(job, predict(program, fitted, report=report)) | {"labels": labels}
 
 
 def simulate(job: Job, predictions: Sequence[cycles.Prediction]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from amaranth.hdl import Signal
+from amaranth.hdl import Cat, Signal
 
 import prap_hw.engine.engine
 from prap_hw.common.faults import FAULT, Fault, FirstFault, Watchdog

@@ -152,6 +152,8 @@ def cosim(
     if "sample" in figures:
         screen.print(console.sample_table(figures["sample"]["layers"], figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
+    if figures["answers"] is not None:
+        print(console.answers_line(figures["answers"], figures["labels"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:
         print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from prap_hw.app import console
+from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
 from prap_hw.app.cli.options import Debug, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import differ, write_json
@@ -124,11 +125,14 @@ def board(
 ) -> None:
     """Run images on a board, and compare logits and cycles with golden model and prediction."""
     from prap_hw.app import workflow
-    from refmodel.network.images import load_images
+    from refmodel.network.images import Preprocess, load_images
 
     if (port is None) == (simulate is None):
         raise InputError("expected one of --port and --simulate, found both or neither")
-    x, y = load_images(images, labels)
+    sizes = Preprocess.from_dict(workflow.load_program(folder).preprocess).sizes
+    x, y = load_images(values.pair(images, labels), **sizes)
+    if len(x) < count:
+        raise InputError(f"expected at least {count} images, found {len(x)} in {images.name}")
     x = x[:count]
     with console.progress() as report:
         figures = workflow.board(

@@ -102,5 +102,6 @@ def report(
             config=engine.checked(),
             report=progress,
         )
+    console.hint(figures)
     write_json(json_file, figures)
     print(f"report: {out}")
