@@ -135,7 +135,7 @@ $(FPGA_STAMP): $(STAMP)
 
 $(SYNTH_STAMP): $(STAMP)
 	@echo 'setup: Yosys'
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[synth]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[fpga]'
 	@touch $@
 
 clean:

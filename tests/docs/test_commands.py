@@ -27,10 +27,19 @@ SLOW = {
 }
 """Verbs whose commands run with ``make test-long``."""
 
+PLACED = "places and routes for minutes; tests/prap_hw/board tests its parts"
+BOARD = "needs a board, or the result of a command that places and routes for minutes"
+
 NEVER = {
     "prap sweep sweep.toml -o build/sweep --scheduler tcp://node7:8786": "nobody's cluster",
     "prap golden ../shared/golden": "tests/prap_hw/app/cli/test_verbs.py runs it on cases",
     "prap demo": "`make test` and tests/prap_hw/app run it",
+    "prap fpga --board ulx3s --for build/digits -o build/fpga": PLACED,
+    "prap fpga --preset small --clock 90 --seeds 5 -o build/small": PLACED,
+    "prap board build/fpga --images build/digits_test.npz --count 5 --port /dev/ttyUSB0": BOARD,
+    "prap board build/fpga --images build/digits_test.npz --count 5 --simulate netlist": BOARD,
+    "prap board build/fpga --images test.npz --port /dev/ttyUSB0": BOARD,
+    "prap board build/fpga --images test.npz --count 5 --simulate netlist": BOARD,
 }
 """Commands of ``prap`` that do not run here, with the reason."""
 
@@ -206,6 +215,7 @@ def test_slow_commands_run_on_files_of_these_names(
 
 BLOCKS = {
     "README.md": "cheap",
+    "docs/fpga.md": "cheap",
     "docs/accelerator.md": "cheap",
     "docs/schemes.md": "cheap",
     "docs/cli.md": "slow",
