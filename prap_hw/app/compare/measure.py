@@ -83,8 +83,8 @@ def compare_each(
     list of dict
         To each technology: ``rows``, one to a scheme and budget (:data:`COLUMNS`,
         ``energy_by_part``, ``area_by_part``, ``layers``: of each ``name``, ``cycles``, ``energy``
-        by part, ``area`` by part where it is known); ``float``, the accuracy of the float network; ``images``;
-        ``technology``, ``assumptions``, ``network``, ``engine`` (options), ``engines``.
+        by part, ``area`` by part where it is known); ``float``, the accuracy of the float network;
+        ``images``; ``technology``, ``assumptions``, ``network``, ``engine`` (options), ``engines``.
     """
     unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
     if unknown or not schemes:
