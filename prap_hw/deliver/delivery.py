@@ -12,7 +12,7 @@ from string import Template
 from amaranth.lib import data
 
 from prap_hw.common.layouts import Layouts, Space, TileLayouts
-from prap_hw.deliver import blackbox
+from prap_hw.deliver import bench, blackbox
 from prap_hw.deliver.load import command_words
 from prap_hw.deliver.packets import item_bytes
 from prap_hw.deliver.verilog import (
@@ -248,8 +248,14 @@ def parts(given: Sizes, *, open_port: bool = False) -> list[Part]:
     ]
 
 
-def delivered_files(given: Sizes, *, open_port: bool = False) -> dict[str, str]:
-    """Everything: place within the folder to text."""
+def delivered_files(
+    given: Sizes, *, program: Program | None = None, open_port: bool = False
+) -> dict[str, str]:
+    """Everything: place within the folder to text.
+
+    With the program that the sizes are for, and crossbars of its own, the accelerator comes with a
+    bench that runs it and checks itself.
+    """
     registers = register_map.load()
     written = parts(given, open_port=open_port)
     found = {f"{part.module}.v": part.verilog for part in written}
@@ -265,14 +271,25 @@ def delivered_files(given: Sizes, *, open_port: bool = False) -> dict[str, str]:
         if part.configuration is not None:
             name = TESTBENCH[part.key]
             found[f"{name}.sv"] = _testbench(name, part, part.configuration, open_port=open_port)
+    network = program is not None and not open_port
+    if network:
+        assert program is not None
+        found |= bench.network_bench(
+            program,
+            given.network,
+            commands=given.commands,
+            engines=given.engines,
+            module=written[0].module,
+            ports=written[0].ports,
+        )
     found |= {
         f"{register_map.NAME}.vlt": _template("amaranth.vlt"),
-        CORE: _core_file(written, open_port=open_port),
+        CORE: _core_file(written, open_port=open_port, network=network),
         f"{register_map.NAME}.rdl": register_map.source_text(),
         f"{register_map.NAME}_registers.h": register_map.c_text(registers),
         "registers.md": f"# Registers\n\n{register_map.markdown_text(registers)}",
         "configuration.json": json.dumps(described, indent=2) + "\n",
-        "README.md": _readme(given, written, open_port=open_port),
+        "README.md": _readme(given, written, open_port=open_port, network=network),
     }
     package = resources.files("prap_hw") / "driver"
     for name in DRIVER:
@@ -285,7 +302,7 @@ def _top(part: Part, *, open_port: bool) -> str:
     return part.macro if open_port else part.module
 
 
-def _core_file(written: Sequence[Part], *, open_port: bool) -> str:
+def _core_file(written: Sequence[Part], *, open_port: bool, network: bool) -> str:
     filesets, targets = "", ""
     for part in written:
         names = [part.module, *([part.box, part.macro] if open_port else [])]
@@ -302,6 +319,17 @@ def _core_file(written: Sequence[Part], *, open_port: bool) -> str:
         if part.configuration is not None:
             filesets += Template(_template("core_testbench.txt")).substitute(values)
             targets += Template(_template("core_sim.txt")).substitute(values)
+    if network:
+        values = {
+            "key": written[0].key,
+            "testbench": bench.NAME,
+            "data": "".join(
+                f"      - {name}: {{file_type: user, copyto: {name}}}\n"
+                for name in map(bench.file_of, bench.DATA)
+            ).rstrip("\n"),
+        }
+        filesets += Template(_template("core_network_files.txt")).substitute(values)
+        targets += Template(_template("core_network_sim.txt")).substitute(values)
     return Template(_template("core.txt")).substitute(
         version=metadata.version("prap-pim"),
         filesets=filesets.rstrip("\n"),
@@ -313,19 +341,12 @@ def _core_file(written: Sequence[Part], *, open_port: bool) -> str:
 
 
 def _testbench(name: str, part: Part, configuration: Mapping[str, int], *, open_port: bool) -> str:
-    # The inputs are variables that the test sets, the outputs are wires.
-    signals = "".join(
-        f"    {'logic' if into else 'wire'} {f'[{bits - 1}:0] ' if bits > 1 else ''}{port}"
-        f"{' = 0' if into else ''};\n"
-        for into, bits, port in part.ports
-    )
-    connected = ",\n".join(f"        .{port}({port})" for _, _, port in part.ports)
     registers = register_map.load()
     return Template(_template("testbench.txt")).substitute(
         testbench=name,
         top=_top(part, open_port=open_port),
-        signals=signals.rstrip("\n"),
-        connected=connected,
+        signals=bench.signals(part.ports),
+        connected=bench.connections(part.ports),
         identity_address=f"12'h{registers['IDENTITY'].address:03X}",
         identity=f"32'h{IDENTITY:08X}",
         version_address=f"12'h{registers['VERSION'].address:03X}",
@@ -335,7 +356,7 @@ def _testbench(name: str, part: Part, configuration: Mapping[str, int], *, open_
     )
 
 
-def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool) -> str:
+def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool, network: bool) -> str:
     engine = Layouts(given.engine)
     accelerator = Layouts(given.network)
     if given.engines > 1:
@@ -385,6 +406,7 @@ def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool) -> str:
         testbench=TESTBENCH["accelerator_shell"],
         engine_testbench=TESTBENCH["shell"],
         macro=Template(macro).substitute(names).rstrip("\n"),
+        network=_network(written[0]) if network else _template("no_network.txt").rstrip("\n"),
         ports=ports,
         sizes=words,
         spaces=spaces,
@@ -400,6 +422,15 @@ def _readme(given: Sizes, written: Sequence[Part], *, open_port: bool) -> str:
         network_bytes=given.network.activation_bytes,
         activation_bytes=given.engine.activation_bytes,
     )
+
+
+def _network(part: Part) -> str:
+    """What the README says of the bench with a network."""
+    files = ", ".join(f"`{bench.file_of(what)}`" for what in bench.DATA)
+    text = Template(_template("network.txt")).substitute(
+        testbench=bench.NAME, module=part.module, files=files, images=bench.IMAGES
+    )
+    return text.rstrip("\n")
 
 
 def _bits(field: data.Field) -> str:

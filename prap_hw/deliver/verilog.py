@@ -37,6 +37,14 @@ ACCELERATOR_SHELL = {False: "prap_accelerator_shell", True: "prap_accelerator_sh
 _ZEROED = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 """An initial block that does nothing but clear a memory, a line to each word."""
 
+_WAKING = re.compile(r"^  (reg )(\\\$auto\$verilog_backend\S+ ) = 0;$", re.MULTILINE)
+"""The register that every combinational process of a module reads, and nobody writes.
+
+It is there so that the processes run once at the beginning, but a value that a declaration gives is
+no event: in Icarus a process whose inputs stay as they are would leave X at its outputs. A value
+that is assigned once all processes wait is one.
+"""
+
 
 def engine_verilog(config: EngineConfig, *, open_port: bool = False) -> str:
     """Verilog of one engine.
@@ -119,6 +127,7 @@ def written(component: wiring.Component, name: str) -> str:
     """Verilog of a component as the top module ``name``; see :func:`engine_verilog`."""
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    text = _WAKING.sub(r"  \1\2;\n  initial \2 <= 0;", text)
     return _ZEROED.sub("", text)
 
 

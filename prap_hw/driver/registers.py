@@ -44,6 +44,8 @@ class Register(IntEnum):
     CONFIG_MAX_PARAMS = 0x0D8
     CONFIG_NETWORK = 0x0DC
     CONFIG_PORT_TIMEOUT = 0x0E0
+    CONFIG_MAX_TABLES = 0x0E4
+    CONFIG_PRODUCTS = 0x0E8
     CONFIG_ENGINES = 0x0F8
     CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
@@ -182,6 +184,7 @@ class Space(IntEnum):
     POST = 8
     COMMAND = 9
     IMAGE = 10
+    LOOKUP = 11
     ENGINES = 14
     SHARE = 15
 
@@ -200,6 +203,7 @@ class Space(IntEnum):
             8: "Registers of the post-processing.",
             9: "The list of the sequencer.",
             10: "An image that is longer or shorter than the network's, whatever INPUT_BYTES says.",
+            11: "Tables of codes that an accelerator's outputs go through.",
             14: "Of a tile: which engines take part.",
             15: "Of a tile: engines that have a share in an output.",
         }[self.value]
@@ -231,6 +235,8 @@ CONFIGURATION = {
     "max_params": Register.CONFIG_MAX_PARAMS,
     "network": Register.CONFIG_NETWORK,
     "port_timeout": Register.CONFIG_PORT_TIMEOUT,
+    "max_tables": Register.CONFIG_MAX_TABLES,
+    "products": Register.CONFIG_PRODUCTS,
     "engines": Register.CONFIG_ENGINES,
     "commands": Register.CONFIG_COMMANDS,
 }

@@ -82,7 +82,8 @@ def deliver(
 
     Parameters are those of :func:`write_verilog`, and ``engines``, those of the tile and of the
     accelerator. With a program the accelerator is sized to hold it as a whole; else as
-    :func:`prap_hw.deliver.delivery.sizes` has it. ``README.md`` in the folder tells of the files.
+    :func:`prap_hw.deliver.delivery.sizes` has it. ``README.md`` in the folder tells of the files;
+    with a program and without ``open_port`` there is a bench among them that runs it.
 
     Returns
     -------
@@ -101,8 +102,9 @@ def deliver(
     fitted = dataclasses.replace(fitted, trace=trace)
     report("write Verilog", 0, 1)
     given = delivery.sizes(fitted, program=loaded, engines=engines)
+    texts = delivery.delivered_files(given, program=loaded, open_port=open_port)
     written = []
-    for name, text in delivery.delivered_files(given, open_port=open_port).items():
+    for name, text in texts.items():
         written.append(Path(out) / name)
         with files.new_file(written[-1]) as draft:
             draft.write_text(text, encoding="utf-8")

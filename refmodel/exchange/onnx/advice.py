@@ -31,12 +31,8 @@ def export_advice(path: str) -> str:
 
 
 _SUGGESTIONS = {
-    "train with Relu or Clip in its place": (
-        "Celu Elu Gelu HardSwish LeakyRelu Mish PRelu Selu Sigmoid Softplus Softsign Swish Tanh "
-        "ThresholdedRelu"
-    ),
     "train with BatchNormalization in its place": (
-        "GroupNormalization InstanceNormalization LRN LayerNormalization LpNormalization "
+        "GroupNormalization InstanceNormalization LayerNormalization LpNormalization "
         "MeanVarianceNormalization RMSNormalization"
     ),
     "write the quantised network with QuantizeLinear and DequantizeLinear (QDQ)": (
@@ -46,7 +42,7 @@ _SUGGESTIONS = {
         "If Loop Scan SequenceAt SequenceConstruct SequenceEmpty SequenceInsert"
     ),
     "only feed-forward networks can be mapped to crossbars": "Attention GRU LSTM RNN",
-    "end the network before it": "ArgMax ArgMin NonMaxSuppression TopK",
+    "end the network before it": "ArgMin NonMaxSuppression TopK",
 }
 
 ADVICE = {name: text for text, names in _SUGGESTIONS.items() for name in names.split()}

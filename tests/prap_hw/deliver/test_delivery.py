@@ -1,7 +1,6 @@
 """What `prap verilog` delivers: whole, the same everywhere, and clean for FuseSoC."""
 
 import json
-import os
 import pickle
 import re
 import shutil
@@ -28,8 +27,8 @@ from refmodel.config import DEFAULT, PRESETS
 from refmodel.errors import InputError
 from refmodel.predict.accelerator.plan import network_image
 from refmodel.predict.accelerator.sizing import network_needs
-from sim.builds import verilator
 from tests import verilog_hashes
+from tests.support.fusesoc import fusesoc
 from tests.support.layers.hand import TINY_ENGINE
 from tests.support.nets import accelerator_nets
 from tests.support.once import once
@@ -48,27 +47,6 @@ def delivered(request, tmp_path_factory):
         assert {path for path in folder.rglob("*") if path.is_file()} == set(written)
 
     return once(tmp_path_factory, f"delivery-{request.param}", make), request.param
-
-
-def fusesoc(folder: Path, target: str, work: Path) -> subprocess.CompletedProcess[str]:
-    """Run a target of the delivered core with the Verilator of this Python."""
-    found = verilator.find()
-    program = shutil.which("fusesoc", path=str(Path(sys.executable).parent))
-    assert program is not None, "fusesoc is not beside this Python: make setup"
-    path = [str(found.program.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
-    environment = os.environ | dict(found.environment) | {
-        "PATH": os.pathsep.join(path),
-        # FuseSoC reads and writes what is its user's: none of it here.
-        "HOME": str(work),
-        "XDG_CONFIG_HOME": str(work / "config"),
-        "XDG_CACHE_HOME": str(work / "cache"),
-        "XDG_DATA_HOME": str(work / "data"),
-    }  # fmt: skip
-    return subprocess.run(
-        [program, "--cores-root", str(folder), "run", "--work-root", str(work / "run"),
-         "--target", target, "prap-pim:ip:prap_pim"],
-        cwd=work, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 @pytest.mark.cosim

@@ -26,7 +26,7 @@ OLDEST = 13
 
 COUNT = 16
 
-LEAST = 20
+LEAST = 30
 """Decibels of signal over noise of the outputs in 8 bits."""
 
 

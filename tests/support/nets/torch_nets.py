@@ -124,7 +124,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "lenet": (
         lambda: nn.Sequential(
             nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5),
-            nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 24), nn.ReLU(),
+            nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 24), nn.ReLU(),
             nn.Linear(24, CLASSES), nn.LogSoftmax(1),
         ), (1, 12, 12)),
     "perceptron": (
