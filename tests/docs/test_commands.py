@@ -226,6 +226,7 @@ def test_slow_commands_run_on_files_of_these_names(
 BLOCKS = {
     "README.md": "cheap",
     "docs/accelerator.md": "cheap",
+    "docs/fpga.md": "cheap",
     "docs/schemes.md": "cheap",
     "docs/cli.md": "slow",
     "docs/finetuning.md": "slow",
