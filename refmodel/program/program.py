@@ -60,9 +60,10 @@ class Program:
     def save(self, path: Path | str) -> None:
         """Write the program as one file; the same program gives the same bytes.
 
-        A folder that is not there yet is made. The file is a zip of ``header.json`` and ``.npy`` arrays, uncompressed and without dates.
-        The header has the format's name and version and a SHA-256 over everything else. Without a
-        fused residual the file is of version 1, and what it was before there was a version 2.
+        A folder that is not there yet is made. The file is a zip of ``header.json`` and ``.npy``
+        arrays, uncompressed and without dates. The header has the format's name and version and a
+        SHA-256 over everything else. Without a fused residual the file is of version 1, and what it
+        was before there was a version 2.
         """
         version = 2 if any(layer.residual for layer in self.layers) else 1
         arrays: dict[str, np.ndarray] = {}
