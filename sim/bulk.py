@@ -122,7 +122,7 @@ class _Network:
 
     def run(self, codes: np.ndarray) -> np.ndarray | None:
         """Run all steps; returns the network's output codes, None after a hang."""
-        tensors = {self.program.input: codes}
+        tensors = {**self.job.inputs, self.program.input: codes}
         for step in self.program.steps:
             inputs = [tensors[name] for name in step.inputs]
             if step.op == "layer":

@@ -62,7 +62,18 @@ TIERS: Mapping[str, Tier] = {
         because={"every_value": "which compares every value anyway"},
     ),
     "bulk": Tier(
-        takes=frozenset({"every_value", "plant", "seed", "fresh", "window", "record_difference"}),
+        takes=frozenset(
+            {
+                "every_value",
+                "plant",
+                "seed",
+                "fresh",
+                "window",
+                "record_difference",
+                "layers",
+                "positions",
+            }
+        ),
         because={"device": "whose crossbars are emulated in Verilog"},
     ),
     "network": Tier(takes=frozenset({"engines"})),
@@ -130,6 +141,8 @@ class Job:
         Folder where builds are kept.
     progress
         Is told of stages.
+    inputs
+        Codes of tensors that no step computes, beside the program's input: :mod:`sim.sample`.
     engines
         N, 1 to 64, to which the accelerator deals each layer out.
     every_value
@@ -158,6 +171,9 @@ class Job:
     record_difference
         Whether to run a failing layer and image again with a waveform of the cycles around the
         first difference. None: in the tier ``protocol`` alone.
+    layers, positions
+        Names of the layers to run, each by itself, and how many output positions of each, drawn by
+        ``seed``: :func:`sim.sample.sampled` makes the job of them. Empty and None: all.
     mutant
         For tests: a bench that is wrong itself (``forget``: loses the last output of each image;
         ``deaf``: never takes it; ``slow``: the Python crossbar answers one cycle late;
@@ -171,6 +187,7 @@ class Job:
     folder: Path | str = "build/sim"
     cache: Path | str = CACHE
     progress: Progress = silent
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     engines: int = 1
     every_value: bool = False
     fresh: bool = False
@@ -182,6 +199,8 @@ class Job:
     seed: int = 0
     window: Window | None = None
     record_difference: bool | None = None
+    layers: tuple[str, ...] = ()
+    positions: int | None = None
     mutant: str | None = None
 
     def __post_init__(self) -> None:
@@ -190,6 +209,8 @@ class Job:
             raise ValueError(f"port must be one of {PORTS}, not {self.port!r}")
         if self.plant is not None and self.plant not in PLANTS:
             raise ValueError(f"plant must be one of {PLANTS}, not {self.plant!r}")
+        if self.positions is not None and self.positions < 1:
+            raise ValueError(f"positions must be at least 1, not {self.positions!r}")
         if not 0 <= self.stall < 1:
             raise ValueError(f"stall must be from 0 to below 1, not {self.stall!r}")
 

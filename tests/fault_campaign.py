@@ -39,11 +39,13 @@ from prap_hw.deliver.load import command_words, layer_image, network_load, padde
 from prap_hw.deliver.verilog import ACCELERATOR, TOP, accelerator_verilog, engine_verilog
 from refmodel import golden
 from refmodel.config import EngineConfig
+from refmodel.predict.accelerator.operations import NetworkImage
 from refmodel.predict.accelerator.plan import network_image
 from refmodel.predict.accelerator.prediction import predict_network
 from refmodel.predict.accelerator.sizing import accelerator_config_for, network_needs
 from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
+from refmodel.program.program import Program
 from sim import shell
 from sim.builds import verilator
 from sim.builds.memories import Memory, guard, program_memories, public
@@ -206,16 +208,35 @@ def network_job(name: str, folder: Path, engines: int) -> tuple[Job, EngineConfi
     config = replace(config, **sizes)
     sent = network_load(compiled, image, config)
     codes = accelerator_nets.codes(compiled, 1)
+    tensors = golden.run_program(compiled, codes)
+    read = loaded(sent.words, stream_layouts(config, engines)[0])
+    if len(image.tables):
+        read[Space.LOOKUP] = [(0, at) for at in looked_up(compiled, image, tensors)]
+    parts = ["network"] if name == "chain" else ["network", name]
     job = Job(
-        name="network" if engines == 1 else f"network, {engines} engines",
+        name=", ".join(parts if engines == 1 else [*parts, f"{engines} engines"]),
         words=sent.words,
         rows=sent.beats,
         acts=codes[0].ravel().tolist(),
-        outputs=network_outputs(golden.run_program(compiled, codes)[compiled.output][0], config),
-        read=loaded(sent.words, stream_layouts(config, engines)[0]),
+        outputs=network_outputs(tensors[compiled.output][0], config),
+        read=read,
         cycles=predict_network(image, compiled.layers, config).cycles,
     )
     return job, config, len(command_words(compiled, image, config))
+
+
+def looked_up(
+    compiled: Program, image: NetworkImage, tensors: Mapping[str, np.ndarray]
+) -> list[int]:
+    """Addresses of the entries of tables that one image leads to."""
+    steps = {step.output: step for step in compiled.steps}
+    found: set[int] = set()
+    for operation in image.operations:
+        if operation.tables is not None:
+            before = tensors[steps[operation.name].inputs[0]][0].astype(int)
+            numbers = operation.first_table + np.arange(len(operation.tables))
+            found.update((numbers * 256 + before).ravel().tolist())
+    return sorted(found)
 
 
 def all_flips(job: Job, lanes: int, memories: Sequence[Memory]) -> dict[Space, list[Flip]]:
@@ -446,10 +467,12 @@ def engine_campaign(*, control: bool = False) -> Campaign:
     return Campaign(unchecked(verilog) if control else verilog, TOP[False], CONFIG, jobs)
 
 
-def network_campaign(folder: Path = FOLDER, *, engines: int = 1, control: bool = False) -> Campaign:
-    """A chain of three layers on the accelerator that it needs; ``folder`` is for its file."""
+def network_campaign(
+    folder: Path = FOLDER, *, name: str = "chain", engines: int = 1, control: bool = False
+) -> Campaign:
+    """A network of three layers on the accelerator that it needs; ``folder`` is for its file."""
     folder.mkdir(parents=True, exist_ok=True)
-    job, config, commands = network_job("chain", folder, engines)
+    job, config, commands = network_job(name, folder, engines)
     verilog = accelerator_verilog(config, commands, engines)
     text = unchecked(verilog) if control else verilog
     return Campaign(text, ACCELERATOR[False], config, [job], engines)
@@ -507,7 +530,13 @@ def main() -> int:
         print(f"seed {arguments.seed}")
     counts: dict[tuple[str, Space], Counter[str]] = {}
     damaged: dict[str, Counter[str]] = {}
-    for make in (engine_campaign, network_campaign, partial(network_campaign, engines=2)):
+    makes = (
+        engine_campaign,
+        network_campaign,
+        partial(network_campaign, engines=2),
+        partial(network_campaign, name="functions"),
+    )
+    for make in makes:
         campaign = make(control=arguments.control)
         for job in campaign.jobs:
             print(f"{job.name}: a run is predicted to take {job.cycles} cycles")

@@ -1,4 +1,4 @@
-"""``python -m tests.serial_campaign``: damage the serial line of a board, and count what comes of it.
+"""``python -m tests.serial_campaign``: damage a board's serial line, and count what comes of it.
 
 A small engine in its shell, behind the bridge, in Verilator; the driver and its transport, with
 bytes that are lost, doubled and garbled at random, each way, and in every fourth run the cable

@@ -6,6 +6,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from prap_hw.accelerator.lookup import LookupStage
 from prap_hw.accelerator.operand_reader import OperandReader
 from prap_hw.accelerator.pool_unit import PoolUnit
 from prap_hw.accelerator.sequencer import Sequencer
@@ -74,8 +75,8 @@ class Accelerator(wiring.Component):
     -------
     i_load, i_cells : ``In(stream)``
         Program words, rows of cells. With several engines each has ``engine``, the number of the
-        one that it is for; words for spaces OUTPUT, SHARE, ENGINES, POST and COMMAND are the
-        accelerator's, whatever engine they name.
+        one that it is for; words for spaces OUTPUT, SHARE, ENGINES, POST, COMMAND and
+        LOOKUP are the accelerator's, whatever engine they name.
     i_acts : ``In(stream)``
         Codes of the image, without border, row by row, channels fastest. ``last`` is high with the
         last code that the list's first operation takes, and with no other: else the image is longer
@@ -135,30 +136,18 @@ class Accelerator(wiring.Component):
         m.submodules.reader = reader = OperandReader(config)
         m.submodules.pool = pool = PoolUnit(config)
         m.submodules.write_back = write_back = WriteBack(config)
-        m.submodules.faults = faults = FirstFault(
-            (
-                *sequencer.FAULTS,
-                *core.FAULTS,
-                *requantise.FAULTS,
-                *reader.FAULTS,
-                *write_back.FAULTS,
-                (Fault.RANGE, Space.IMAGE),
-            )
-        )
+        parts = [sequencer, core, requantise, reader, write_back]
+        lookup = None
+        if config.max_tables:
+            m.submodules.lookup = lookup = LookupStage(config)
+            parts.append(lookup)
+        kinds = [kind for part in parts for kind in part.FAULTS]
+        m.submodules.faults = faults = FirstFault([*kinds, (Fault.RANGE, Space.IMAGE)])
         post = sequencer.registers
         going = Signal()
         image_wrong = Signal()
         m.d.comb += [
-            faults.found.eq(
-                Cat(
-                    sequencer.faults,
-                    core.faults,
-                    requantise.faults,
-                    reader.faults,
-                    write_back.faults,
-                    image_wrong,
-                )
-            ),
+            faults.found.eq(Cat(*(part.faults for part in parts), image_wrong)),
             self.fault.eq(faults.fault),
             core.halted.eq(faults.halted),
             going.eq(~faults.halted),
@@ -187,7 +176,7 @@ class Accelerator(wiring.Component):
             core.i_cells.payload.eq(self.i_cells.payload),
             self.i_cells.ready.eq(core.i_cells.ready & loadable),
         ]
-        with m.If(sequencer.o_load.valid):
+        with m.If(~sequencer.silent):
             m.d.comb += load.payload.eq(sequencer.o_load.payload)
         if isinstance(core, EngineCore):
             wiring.connect(m, core.crossbar, wiring.flipped(self.crossbar))
@@ -253,6 +242,16 @@ class Accelerator(wiring.Component):
         # Outputs come from one of three, and go to all copies of the activation memory.
         # None passes behind a fault, so that an operation that has begun does not end.
         outputs = write_back.i
+        if lookup is not None:
+            outputs = lookup.i
+            wiring.connect(m, lookup.o, write_back.i)
+            m.d.comb += [
+                lookup.registers.eq(post),
+                lookup.start.eq(sequencer.run),
+                lookup.i_load.valid.eq(load.valid),
+            ]
+            for name, _ in lookup.i_load.payload.shape():
+                m.d.comb += lookup.i_load.payload[name].eq(load.payload[name])
         with m.Switch(post.source):
             with m.Case(Source.LAYER):
                 m.d.comb += [
@@ -308,6 +307,7 @@ class Accelerator(wiring.Component):
                     wiring.connect(m, within, wiring.flipped(without))
             wiring.connect(m, requantise.trace, wiring.flipped(self.trace_acc))
         self._parts = core, requantise, sequencer
+        self._lookup = lookup
         return m
 
     @property
@@ -315,6 +315,8 @@ class Accelerator(wiring.Component):
         """Contents of the memories of the program, by space, once it has been elaborated."""
         core, requantise, sequencer = self._parts
         own = {Space.OUTPUT: [requantise.params], Space.COMMAND: [sequencer.words]}
+        if self._lookup is not None:
+            own[Space.LOOKUP] = [self._lookup.words]
         return {**core.memories, **own}
 
 

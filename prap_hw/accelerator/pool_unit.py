@@ -8,13 +8,18 @@ from prap_hw.common.layouts import Layouts
 from prap_hw.engine.requantise import MAX_SHIFT
 from refmodel.config import MOST_TAPS, OPERANDS, EngineConfig, bits_for
 
+PRODUCT_BITS = 33
+"""Bits of (code - z_0) * M_0 * (code - z_1): below 255 * 32768 * 255."""
+
 
 class PoolUnit(wiring.Component):
     """Fold the codes of each item into one output.
 
     With ``maximum`` the output is the largest code; otherwise it is ``floor(sum over codes of
     (code - z_k) * M_k / 2**s + 1/2) + zero_out``, halves towards plus infinity, with z_k and M_k of
-    the code's operand. Either is limited to ``clip_lo`` .. ``clip_hi``.
+    the code's operand. With ``config.products`` there is ``product``, and with it the sum is
+    ``(code_0 - z_0) * M_0 * (code_1 - z_1)`` of an item's two codes; M_1 is not used. Each is
+    limited to ``clip_lo`` .. ``clip_hi``.
 
     An output is at ``o`` four cycles after the last code of its item was accepted; throughput is
     one code a cycle. The pipeline moves as one and stands while ``o`` holds an output that is not
@@ -35,6 +40,7 @@ class PoolUnit(wiring.Component):
     o: stream.Interface
 
     def __init__(self, config: EngineConfig):
+        self.products = config.products
         layouts = Layouts(config)
         super().__init__(
             {
@@ -54,7 +60,9 @@ class PoolUnit(wiring.Component):
         last = Signal()
         code = Signal(8)
         # Fits: 255 * 32768, and that of as many codes as an item has at most.
-        term = Signal(signed(24))
+        term = Signal(signed(PRODUCT_BITS if self.products else 24))
+        above = Signal(signed(9))
+        factor = Signal(signed(16))
         total = Signal(signed(24 + bits_for(MOST_TAPS)))
         largest = Signal(8)
         folded = Signal()
@@ -74,6 +82,20 @@ class PoolUnit(wiring.Component):
             rounded.eq(total + half_unit),
             moved.eq(result + Mux(registers.maximum, 0, registers.zero_out)),
         ]
+        before = Mux(first, 0, total)
+        if self.products:
+            # The first code's share waits for the second, which multiplies it and is all.
+            held = Signal(signed(24))
+            second = Signal()
+            m.d.comb += [
+                second.eq(registers.product & ~first),
+                term.eq(above * Mux(second, held, factor)),
+            ]
+            before = Mux(second, 0, before)
+            with m.If(move & valid):
+                m.d.sync += held.eq(term)
+        else:
+            m.d.comb += term.eq(above * factor)
         with m.If(moved < registers.clip_lo):
             m.d.comb += clipped.eq(registers.clip_lo)
         with m.Elif(moved > registers.clip_hi):
@@ -86,7 +108,8 @@ class PoolUnit(wiring.Component):
                 first.eq(item.first),
                 last.eq(item.last),
                 code.eq(item.code),
-                term.eq((item.code - zeros[item.operand]) * multipliers[item.operand]),
+                above.eq(item.code - zeros[item.operand]),
+                factor.eq(multipliers[item.operand]),
                 folded.eq(valid & last),
                 result.eq(Mux(registers.maximum, largest, rounded >> registers.shift)),
                 divided.eq(folded),
@@ -95,7 +118,7 @@ class PoolUnit(wiring.Component):
             ]
             with m.If(valid):
                 m.d.sync += [
-                    total.eq(Mux(first, 0, total) + term),
+                    total.eq(before + term),
                     largest.eq(Mux(first | (code > largest), code, largest)),
                 ]
         return m

@@ -50,6 +50,8 @@ class Sequencer(wiring.Component):
         Begin behind the image; running; pulse at the end.
     loadable : ``Out(1)``
         Whether program words are taken.
+    silent : ``Out(1)``
+        Whether no word of the list is taken; high where ``loadable`` is. A register decides it.
     o_load : ``Out(stream.Signature(load, always_ready=True))``
         Words of the list that are no runs; with several engines ``word`` instead of ``load``.
     registers : ``Out(post)``
@@ -68,6 +70,7 @@ class Sequencer(wiring.Component):
     busy: Signal
     done: Signal
     loadable: Signal
+    silent: Signal
     o_load: stream.Interface
     registers: data.View
     run: Signal
@@ -100,6 +103,7 @@ class Sequencer(wiring.Component):
                 "busy": Out(1),
                 "done": Out(1),
                 "loadable": Out(1),
+                "silent": Out(1),
                 "o_load": Out(stream.Signature(word, always_ready=True)),
                 "registers": Out(layouts.post),
                 "run": Out(1),
@@ -141,10 +145,15 @@ class Sequencer(wiring.Component):
             waiting.eq(ended & ~last & (registers.source == Source.IMAGE) & ~asked),
             idle.eq((at == state.IDLE) | waiting),
             rewind.eq(idle & (self.offered | asked)),
+            commands.resting.eq((at == state.IDLE) | rewind),
             commands.start.eq(rewind),
             self.busy.eq(asked & ~finished),
             self.done.eq(finished & asked),
             self.loadable.eq(idle & ~asked),
+            self.silent.eq(
+                (at == state.IDLE)
+                | ((at == state.WAIT) & (registers.source == Source.IMAGE) & ~asked)
+            ),
             started.eq(self.start & ~self.busy),
             commands.o.ready.eq((at == state.PLAY) | (ended & ~last & ~waiting)),
             taken.eq(commands.o.valid & commands.o.ready),

@@ -22,8 +22,9 @@ class WriteBack(wiring.Component):
 
     ``busy`` rises in the cycle after ``start`` and falls in the cycle after the last byte. An
     output is accepted from the cycle after ``start`` on, one a cycle; with the register ``send`` it
-    goes to ``o`` as well, and is accepted when that is. ``i.ready``, ``o``, ``store`` and
-    ``faults`` depend combinationally on ``i`` and ``o.ready``. Reset ends an operation.
+    goes to ``o`` in the same cycle, and where it is not taken there, the next one is accepted when
+    it is gone. ``busy`` waits for it. ``o``, ``store`` and ``faults`` depend combinationally on
+    ``i``, nothing on ``o.ready``. Reset ends an operation.
 
     A byte whose address is not in the memory is in ``faults``, and is not written. Steps that are
     never taken may be anything.
@@ -86,6 +87,11 @@ class WriteBack(wiring.Component):
         open_ = Signal()
         taken = Signal()
         last = Signal()
+        # A code that is sent and not taken waits here: what gives codes sees nothing of the host.
+        coming = Signal(self.layouts.sent)
+        spare = Signal(self.layouts.sent)
+        spared = Signal()
+        held = Signal()
         m.d.comb += [
             next_column.eq(column_address + registers.output_column_step),
             next_row.eq(row_address + registers.output_row_step),
@@ -94,12 +100,17 @@ class WriteBack(wiring.Component):
                 & (column == registers.last_column)
                 & (channel == registers.last_channel)
             ),
-            self.i.ready.eq(open_ & (~registers.send | self.o.ready)),
-            self.o.valid.eq(open_ & registers.send & self.i.valid),
-            self.o.payload.code.eq(self.i.payload),
-            self.o.payload.last.eq(last),
+            self.i.ready.eq(open_ & ~spared),
             taken.eq(self.i.valid & self.i.ready),
+            coming.code.eq(self.i.payload),
+            coming.last.eq(last),
+            self.o.valid.eq(spared | (taken & registers.send)),
+            self.o.payload.eq(Mux(spared, spare, coming)),
+            held.eq(self.o.valid & ~self.o.ready),
         ]
+        m.d.sync += spared.eq(held)
+        with m.If(~spared):
+            m.d.sync += spare.eq(coming)
         with m.If(taken):
             m.d.sync += [address.eq(address + 1), channel.eq(channel + 1)]
             with m.If(channel == registers.last_channel):
@@ -154,7 +165,7 @@ class WriteBack(wiring.Component):
             self.store.payload.addr.eq(written),
             self.store.payload.data.eq(Mux(taken, self.i.payload, registers.fill_code)),
         ]
-        with m.If((~open_ | (taken & last)) & (~filling | fill_ends)):
+        with m.If((~open_ | (taken & last)) & (~filling | fill_ends) & ~held):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
             m.d.sync += [

@@ -45,6 +45,12 @@ def error(message: str) -> None:
     print(f"prap: error: {' '.join(message.split())}", file=sys.stderr)
 
 
+def hint(figures: Mapping[str, Any]) -> None:
+    """Print the hints of figures on stderr, ``prap: hint: ...``, a line each."""
+    for line in figures.get("hints", ()):
+        print(f"prap: hint: {line}", file=sys.stderr)
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """Show stages as they go: a bar for each on a terminal, else a line when one has finished."""
@@ -405,6 +411,10 @@ def network_line(network: Mapping[str, Any]) -> str:
     return line
 
 
+MOST_ANSWERS = 10
+"""Images whose classes are printed."""
+
+
 def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     """Say how many cycles were simulated, how fast, and what was taken from earlier runs.
 
@@ -420,6 +430,38 @@ def simulation_line(simulation: Mapping[str, Any], runs: int) -> str:
     if simulation["kept"]:
         line += f"; {simulation['kept']} of {runs} images of layers kept from earlier runs"
     return line
+
+
+def answers_line(answers: Sequence[int | None], labels: Sequence[int] | None) -> str:
+    """Say which classes the hardware gave to the images, and how many are those of the labels."""
+    shown = ["none" if each is None else str(each) for each in answers[:MOST_ANSWERS]]
+    line = f"classes: {', '.join(shown)}{', ...' if len(answers) > MOST_ANSWERS else ''}"
+    if labels is None:
+        return line
+    right = sum(one == other for one, other in zip(answers, labels, strict=True))
+    return f"{line}; {right} of {len(answers)} as labelled"
+
+
+def sample_table(sample: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of a sample: positions of each layer, its cycles, and those of the whole."""
+    names = short_names([each["name"] for each in sample])
+    rows = [
+        [
+            name,
+            each["simulated"],
+            each["positions"],
+            layer["cycles_predicted"],
+            layer.get("cycles_simulated"),
+            each["cycles"],
+        ]
+        for name, each, layer in zip(names, sample, layers, strict=True)
+    ]
+    headings = ["positions\nsimulated", "of", "cycles\npredicted", "cycles\nsimulated"]
+    return table(
+        "Sample (the last column: the whole layer, predicted by the same model)",
+        ["layer", *headings, "whole\nlayer"],
+        rows,
+    )
 
 
 def device_line(device: Mapping[str, Any]) -> str:

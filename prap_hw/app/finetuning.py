@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow import Paths, engine, float_accuracy, names_of, versions
 from prap_hw.app.workflow.engines import check_layers
+from prap_hw.app.workflow.folders import check_pictures
 from refmodel import files
 from refmodel.compression.budget import Budget, choose
 from refmodel.compression.schemes import LayerSetting
@@ -46,6 +47,8 @@ def finetune(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     layout: str = "auto",
+    resize: int | None = None,
+    crop: int | None = None,
     ou_rows: int = 8,
     calibration: int = 1024,
     recipe: "Recipe | None" = None,
@@ -66,7 +69,7 @@ def finetune(
     out
         File to write. Beside it, while the run is under way, a checkpoint of every finished epoch:
         the same call goes on with it.
-    scheme, settings, budget, mean, std, scale, layout
+    scheme, settings, budget, mean, std, scale, layout, resize, crop
         As for :func:`prap_hw.app.workflow.compress`.
     ou_rows
         R, rows of an operation unit.
@@ -115,13 +118,17 @@ def finetune(
     report("read network and images", 0, 1)
     floats = load_network(network)
     check_layers(floats)
-    images, labels = _labelled(data)
-    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    sizes: dict[str, Any] = {"resize": resize, "crop": crop}
+    check_pictures(data, **sizes)
+    images, labels = _labelled(data, sizes)
+    preprocess = Preprocess.for_images(
+        images, mean=mean, std=std, scale=scale, layout=layout, **sizes
+    )
     preprocess = preprocess.for_input(images, floats.input_shape, source=names_of(data))
     check(floats, images, labels, recipe, scheme)
     measured = None
     if test is not None:
-        x, y = _labelled(test)
+        x, y = _labelled(test, sizes)
         measured = preprocess.apply(x, floats.input_shape, source=names_of(test)), y
     report("read network and images", 1, 1)
     figures: dict[str, Any] = {
@@ -181,9 +188,9 @@ def finetune(
     return figures
 
 
-def _labelled(paths: Paths | Sequence[Paths]) -> tuple[NDArray, NDArray]:
+def _labelled(paths: Paths | Sequence[Paths], sizes: Mapping[str, Any]) -> tuple[NDArray, NDArray]:
     """Images and their labels; InputError where there are none."""
-    images, labels = load_images(paths)
+    images, labels = load_images(paths, **sizes)
     if labels is None:
         raise InputError(f"expected images with labels, found none in {names_of(paths)}")
     return images, labels

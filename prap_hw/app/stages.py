@@ -17,6 +17,7 @@ from prap_hw.app import workflow
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow.accuracy import check_classifier
 from prap_hw.app.workflow.engines import check_layers
+from prap_hw.app.workflow.folders import check_pictures
 from refmodel import api
 from refmodel.compression.budget import Budget, BudgetOf, choose_each
 from refmodel.compression.schemes import SCHEMES
@@ -53,7 +54,7 @@ class Subject:
         Calibration images, a file or an idx pair.
     images
         Labelled images for the accuracy; empty: none is measured.
-    mean, std, scale, layout
+    mean, std, scale, layout, resize, crop
         See :class:`refmodel.network.images.Preprocess`.
     calibration_limit, limit
         Calibration images, and labelled images, used at most.
@@ -66,6 +67,8 @@ class Subject:
     std: tuple[float, ...] | None = None
     scale: float | None = None
     layout: str = "auto"
+    resize: int | None = None
+    crop: int | None = None
     calibration_limit: int = 256
     limit: int | None = None
 
@@ -79,13 +82,21 @@ class Subject:
     @cached_property
     def calibrating(self) -> NDArray:
         """The calibration images that are used, as pixels."""
-        return load_images(list(self.calibration))[0][: self.calibration_limit]
+        check_pictures(self.calibration, resize=self.resize, crop=self.crop)
+        x, _ = load_images(list(self.calibration), resize=self.resize, crop=self.crop)
+        return x[: self.calibration_limit]
 
     @cached_property
     def preprocess(self) -> Preprocess:
         """How pixels become inputs, settled by the calibration images."""
         return Preprocess.for_images(
-            self.calibrating, mean=self.mean, std=self.std, scale=self.scale, layout=self.layout
+            self.calibrating,
+            mean=self.mean,
+            std=self.std,
+            scale=self.scale,
+            layout=self.layout,
+            resize=self.resize,
+            crop=self.crop,
         )
 
     @cached_property
@@ -94,7 +105,7 @@ class Subject:
         if not self.images:
             return None
         check_classifier(self.floats, "the accuracy on images")
-        x, y = load_images(list(self.images))
+        x, y = load_images(list(self.images), resize=self.resize, crop=self.crop)
         if y is None:
             raise InputError(
                 f"expected images with labels, found none in {workflow.names_of(self.images)}"

@@ -38,6 +38,8 @@ class Board:
         Buffers of the bridge.
     memory
         Cell of a block RAM, and the number of them.
+    luts
+        LUTs.
     header
         First lines of the constraints.
     """
@@ -54,6 +56,7 @@ class Board:
     in_bytes: int
     out_bytes: int
     memory: tuple[str, int]
+    luts: int
     header: str = ""
 
     def pll(self, khz: int) -> Pll | None:
@@ -133,6 +136,7 @@ BOARDS = {
             in_bytes=4096,
             out_bytes=1024,
             memory=("DP16KD", 208),
+            luts=83_640,
             header="SYSCONFIG CONFIG_IOVOLTAGE=3.3 COMPRESS_CONFIG=ON MCCLK_FREQ=62 "
             "SLAVE_SPI_PORT=DISABLE MASTER_SPI_PORT=ENABLE SLAVE_PARALLEL_PORT=DISABLE;",
         ),
@@ -149,6 +153,7 @@ BOARDS = {
             in_bytes=1024,
             out_bytes=512,
             memory=("ICESTORM_RAM", 32),
+            luts=7_680,
         ),
     )
 }

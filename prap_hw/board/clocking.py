@@ -88,7 +88,7 @@ def ecp5_pll(source: int, wanted: int) -> Ecp5Pll:
 
 
 def ice40_pll(source: int, wanted: int) -> Ice40Pll:
-    """Set an SB_PLL40: oscillator 533 to 1066 MHz, phase detector 10 to 133 MHz.
+    """Set an SB_PLL40: oscillator 533 to 1066 MHz, detector 10 to 133, output up to 275.
 
     Parameters and errors are those of :func:`ecp5_pll`.
     """
@@ -105,7 +105,7 @@ def ice40_pll(source: int, wanted: int) -> Ice40Pll:
                 continue
             for divq in range(1, 7):
                 khz = round(oscillator / (1 << divq))
-                if abs(khz - wanted) <= wanted // 200:
+                if khz <= 275_000 and abs(khz - wanted) <= wanted // 200:
                     found.append((abs(khz - wanted), divr, divf, divq, number, khz))
     _check(found, source, wanted)
     _, divr, divf, divq, number, khz = min(found)

@@ -191,6 +191,8 @@ def build(
     design.check(board)
     verilog = stage("write Verilog", lambda: design.verilog(board))
     netlist = stage("synthesise", lambda: place.netlist(verilog, TOP, board.device.family, cache))
+    parts = parts_of(json.loads(netlist.read_text(encoding="utf-8"))["modules"][TOP]["cells"])
+    check_luts(parts, board)
     placements = [
         stage(
             f"place and route, seed {seed}",
@@ -213,9 +215,22 @@ def build(
         constraints=constraints,
         placements=tuple(placements),
         netlist=netlist,
-        parts=parts_of(json.loads(netlist.read_text(encoding="utf-8"))["modules"][TOP]["cells"]),
+        parts=parts,
         minutes=minutes,
     )
+
+
+def check_luts(parts: Mapping[str, Mapping[str, int]], board: Board) -> None:
+    """Refuse what the LUTs cannot hold, before it is placed; InputError with the largest parts."""
+    counts = {name: part.get("LUTs", 0) for name, part in parts.items()}
+    needed = sum(counts.values())
+    if needed > board.luts:
+        order = sorted(counts, key=lambda name: -counts[name])[:3]
+        most = ", ".join(f"{name} {counts[name]:,}" for name in order)
+        raise InputError(
+            f"expected a design that fits the {board.luts:,} LUTs of {board.name}, found a need of "
+            f"{needed:,}: {most}"
+        )
 
 
 def parts_of(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:

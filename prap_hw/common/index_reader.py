@@ -16,11 +16,11 @@ class IndexReader(wiring.Component):
     must not wait for it. A word and whether its parity is right pass from that register to the
     stream's.
 
-    The first word is valid two cycles after ``start``, for which the memory is read in the cycle of
-    ``start`` already, or three where ``loading`` is high in that cycle; then throughput is one word
-    per cycle, also from the last word to the first. The memory's enable depends combinationally on
-    ``o.ready``, ``start`` and ``loading``, its address on ``start`` and ``first``. ``start``
-    discards the words that are read and goes back to the first; reset leaves ``o.valid`` low until
+    The first word is valid two cycles after ``start``, or three where ``loading`` is high in that
+    cycle; then throughput is one word per cycle, also from the last word to the first. While
+    ``resting``, the memory is read at the first word, so that ``start`` need not reach its address:
+    the address depends combinationally on ``resting`` and ``first``, the enable on ``resting`` and
+    ``o.ready``. ``start`` discards the words that were read; reset leaves ``o.valid`` low until
     then. Writing while reading is excluded.
 
     Every word is stored with a parity bit. One that is wrong is never valid: the stream stands at
@@ -41,8 +41,11 @@ class IndexReader(wiring.Component):
         Write port for loading.
     loading : ``In(1)``
         Whether the memory, ``first`` or ``last`` may change with this cycle.
+    resting : ``In(1)``
+        Whether no word is taken: high in the cycle of ``start``, low from the next one on until all
+        words are taken that ever will be.
     start : ``In(1)``
-        Pulse: begin at word 0, or ``first``.
+        Pulse, while ``resting``: begin at word 0, or ``first``.
     first : ``In(range(depth))``, with ``based``
         Index of the first word.
     last : ``In(range(depth))``
@@ -59,6 +62,7 @@ class IndexReader(wiring.Component):
     w_addr: Signal
     w_data: Signal
     loading: Signal
+    resting: Signal
     start: Signal
     first: Signal
     last: Signal
@@ -77,6 +81,7 @@ class IndexReader(wiring.Component):
                 "w_addr": In(index),
                 "w_data": In(shape),
                 "loading": In(1),
+                "resting": In(1),
                 "start": In(1),
                 **({"first": In(index)} if based else {}),
                 "last": In(index),
@@ -96,15 +101,18 @@ class IndexReader(wiring.Component):
         address = Signal.like(self.last)
         first = self.first if self.based else 0
         running = Signal()
+        again = Signal()
+        at_first = Signal()
         # A word is in the memory's register, and one in the stream's that is valid or wrong.
         there = Signal()
         there_last = Signal()
         onward = Signal()
         m.d.comb += [
             onward.eq(~(self.o.valid | self.wrong) | (self.o.valid & self.o.ready)),
-            address.eq(Mux(self.start, first, pointer)),
+            at_first.eq(self.resting | again),
+            address.eq(Mux(at_first, first, pointer)),
             read.addr.eq(address),
-            read.en.eq(Mux(self.start, ~self.loading, running & (~there | onward))),
+            read.en.eq(at_first | (running & (~there | onward))),
         ]
         with m.If(onward):
             m.d.sync += [
@@ -114,18 +122,20 @@ class IndexReader(wiring.Component):
                 self.o_last.eq(there_last),
                 there.eq(0),
             ]
-        with m.If(self.start):
-            m.d.sync += [
-                pointer.eq(first),
-                running.eq(1),
-                there.eq(0),
-                self.o.valid.eq(0),
-                self.wrong.eq(0),
-            ]
+        m.d.sync += again.eq(0)
         with m.If(read.en):
             m.d.sync += [
-                there.eq(1),
+                there.eq(running),
                 there_last.eq(address == self.last),
                 pointer.eq(Mux(address == self.last, first, address + 1)),
+            ]
+        with m.If(self.start):
+            m.d.sync += [
+                running.eq(1),
+                # What was read as it changed is read once more.
+                again.eq(self.loading),
+                there.eq(~self.loading),
+                self.o.valid.eq(0),
+                self.wrong.eq(0),
             ]
         return m

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import Out
 from prap_hw.common.columns import Columns
 from refmodel.config import (
     INPUT_BITS,
+    LOOKUPS,
     OPERANDS,
     SOURCES,
     EngineConfig,
@@ -87,6 +88,8 @@ class Space(enum.Enum, shape=4):
     COMMAND = 9
     #: No memory, and for no word: the image that the host sends to an accelerator. A fault has it.
     IMAGE = 10
+    #: Tables of codes that an accelerator's outputs go through: address = table * 256 + code.
+    LOOKUP = 11
     #: Engines of a tile that take part in the layer, a bit each, at address 0; address 1 is for
     #: those from the 33rd on, where a word has no room for them.
     ENGINES = 14
@@ -103,6 +106,17 @@ class Source(enum.Enum, shape=2):
     LAYER = SOURCES.index("layer")
     #: The pool unit.
     POOL = SOURCES.index("pool")
+
+
+class Lookup(enum.Enum, shape=2):
+    """Tables that outputs of an operation go through; numbered as :data:`LOOKUPS`."""
+
+    #: None.
+    NONE = LOOKUPS.index("none")
+    #: The same for all.
+    ONE = LOOKUPS.index("one")
+    #: One to a channel.
+    CHANNEL = LOOKUPS.index("channel")
 
 
 def valid_only(layout: ShapeLike, lanes: int = 1) -> wiring.Signature:
@@ -341,6 +355,12 @@ class Layouts:
                 "zero_out": 8,
                 "clip_lo": 8,
                 "clip_hi": 8,
+                **({"product": 1} if config.products else {}),
+                **(
+                    {"lookup": Lookup, "first_table": bits_for(config.max_tables)}
+                    if config.max_tables
+                    else {}
+                ),
             }
         )
         self.command = data.StructLayout(

@@ -166,8 +166,8 @@ def network_load(program: Program, image: NetworkImage, config: EngineConfig) ->
 
     Returns
     -------
-    Words of all layers and of the sequencer's list; rows of cells of all layers. With several
-    engines each has the one that it is for.
+    Words of all layers, of the tables, and of the sequencer's list; rows of cells of all layers.
+    With several engines each has the one that it is for.
 
     Raises
     ------
@@ -188,6 +188,8 @@ def network_load(program: Program, image: NetworkImage, config: EngineConfig) ->
             one = _dealt_image(layer, operation, config)
         words += one.words
         beats += one.beats
+    for number, code in enumerate(image.tables.reshape(-1).tolist()):
+        words.append(_word(layouts, Space.LOOKUP, number, code))
     for number, command in enumerate(command_words(program, image, config)):
         words.append(_word(layouts, Space.COMMAND, number, command))
     return LayerImage(words=words, beats=beats)

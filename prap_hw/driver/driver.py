@@ -1,5 +1,6 @@
 """Load, start, wait, read: the host's side of the shell."""
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from .packets import Image, Kind, packet
@@ -86,7 +87,9 @@ class HardwareError(DriverError):
 class Transport(Protocol):
     """The way to the hardware: a memory-mapped window, a stream each way, an interrupt.
 
-    An implementation raises :class:`BusError` where a register access is refused.
+    An implementation raises :class:`BusError` where a register access is refused. One that keeps
+    packets for the shell has an attribute ``ahead``, the bytes of a packet that it takes while a
+    run is on; one without it is asked for nothing then.
     """
 
     def read32(self, address: int) -> int:
@@ -298,10 +301,44 @@ class Driver:
         self.wait()
         return self.read()
 
+    def run_all(self, inputs: Iterable[bytes]) -> Iterator[bytes]:
+        """Run inputs one after the other, each sent while the one before it runs.
+
+        That is done where the transport keeps a packet (``ahead``) that waits for the end of the
+        run; else they are sent between runs. Errors are those of :meth:`run`; after one, whatever
+        was on its way is void.
+
+        Yields
+        ------
+        The outputs of each, in order.
+        """
+        waiting = False
+        source = iter(inputs)
+        following = next(source, None)
+        while following is not None:
+            if waiting:
+                self._loaded(Status.ACTIVATIONS)
+            else:
+                self.load_activations(following)
+            self.start()
+            following = next(source, None)
+            waiting = False
+            if following is not None:
+                data = packet(Kind.ACTIVATIONS, len(following), bytes(following))
+                if len(data) <= getattr(self.transport, "ahead", 0):
+                    self.transport.send(data)
+                    waiting = True
+            self.wait()
+            yield self.read()
+
     def _send(self, data: bytes, loaded: Status) -> None:
         """Send a packet, and wait until the shell has taken it apart."""
         self.check()
         self.transport.send(data)
+        self._loaded(loaded)
+
+    def _loaded(self, loaded: Status) -> None:
+        """Wait until the shell has taken a packet apart that was sent."""
         status = self.check()
         for _ in range(POLLS):
             if not status & Status.LOADING and status & loaded:

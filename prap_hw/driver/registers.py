@@ -44,6 +44,8 @@ class Register(IntEnum):
     CONFIG_MAX_PARAMS = 0x0D8
     CONFIG_NETWORK = 0x0DC
     CONFIG_PORT_TIMEOUT = 0x0E0
+    CONFIG_MAX_TABLES = 0x0E4
+    CONFIG_PRODUCTS = 0x0E8
     CONFIG_ENGINES = 0x0F8
     CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
@@ -152,7 +154,7 @@ class ErrorCode(IntEnum):
             4: "TKEEP marks other bytes than those of the items.",
             5: "A packet of activations is not INPUT_BYTES long, or longer than the activation memory.",
             6: "Cells before a program, or activations before cells.",
-            7: "A packet while the core runs.",
+            7: "Until 2.1: a packet while the core runs. Since 2.2 it waits for the end of the run, as back-pressure.",
             8: "Bits of an item beyond its last field are not 0.",
             9: "A program word for a memory that there is none of.",
             10: "A program word beyond the end of its memory, or a row of cells beyond the crossbars.",
@@ -182,6 +184,7 @@ class Space(IntEnum):
     POST = 8
     COMMAND = 9
     IMAGE = 10
+    LOOKUP = 11
     ENGINES = 14
     SHARE = 15
 
@@ -200,6 +203,7 @@ class Space(IntEnum):
             8: "Registers of the post-processing.",
             9: "The list of the sequencer.",
             10: "An image that is longer or shorter than the network's, whatever INPUT_BYTES says.",
+            11: "Tables of codes that an accelerator's outputs go through.",
             14: "Of a tile: which engines take part.",
             15: "Of a tile: engines that have a share in an output.",
         }[self.value]
@@ -231,6 +235,8 @@ CONFIGURATION = {
     "max_params": Register.CONFIG_MAX_PARAMS,
     "network": Register.CONFIG_NETWORK,
     "port_timeout": Register.CONFIG_PORT_TIMEOUT,
+    "max_tables": Register.CONFIG_MAX_TABLES,
+    "products": Register.CONFIG_PRODUCTS,
     "engines": Register.CONFIG_ENGINES,
     "commands": Register.CONFIG_COMMANDS,
 }

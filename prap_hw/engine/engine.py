@@ -77,7 +77,7 @@ class EngineCore(wiring.Component):
     halted : ``In(1)``
         Whether a fault was found before.
     faults : ``Out``, a bit to each of ``FAULTS``
-        Faults found in this cycle.
+        Faults of the port found in this cycle, all others found in the cycle before.
     registers : ``Out(registers)``
         The layer registers, as loaded.
     position_done : ``Out(1)``
@@ -171,7 +171,11 @@ class EngineCore(wiring.Component):
         self.memories = controller.memories
 
         registers = controller.registers
-        m.d.comb += [self.registers.eq(registers), controller.start.eq(self.start)]
+        m.d.comb += [
+            self.registers.eq(registers),
+            controller.resting.eq(~self.busy),
+            controller.start.eq(self.start),
+        ]
 
         # Loading, only while nothing runs.
         loadable = Signal()
@@ -230,6 +234,10 @@ class EngineCore(wiring.Component):
         wiring.connect(m, wiring.flipped(self.crossbar.response), shift_add.i_response)
         wiring.connect(m, shift_add.o, store.i)
 
+        # What is wrong: a register, so that stopping has a cycle of its own.
+        found = Signal(len(self.FAULTS) - 1)
+        m.d.sync += found.eq(Cat(controller.faults, ou_engine.faults, merge.faults))
+
         # The port stands, or it moves.
         program, response = self.crossbar.program, self.crossbar.response
         m.d.comb += [
@@ -239,7 +247,7 @@ class EngineCore(wiring.Component):
                 | (program.valid & program.ready)
                 | (response.valid & response.ready)
             ),
-            self.faults.eq(Cat(controller.faults, ou_engine.faults, merge.faults, watchdog.late)),
+            self.faults.eq(Cat(found, watchdog.late)),
         ]
 
         # Merge.

@@ -92,8 +92,8 @@ class InputGather(wiring.Component):
         left = Signal(layouts.row_bits)
         address = Signal(layouts.address_bits)
         row = Signal(layouts.row_bits)
-        # Registers say whether there are credits, the row is not the first, the byte is the last one:
-        # what is issued decides within the cycle what the controller does.
+        # Registers say whether there are credits, the row is not the first, one byte is left: what
+        # is issued decides within the cycle what the controller does.
         credits = Signal(range(depth + 1), init=depth)
         credit = Signal(init=1)
         within = Signal()

@@ -154,14 +154,10 @@ class OUEngine(wiring.Component):
         reserved = Signal(range(per_ou + 1))
         slots_ok = Signal()
         issue = Signal()
+        # Where OUs do not differ in phase, a pattern begins in each.
+        none_begins: Value = begun == 0 if len(columns.phases) > 1 else Const(0)
         m.d.comb += [
-            # In an OU in which none begins, a pattern goes on.
-            slots_ok.eq(
-                ~first_request
-                | accumulate
-                | (free >= per_ou)
-                | (begun == 0 if len(columns.phases) > 1 else 0)
-            ),
+            slots_ok.eq(~first_request | accumulate | (free >= per_ou) | none_begins),
             issue.eq(self.i.valid & slots_ok & self.o_pending.ready & request_ready(self)),
             reserve.eq(issue & first_request & ~accumulate),
             reserved.eq(Mux(reserve, begun, 0)),

@@ -54,8 +54,10 @@ class PatternController(wiring.Component):
         Program words; always ready. Words for other spaces are ignored.
     registers : ``Out(registers)``
         The layer registers, as loaded.
+    resting : ``In(1)``
+        Whether no run is going on; low from the cycle after ``start`` to the run's end.
     start : ``In(1)``
-        Pulse: walk from the first position.
+        Pulse, while ``resting``: walk from the first position.
     o_segments : ``Out(stream.Signature(segment))``
         Runs of input bytes.
     o_headers, o_headers_last : ``Out``
@@ -87,6 +89,7 @@ class PatternController(wiring.Component):
 
     i_load: stream.Interface
     registers: data.View
+    resting: Signal
     start: Signal
     o_segments: stream.Interface
     o_headers: stream.Interface
@@ -114,6 +117,7 @@ class PatternController(wiring.Component):
             {
                 "i_load": In(stream.Signature(layouts.load, always_ready=True)),
                 "registers": Out(layouts.registers),
+                "resting": In(1),
                 "start": In(1),
                 "o_segments": Out(stream.Signature(layouts.segment)),
                 "o_headers": Out(stream.Signature(layouts.header)),
@@ -148,6 +152,7 @@ class PatternController(wiring.Component):
                 index.w_addr.eq(load.addr),
                 index.w_data.eq(load.data),
                 index.loading.eq(self.i_load.valid),
+                index.resting.eq(self.resting),
                 index.start.eq(self.start),
                 index.last.eq(registers[f"last_{kind}"]),
             ]
@@ -201,6 +206,7 @@ class PatternController(wiring.Component):
                 index.w_addr.eq(load.addr >> lane_bits),
                 index.w_data.eq(load.data),
                 index.loading.eq(self.i_load.valid),
+                index.resting.eq(self.resting),
                 index.start.eq(self.start),
                 index.last.eq(registers.last_step),
                 index.o.ready.eq(self.o_words.ready),

@@ -25,12 +25,12 @@ class Requantise(wiring.Component):
     position before; the first output is at ``o`` five cycles later; throughput is one output per
     cycle. The pipeline moves as one: it stands from the cycle on after one in which an output came
     and the one at ``o`` was not taken, until that is. So nothing depends on ``o.ready`` within the
-    cycle; ``read_en``, ``half_read`` and ``faults`` depend combinationally on ``position_done`` and
-    the residual, and ``trace.payload`` shows ``read_acc``.
+    cycle; ``read_en`` and ``half_read`` depend combinationally on ``position_done`` and the
+    residual, and ``trace.payload`` shows ``read_acc``.
     Reset empties the pipeline.
 
-    Parameters of the wrong parity, and an output whose parameters are not there, are in ``faults``,
-    and neither is sent; outputs before them are.
+    Parameters of the wrong parity are in ``faults`` two cycles after their read, an output whose
+    parameters are not there a cycle after it. Neither is sent; outputs before them are.
 
     Parameters
     ----------
@@ -122,9 +122,13 @@ class Requantise(wiring.Component):
         waiting = Signal(range(self.ahead + 1))
         half = Signal()
         channel = Signal(layouts.output_bits)
+        next_channel = Signal(layouts.output_bits)
         reading = Signal()
         last = Signal()
-        there = (waiting != 0) | self.position_done
+        # Whether any waits; a register, since what is read here the merge may use in this cycle.
+        any_waits = Signal()
+        gone = Signal()
+        there = any_waits | self.position_done
         param: Value = channel
         if config.network:
             there &= self.i_residual.valid | ~registers.residual
@@ -133,19 +137,29 @@ class Requantise(wiring.Component):
         m.d.comb += [
             move.eq(~spared),
             reading.eq(move & there),
-            last.eq(channel == registers.last_output),
+            next_channel.eq(Mux(reading, Mux(last, 0, channel + 1), channel)),
             self.read_en.eq(reading),
             self.read_half.eq(half),
             self.read_output.eq(channel),
-            self.half_read.eq(Mux(reading & last, Cat(~half, half), 0)),
+            gone.eq(reading & last),
+            self.half_read.eq(Mux(gone, Cat(~half, half), 0)),
             memory.read.en.eq(reading),
             memory.read.addr.eq(param),
         ]
-        m.d.sync += waiting.eq(waiting + self.position_done - (reading & last))
-        with m.If(reading):
-            m.d.sync += channel.eq(Mux(last, 0, channel + 1))
-            with m.If(last):
-                m.d.sync += half.eq(~half)
+        m.d.sync += [
+            waiting.eq(waiting + self.position_done - gone),
+            any_waits.eq(
+                (waiting > 1)
+                | ((waiting == 1) & (self.position_done | ~gone))
+                | (self.position_done & ~gone)
+            ),
+        ]
+        m.d.sync += [
+            channel.eq(next_channel),
+            last.eq(next_channel == registers.last_output),
+        ]
+        with m.If(gone):
+            m.d.sync += half.eq(~half)
 
         # Stages: what was read, with bias, product, rounded shift, clipped at the port.
         valid = [Signal(name=f"valid_{k}") for k in range(4)]
@@ -165,8 +179,10 @@ class Requantise(wiring.Component):
             # Fits: less than 2^MAX_SHIFT is added to less than that or a product.
             rounded = Signal(signed(max(config.acc_width + 18, MAX_SHIFT + 3)))
         clipped = Signal(8)
+        # The zero point, and what commutes with the rounding.
+        offset = Signal(signed(25))
         moved = Signal(signed(len(rounded) + 1))
-        m.d.comb += moved.eq(rounded + registers.zero_out)
+        m.d.comb += moved.eq(rounded + offset)
         with m.If(moved < registers.clip_lo):
             m.d.comb += clipped.eq(registers.clip_lo)
         with m.Elif(moved > registers.clip_hi):
@@ -176,8 +192,8 @@ class Requantise(wiring.Component):
         unusable = Signal()
         m.d.comb += [
             unusable.eq(valid[0] & memory.wrong),
-            self.faults.eq(Cat(unusable, reading & (param >= config.params))),
         ]
+        m.d.sync += self.faults.eq(Cat(unusable, reading & (param >= config.params)))
         with m.If(move):
             m.d.sync += [
                 valid[0].eq(reading & (param < config.params)),
@@ -194,7 +210,8 @@ class Requantise(wiring.Component):
                 half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1)),
                 valid[3].eq(valid[2]),
                 channels[3].eq(channels[2]),
-                rounded.eq(total >> shifts[1] if whole is None else (total >> shifts[1]) + whole),
+                rounded.eq(total >> shifts[1]),
+                offset.eq(registers.zero_out if whole is None else registers.zero_out + whole),
             ]
 
         # At the port; where what is there is not taken, beside it.

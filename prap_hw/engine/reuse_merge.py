@@ -141,10 +141,12 @@ class ReuseMerge(wiring.Component):
         last_step = Signal()
         half = Signal()
         half_used = Signal(2)
+        half_is_free = Signal(init=1)
         half_free = Signal()
+        done = Signal()
         m.d.comb += [
             block.eq((header.first_output >> lane_bits) + offset),
-            half_free.eq((~half_used | self.half_read).bit_select(half, 1)),
+            half_free.eq(half_is_free | self.half_read.bit_select(half, 1)),
             ready.eq(begun | ((self.completed >= header.kept) & half_free)),
             issue.eq(self.i_headers.valid & ready & (self.identity | self.i_words.valid)),
             last_step.eq((block == header.last_output >> lane_bits) & (term == self.last_term)),
@@ -179,6 +181,9 @@ class ReuseMerge(wiring.Component):
             m.d.sync += half_used[0].eq(0)
         with m.If(self.half_read[1]):
             m.d.sync += half_used[1].eq(0)
+        # Of the half that the next step is for.
+        m.d.comb += done.eq(issue & last_step & self.i_headers_last)
+        m.d.sync += half_is_free.eq((~half_used | self.half_read).bit_select(half ^ done, 1))
         with m.If(issue):
             m.d.sync += [begun.eq(1), term.eq(term + 1)]
             with m.If(term == self.last_term):
@@ -205,7 +210,7 @@ class ReuseMerge(wiring.Component):
             shift_write.eq(header.write),
             shift_first_term.eq(term == 0),
             shift_last_term.eq(term == self.last_term),
-            shift_done.eq(issue & last_step & self.i_headers_last),
+            shift_done.eq(done),
         ]
         m.d.comb += [
             self.read_valid.eq(shift_valid),

@@ -16,9 +16,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from prap_hw.common.faults import FAULT
-from prap_hw.common.layouts import COUNTER_BITS, COUNTERS, Layouts, Source, Space, TileLayouts
+from prap_hw.common.layouts import (
+    COUNTER_BITS,
+    COUNTERS,
+    Layouts,
+    Lookup,
+    Source,
+    Space,
+    TileLayouts,
+)
 from prap_hw.engine.requantise import MAX_SHIFT
-from refmodel.config import ACTIVE_BITS, EngineConfig
+from refmodel.config import ACTIVE_BITS, TABLE_CODES, EngineConfig
 
 
 def core_signature(
@@ -331,10 +339,15 @@ def accelerator_limits(config: EngineConfig, commands: int, engines: int = 1) ->
         "source": max(source.value for source in Source),
         "shift": MAX_SHIFT,
     }
+    if config.max_tables:
+        post |= {"lookup": max(each.value for each in Lookup), "first_table": config.max_tables - 1}
     listed = {space.value: engine.memories[space.value] for space in (Space.REGISTER, Space.TABLE)}
     listed[Space.POST.value] = _registers(layouts.post, post)
     command = MemoryLimits(depth=commands, width=layouts.command.size)
     memories = {**engine.memories, Space.COMMAND.value: command}
+    if config.max_tables:
+        tables = MemoryLimits(depth=config.max_tables * TABLE_CODES, width=8)
+        memories[Space.LOOKUP.value] = tables
     limits = replace(engine, memories=memories, command=layouts.command, listed=listed)
     if engines == 1:
         return limits

@@ -210,6 +210,7 @@ class HostShell(wiring.Component):
 
         idle_cycles = Signal(32)
         limit = file.WATCHDOG_cycles
+        late = Signal()
         output = Signal()
         delivered = Signal()
         complete = Signal()
@@ -220,7 +221,7 @@ class HostShell(wiring.Component):
         with m.Switch(phase):
             with m.Case(Phase.START):
                 m.d.comb += core.start.eq(1)
-                m.d.sync += phase.eq(Phase.RUN)
+                m.d.sync += [phase.eq(Phase.RUN), late.eq(0)]
             with m.Case(Phase.RUN):
                 # Cycles in which the host holds the output up are not the core's.
                 with m.If(~core.o.valid):
@@ -235,7 +236,8 @@ class HostShell(wiring.Component):
                         m.d.sync += phase.eq(Phase.DELIVER)
                     with m.Else():
                         fail("OUTPUT_LENGTH")
-                with m.Elif((limit != 0) & (idle_cycles == limit)):
+                m.d.sync += late.eq((limit != 0) & (idle_cycles == limit) & ~output)
+                with m.If(late & core.busy & ~(core.o.valid & complete)):
                     fail("WATCHDOG")
             with m.Case(Phase.DELIVER), m.If(writer.idle):
                 m.d.comb += delivered.eq(1)

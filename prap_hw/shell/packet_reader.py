@@ -29,6 +29,10 @@ ALL_BYTES = (1 << BYTES) - 1
 """TKEEP of a full beat."""
 
 
+FINDINGS = ("ITEM_PARITY", "PADDING", "SPACE", "ADDRESS", "VALUE")
+"""Errors of an item, by the names of their codes."""
+
+
 class State(enum.Enum, shape=unsigned(3)):
     """States of the reader."""
 
@@ -38,7 +42,7 @@ class State(enum.Enum, shape=unsigned(3)):
     BEAT = 1
     #: The item is whole.
     CHECK = 2
-    #: The item is good, and offered.
+    #: The item is offered, if it is good.
     ITEM = 3
     #: The same for the activations of a beat, one after the other.
     BYTE = 4
@@ -66,9 +70,10 @@ class PacketReader(wiring.Component):
     While ``halt`` is high, whole packets are discarded. ``forget`` (one cycle) clears what is
     loaded and goes back to the beginning of a packet, or, if one has begun, to discarding its rest;
     with ``drop`` the rest will not come, and the next beat is a header. ``i`` is ready whenever a
-    beat can be used or discarded: nothing but the core can hold it up. No output but ``error`` and
-    ``code``, which follow ``i`` and the state, depends on an input within the cycle. Reset is a
-    ``forget`` with ``drop``.
+    beat can be used or discarded: nothing but the core can hold it up, and ``busy``, during which
+    a packet waits before its first beat. No output depends on an input within the cycle but
+    ``error`` and ``code``, which follow ``i`` and the state, and ``i.ready``, which follows
+    ``busy``. Reset is a ``forget`` with ``drop``.
 
     Members
     -------
@@ -77,7 +82,7 @@ class PacketReader(wiring.Component):
     o_load, o_cells, o_acts : ``Out(stream)``
         Items for the core.
     busy : ``In(1)``
-        Whether a run is on, or begins: no packet may come then.
+        Whether a run is on, or begins: no packet is taken then.
     input_bytes : ``In(32)``
         Activations that a packet must have.
     used : ``In(1)``
@@ -177,6 +182,13 @@ class PacketReader(wiring.Component):
         def fail(name: str) -> None:
             m.d.comb += [self.error.eq(1), self.code.eq(codes[name])]
 
+        # What the checks find in an item: at most one of these.
+        found = Signal(len(FINDINGS))
+        m.d.sync += found.eq(0)
+
+        def find(name: str) -> None:
+            m.d.sync += found.eq(1 << FINDINGS.index(name))
+
         def count() -> None:
             """One item more has reached the core; the last one makes the packet complete."""
             m.d.sync += [left.eq(left - 1), number.eq(number + 1), which.eq(0)]
@@ -197,7 +209,8 @@ class PacketReader(wiring.Component):
         ]
         with m.Switch(state):
             with m.Case(State.HEADER):
-                m.d.comb += self.i.ready.eq(1)
+                # While the core runs, a packet waits before its first beat.
+                m.d.comb += self.i.ready.eq(~self.busy)
                 with m.If(taken & ~self.halt):
                     m.d.sync += [
                         kind.eq(header.kind),
@@ -236,18 +249,26 @@ class PacketReader(wiring.Component):
                     with m.Elif(final & ~beat.last):
                         fail("LONG")
 
+            # Findings pass a register before anything follows from them.
             with m.Case(State.CHECK):
                 go(State.ITEM)
                 with m.If(is_cells):
-                    self._check_cells(m, whole, fail)
+                    self._check_cells(m, whole, find)
                 with m.Else():
-                    self._check_program(m, whole, fail)
+                    self._check_program(m, whole, find)
 
             with m.Case(State.ITEM):
-                m.d.comb += [self.o_load.valid.eq(~is_cells), self.o_cells.valid.eq(is_cells)]
-                with m.If(Mux(is_cells, self.o_cells.ready, self.o_load.ready)):
+                sound = ~found.any()
+                m.d.comb += [
+                    self.o_load.valid.eq(sound & ~is_cells),
+                    self.o_cells.valid.eq(sound & is_cells),
+                ]
+                with m.If(sound & Mux(is_cells, self.o_cells.ready, self.o_load.ready)):
                     go(State.BEAT)
                     count()
+                for number_of_finding, name in enumerate(FINDINGS):
+                    with m.If(found[number_of_finding]):
+                        fail(name)
 
             with m.Case(State.BYTE):
                 m.d.comb += self.o_acts.valid.eq(1)
@@ -297,8 +318,6 @@ class PacketReader(wiring.Component):
             fail("KEEP")
         with m.Elif(beat.last):
             fail("SHORT")
-        with m.Elif(self.busy):
-            fail("LOAD_BUSY")
         with m.Elif(((header.kind == Kind.CELLS) & ~self.program) | (is_acts & ~self.cells)):
             fail("ORDER")
         with m.Elif(is_acts & length_wrong):

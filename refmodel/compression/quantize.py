@@ -12,6 +12,11 @@ hardware makes of them is decided when the network is mapped and compiled, which
 scale, ``max |W| / 127``. Scales to an output are had by dividing the weights of each output by
 their largest magnitude here, and multiplying its gain with it.
 
+A function of single values becomes a table of 256 codes. Its output, a product, and a tensor that
+tables alone read have a range of their own, from the smallest to the largest calibration value,
+with whatever zero point that gives; 0 is always a code. The last is cut off where its functions are
+flat.
+
 A tensor that the network quantises itself keeps the scale and zero point that it has there, and
 weights that it has as 8-bit integers stay these integers. Where nothing computes such a tensor anew
 (the maximum of differently quantised tensors, say), a ``concat`` of one input requantises it.
@@ -36,7 +41,7 @@ A residual addition is a step of its own, or fused into the layer that computes 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
@@ -44,7 +49,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from refmodel.compression.fractions import fixed_point
+from refmodel.compression.pointwise import (
+    affine_scale,
+    changing_range,
+    function_tables,
+    product_params,
+)
 from refmodel.compression.ranges import (
+    COMPUTED,
     least_error_scale,
     percentile_range,
     value_histograms,
@@ -59,20 +72,17 @@ from refmodel.network.graph import (
     FakeQuant,
     FloatNetwork,
     Floats,
+    Function,
     Matrix,
     MaxPool,
     Node,
+    Product,
     Rearrange,
     Shape,
 )
 from refmodel.network.images import Preprocess
 from refmodel.program.step import Step
 from refmodel.program.tensors import MAX_CODE, SIGNED_ZERO, TensorInfo, memory_shape, to_memory
-
-MAX_MULTIPLIER = 32767
-
-MAX_SHIFT = 47
-"""Limits of M and s in ``M / 2**s``."""
 
 Activations = Literal["minmax", "percentile", "mse"]
 
@@ -171,6 +181,11 @@ class QuantNetwork:
         ``concat``
             Inputs one behind the other along ``axis`` of (H, W, C), each requantised:
             ``clip(floor((a - zero) * M / 2**shift + 1/2) + zero_out, lo, hi)``.
+        ``multiply``
+            ``clip(floor((a - za) * (b - zb) * M / 2**shift + 1/2) + zero_out, lo, hi)``, b repeated
+            along axes where it has a size of 1.
+        ``table``
+            ``tables[k][a]``, k being the channel, or 0 where there is one table.
     tensors
         Scale, zero point and shape of each tensor that a step reads or writes.
     input, output
@@ -185,26 +200,6 @@ class QuantNetwork:
     input: str
     output: str
     preprocess: Preprocess
-
-
-def fixed_point(ratios: Iterable[float] | NDArray) -> tuple[NDArray[np.int64], int]:
-    """Multipliers M and their common shift s with ``M / 2**s`` close to ``ratios``.
-
-    s is the largest of 0 to 47 at which every ``floor(ratio * 2**s + 1/2)`` is at most 32767, so
-    that the largest ratio keeps 15 bits: 1 gives M = 16384, s = 14. A ratio above 32767 is taken as
-    32767; a code differs from its zero point by 0 or at least 1, so that either saturates.
-
-    Parameters
-    ----------
-    ratios
-        Any shape, at least 0 and finite.
-    """
-    values = np.asarray(ratios, np.float64)
-    for shift in range(MAX_SHIFT, -1, -1):
-        multipliers = np.floor(np.ldexp(values, shift) + 0.5)
-        if multipliers.max() <= MAX_MULTIPLIER:
-            return multipliers.astype(np.int64), shift
-    return np.minimum(np.floor(values + 0.5), MAX_MULTIPLIER).astype(np.int64), 0
 
 
 def quantize(
@@ -306,6 +301,8 @@ class _Quantizer:
         matrices = [node for node in network.nodes if isinstance(node, Matrix)]
         self.number = {node.output: index for index, node in enumerate(matrices)}
         self.layers: dict[int, MatrixLayer] = {}
+        self.looked_up: dict[str, list[Function]] = {}
+        """Tensors that tables alone read, and the functions in these."""
         self.fused: dict[str, Matrix] = {}
         """Outputs of additions, and the layers that compute them."""
         self.steps: list[Step] = []
@@ -314,12 +311,10 @@ class _Quantizer:
         self._fuse()
         if self.residual == "fused":
             self._fuse_residuals()
+        self._find_looked_up()
         network = self.network
-        lo, hi = self.ranges[network.input]
-        lo, hi = min(lo, 0.0), max(hi, 0.0)
-        scale = (hi - lo) / MAX_CODE or 1.0
-        zero = int(np.clip(np.floor(-lo / scale + 0.5), 0, MAX_CODE))
-        scale, zero = self.given.get(network.input, (scale, zero))
+        found = affine_scale(*self.ranges[network.input])
+        scale, zero = self.given.get(network.input, found)
         self._info(network.input, self.shapes[network.input], scale, zero)
         for node in network.nodes:
             self._emit(node)
@@ -367,14 +362,14 @@ class _Quantizer:
             producer = producers.get(name)
             if isinstance(node, FakeQuant):
                 given = node.scale, node.zero
-                able = producer is None or isinstance(producer, Matrix | Add | AveragePool | Concat)
+                able = producer is None or isinstance(producer, COMPUTED)
                 able &= name not in self.given
                 if not (able and alone) and self.given.get(name) != given:
                     continue
                 self.given[name] = given
             else:
                 relu = (node.lo, node.hi) == (0.0, np.inf)
-                able = isinstance(producer, Matrix | Add | Concat) or (
+                able = isinstance(producer, Matrix | Add | Concat | Function | Product) or (
                     isinstance(producer, AveragePool) and relu
                 )
                 if not (able and alone):
@@ -406,6 +401,17 @@ class _Quantizer:
                     last = max(able, key=self.number.__getitem__)
                     self.fused[node.output] = matrices[last]
 
+    def _find_looked_up(self) -> None:
+        """Find the tensors that tables alone read."""
+        readers: dict[str, list[Node | None]] = {self._resolve(self.network.output): [None]}
+        for node in self.network.nodes:
+            for name in node.inputs if node.output not in self.alias else ():
+                readers.setdefault(self._resolve(name), []).append(node)
+        for name, nodes in readers.items():
+            functions = [node for node in nodes if isinstance(node, Function)]
+            if len(functions) == len(nodes):
+                self.looked_up[name] = functions
+
     def _info(self, name: str, shape: Shape, scale: float, zero: int) -> TensorInfo:
         info = TensorInfo(shape=memory_shape(shape), scale=scale, zero=zero)
         self.tensors[name] = info
@@ -418,6 +424,10 @@ class _Quantizer:
         moved = not isinstance(node, Matrix) and node.output not in self.fused
         if node.output in self.given:
             scale, zero = self.given[node.output]
+        elif node.output in self.looked_up:
+            scale, zero = affine_scale(*changing_range(self.looked_up[node.output], lo, hi))
+        elif isinstance(node, Function | Product):
+            scale, zero = affine_scale(lo, hi)
         elif least == 0 or (moved and all(info.zero == 0 for info in inputs)):
             scale, zero = max(hi, 0.0) / MAX_CODE, 0
         else:
@@ -485,6 +495,12 @@ class _Quantizer:
                 # Where (H, W, C) has the axis that ONNX has as (C, H, W), (H, W) or (F,).
                 axis = {1: (2,), 2: (0, 1), 3: (2, 0, 1)}[len(node.shape)][node.axis]
                 op, params = "concat", self._requantise(inputs, info, clip) | {"axis": axis}
+            case Function():
+                info, clip = self._computed(node, inputs)
+                op, params = "table", {"tables": function_tables(node, source, info, clip)}
+            case Product():
+                info, clip = self._computed(node, inputs)
+                op, params = "multiply", product_params(inputs, info, clip)
             case FakeQuant():
                 if (source.scale, source.zero) == (node.scale, node.zero):
                     self.alias[node.output] = names[0]

@@ -17,9 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.errors import InputError
-from refmodel.network.graph import Add, AveragePool, Concat, FloatNetwork, Floats, Matrix, Node
+from refmodel.network.graph import (
+    Add,
+    AveragePool,
+    Concat,
+    FloatNetwork,
+    Floats,
+    Function,
+    Matrix,
+    Node,
+    Product,
+)
 from refmodel.network.stream import walk
 from refmodel.program.tensors import MAX_CODE
+
+COMPUTED = (Matrix, Add, AveragePool, Concat, Function, Product)
+"""Nodes whose output has a scale of its own."""
 
 HISTOGRAM_BINS = 4096
 
@@ -82,14 +95,13 @@ def value_histograms(
 ) -> dict[str, NDArray[np.int64]]:
     """Count values in bins of equal width over each tensor's range; not of those that do not vary.
 
-    Only tensors whose range is asked for: what layers, additions, averages and concatenations
-    compute. ``node_of`` and ``workers`` are those of :func:`refmodel.network.stream.walk`.
+    Only tensors whose range is asked for: what nodes of :data:`COMPUTED` compute. ``node_of`` and
+    ``workers`` are those of :func:`refmodel.network.stream.walk`.
     """
     counts = {
         node.output: np.zeros(HISTOGRAM_BINS, np.int64)
         for node in network.nodes
-        if isinstance(node, Matrix | Add | AveragePool | Concat)
-        and ranges[node.output][0] < ranges[node.output][1]
+        if isinstance(node, COMPUTED) and ranges[node.output][0] < ranges[node.output][1]
     }
 
     def count(name: str, values: Floats) -> None:

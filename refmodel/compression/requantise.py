@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from refmodel.compression.quantize import fixed_point
+from refmodel.compression.fractions import fixed_point
 from refmodel.config import (
     FRACTION_BITS,
     INPUT_BITS,

@@ -61,6 +61,9 @@ from refmodel.predict.accelerator import accelerator_config_for
 from refmodel.predict.events import INDEX_MEMORIES
 from refmodel.program.program import Program
 
+TABLES = ("output", "share", "lookup")
+"""Memories of output parameters, of shares in outputs, and of tables that outputs go through."""
+
 PARTS = (
     "adc",
     "crossbar",
@@ -400,7 +403,7 @@ class _Prices:
             "accumulators": (2 * counts["accumulator_updates"] + touched) * accumulators,
             "index": sum(self._words(layer, name) for name in INDEX_MEMORIES)
             + counts["list_words"] * listed,
-            "tables": self._words(layer, "output") + self._words(layer, "share"),
+            "tables": sum(self._words(layer, name) for name in TABLES),
             "gather": counts["gathered"] * (byte + 2 * 8 * self.bit("vectors")),
             "activations": (counts["activation_writes"] + mirrored) * byte,
             "post-processing": counts["operand_reads"] * byte,
@@ -421,7 +424,7 @@ class _Prices:
         tables = sum(
             count * self.memories[name].width
             for name, count in layer.reads.items()
-            if name in ("output", "share")
+            if name in TABLES
         )
         scaled = MULTIPLIER_BITS * acc * multiply
         return {
@@ -465,10 +468,7 @@ class _Prices:
         for memory in self.memories.values():
             held[memory.kind] += self._many(memory) * memory.bits * area(f"{memory.kind}_area")
         return {
-            "adc": engines
-            * config.adcs
-            * converters(self.technology)
-            * self._converter("adc_area")
+            "adc": engines * config.adcs * converters(self.technology) * self._converter("adc_area")
             + crossbars * size * area("sample_area"),
             "crossbar": crossbars * size**2 * area("cell_area"),
             "wordlines": crossbars * size * self.technology["drive_area"].at(config.dac_bits),

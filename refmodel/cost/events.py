@@ -182,13 +182,15 @@ def _accelerator(image: NetworkImage, program: Program, config: EngineConfig) ->
             "operand_reads": figures["operand_reads"],
             "list_words": figures["words"],
         }
+        looked_up = {} if operation.tables is None else {"lookup": operation.outputs}
         between = 0 if operation.kind == "image" else NEXT_WORD
         cycles = between + figures["words"] + figures["cycles"]
         if operation.layer is None:
-            result.append(_moves(operation.name, operation.kind, cycles, moved))
+            made = _moves(operation.name, operation.kind, cycles, moved)
         else:
             name = program.layers[operation.layer].name
-            result.append(_layer(name, cycles, operation.parts, config, moved))
+            made = _layer(name, cycles, operation.parts, config, moved)
+        result.append(dataclasses.replace(made, reads={**made.reads, **looked_up}))
     return result
 
 

@@ -6,7 +6,7 @@ the program's memories included; synthesis finds the same bits (``prap area``).
 
 from dataclasses import dataclass
 
-from refmodel.config import EngineConfig, bits_for
+from refmodel.config import TABLE_CODES, EngineConfig, bits_for
 from refmodel.predict.events import PARITY_BITS, memory_bits
 
 COUNTER_BITS, COUNTERS = 40, 17
@@ -65,7 +65,7 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
 
     The store of partial sums has a copy to each merge lane, since each reads a slot a cycle, and
     one more where sums add to slots. An accelerator's operand reader has the activations as well,
-    once for all engines.
+    once for all engines, and the tables that outputs go through.
     """
     lanes, widths = config.merge_lanes, memory_bits(config)
     words = -(-config.max_words // lanes)
@@ -110,6 +110,9 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
         found.append(
             Memory(name="operands", kind="activation", width=8, depth=config.activation_bytes)
         )
+    if config.network and config.max_tables:
+        depth = config.max_tables * TABLE_CODES
+        found.append(Memory(name="lookup", kind="index", width=8 + PARITY_BITS, depth=depth))
     if engines > 1:
         width = engines + PARITY_BITS
         found.append(Memory(name="share", kind="index", width=width, depth=config.params))

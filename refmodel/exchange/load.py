@@ -1,8 +1,7 @@
 """Read a trained network from a file of any kind that is read, told by its content."""
 
+import shutil
 from pathlib import Path
-
-from onnx import external_data_helper
 
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.load import import_model, load_onnx, parse
@@ -30,14 +29,16 @@ def load_network(path: str | Path) -> FloatNetwork:
     return load_onnx(path)
 
 
-def onnx_content(path: str | Path) -> bytes:
-    """Give the network in a file as the content of an ONNX file that needs no other.
+def copy_as_onnx(path: str | Path, out: str | Path) -> None:
+    """Write the network in a file as an ONNX file that needs no other.
 
     Parameters
     ----------
     path
         A file that :func:`load_network` reads; weights that an ONNX file keeps in files beside it
-        are put into the content.
+        are put into the copy.
+    out
+        The file to write.
 
     Raises
     ------
@@ -45,18 +46,34 @@ def onnx_content(path: str | Path) -> bytes:
         The file cannot be read.
     """
     if _tflite(path):
-        return load_model(path).SerializeToString()
-    model = parse(path, str(path), weights=False)
-    attributes = [each for node in model.graph.node for each in node.attribute]
-    tensors = [*model.graph.initializer, *(each.t for each in attributes)]
-    if not any(map(external_data_helper.uses_external_data, tensors)):
-        return Path(path).read_bytes()
-    try:
-        return parse(path, str(path)).SerializeToString()
-    except ValueError as error:
-        raise InputError(
-            f"expected a network of less than 2 GB with its weights, found more, in {path}"
-        ) from error
+        Path(out).write_bytes(load_model(path).SerializeToString())
+    elif not _mentions(path, EXTERNAL):
+        shutil.copyfile(path, out)
+    else:
+        try:
+            content = parse(path, str(path)).SerializeToString()
+        except ValueError as error:
+            raise InputError(
+                f"expected a network of less than 2 GB with its weights, found more, in {path}"
+            ) from error
+        Path(out).write_bytes(content)
+
+
+EXTERNAL = b"\x0a\x08location"
+"""The key of an entry that names a file with a tensor's values, as protobuf writes it."""
+
+_CHUNK = 1 << 22
+
+
+def _mentions(path: str | Path, what: bytes) -> bool:
+    """Tell whether a file has these bytes anywhere, a piece of it in memory at a time."""
+    before = b""
+    with Path(path).open("rb") as file:
+        while piece := file.read(_CHUNK):
+            if what in before + piece:
+                return True
+            before = piece[-len(what) :]
+    return False
 
 
 def _tflite(path: str | Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.errors import InputError
+from refmodel.network.expression import Term
 
 CHUNK_ELEMENTS = 1 << 22
 """Values of the largest intermediate array of one chunk of images, about; bounds the memory."""
@@ -228,6 +229,37 @@ class Clip(Node):
     def apply(self, *inputs: Floats) -> Floats:
         """Compute the output, batch first, from the inputs."""
         return np.clip(inputs[0], np.float32(self.lo), np.float32(self.hi))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Function(Node):
+    """A function of each value alone, which may have other constants for each channel.
+
+    Attributes
+    ----------
+    term
+        The function. Constants that differ between channels have the axes of the tensor.
+    """
+
+    term: Term
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        with np.errstate(all="ignore"):  # what is no number shows in the range of the tensor
+            return self.term(inputs[0])
+
+    def work(self) -> int:
+        """Values of the largest array that ``apply`` makes for one image."""
+        return 2 * prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product(Node):
+    """The product of two tensors; the second may have a size of 1 where the first has more."""
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        return inputs[0] * inputs[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

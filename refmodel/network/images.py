@@ -1,7 +1,8 @@
 """Read labelled images from files and turn pixels into network inputs.
 
-Two kinds of file are read: ``.npz`` with the arrays ``x`` (images) and ``y`` (labels), and the idx
-format of MNIST, plain or gzipped, where images and labels are two files.
+Files that are read are ``.npz`` with the arrays ``x`` (images) and ``y`` (labels), ``.npy``, and
+the idx format of MNIST, where images and labels are two files, plain or gzipped; folders are read
+as pictures.
 """
 
 import struct
@@ -14,11 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.archive import Archive, DamagedError, gunzip
+from refmodel.archive import Archive, DamagedError, gunzip, npy
 from refmodel.errors import InputError
+from refmodel.network.pictures import load_pictures
 
 LAYOUTS = ("auto", "nf", "nhw", "nhwc", "nchw")
 """Meanings of an image array's axes: number, features, height, width, channels."""
+
+SIZES = ("resize", "crop")
+"""Fields of a Preprocess that folders of pictures alone have a use for."""
+
+MOST_SIDE = 1 << 13
+"""Pixels of a side that pictures may be brought to."""
 
 _IDX_TYPES = {
     0x08: ">u1",
@@ -46,12 +54,17 @@ class Preprocess:
     layout
         Axes of the image arrays: one of ``nf``, ``nhw``, ``nhwc``, ``nchw``, or ``auto``, which
         takes the one that fits the network's input.
+    resize, crop
+        Pixels that the shorter side of each picture of a folder is brought to, and of the square
+        that is then kept of its middle; None: as they are. Arrays have their size already.
     """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     scale: float | None = None
     layout: str = "auto"
+    resize: int | None = None
+    crop: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -68,6 +81,10 @@ class Preprocess:
                 raise InputError(f"scale must be finite and not 0, not {self.scale!r}")
         if self.layout not in LAYOUTS:
             raise InputError(f"layout must be one of {', '.join(LAYOUTS)}, not {self.layout!r}")
+        for name in ("resize", "crop"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= MOST_SIDE:
+                raise InputError(f"{name} must be 1 to {MOST_SIDE} pixels, not {value!r}")
 
     @classmethod
     def for_images(
@@ -78,6 +95,8 @@ class Preprocess:
         std: Sequence[float] | None = None,
         scale: float | None = None,
         layout: str = "auto",
+        resize: int | None = None,
+        crop: int | None = None,
     ) -> "Preprocess":
         """Fill in what the user left open: mean 0, std 1, scale 1/255 for integer images, else 1.
 
@@ -89,6 +108,8 @@ class Preprocess:
             std=tuple(std) if std else (1.0,),
             scale=scale,
             layout=layout,
+            resize=resize,
+            crop=crop,
         )
         return chosen.settled(images)
 
@@ -187,7 +208,13 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values from which :meth:`from_dict` makes the same."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        values = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return {key: each for key, each in values.items() if key not in SIZES or each is not None}
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """``resize`` and ``crop``, as :func:`load_images` takes them."""
+        return {"resize": self.resize, "crop": self.crop}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocess":
@@ -198,6 +225,7 @@ class Preprocess:
                 std=tuple(values["std"]),
                 scale=float(values["scale"]),
                 layout=values["layout"],
+                **{name: int(values[name]) for name in SIZES if values.get(name) is not None},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -228,17 +256,22 @@ def _fit(x: NDArray, shape: tuple[int, ...]) -> NDArray | None:
 
 def load_images(
     paths: str | Path | Sequence[str | Path],
+    *,
+    resize: int | None = None,
+    crop: int | None = None,
 ) -> tuple[NDArray, NDArray[np.int64] | None]:
     """Read images and their labels.
 
     Parameters
     ----------
     paths
-        A ``.npz`` with ``x`` and, if it has labels, ``y``; or an idx file of images and one of
-        labels, each plain or gzipped; or the idx file of images alone, then the labels are read
-        from the file beside it that has ``labels`` and ``idx1`` in its name where this one has
+        A ``.npz`` with ``x`` and, if it has labels, ``y``; or an ``.npy`` or idx file of images and
+        one of labels, each plain or gzipped; or the idx file of images alone, then the labels are
+        read from the file beside it that has ``labels`` and ``idx1`` in its name where this one has
         ``images`` and ``idx3``, if there is one. The kind of a file is told by its content, not its
-        name.
+        name. Or a folder of pictures: :func:`refmodel.network.pictures.load_pictures`.
+    resize, crop
+        Sizes of the pictures of a folder; nothing to files, whose images have a size.
 
     Returns
     -------
@@ -257,21 +290,29 @@ def load_images(
     several = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not 1 <= len(several) <= 2:
         raise InputError(
-            f"expected one .npz or idx file, or an idx pair, found {len(several)} paths of images"
+            f"expected one .npz, .npy or idx file, one of images and one of labels, or a folder, "
+            f"found {len(several)} paths of images"
         )
     first = several[0]
+    if first.is_dir():
+        if len(several) == 2:
+            raise InputError(
+                f"expected a folder of pictures alone, whose folders are the labels, found a "
+                f"second path, {several[1]}"
+            )
+        return load_pictures(first, resize=resize, crop=crop)
     content = _read(first)
     if content[:4] == b"PK\x03\x04":
         if len(several) == 2:
             raise InputError(f"expected an .npz alone, found a second file, {several[1]}")
         x, y = _npz(content, first)
     else:
-        x, y = _idx(content, first), None
+        x, y = _array(content, first), None
         beside = first.with_name(first.name.replace("images", "labels").replace("idx3", "idx1"))
         if len(several) == 1 and beside != first and beside.exists():
             several.append(beside)
         if len(several) == 2:
-            y = _idx(_read(several[1]), several[1])
+            y = _array(_read(several[1]), several[1])
     return _images(x, first), None if y is None else _labels(y, len(x), several[-1])
 
 
@@ -308,11 +349,21 @@ def _npz(content: bytes, path: Path) -> tuple[NDArray, NDArray | None]:
         raise InputError(f"expected an .npz of plain arrays, found: {error}, in {path}") from error
 
 
+def _array(content: bytes, path: Path) -> NDArray:
+    """Array of an ``.npy`` or idx file."""
+    if content[:6] != b"\x93NUMPY":
+        return _idx(content, path)
+    try:
+        return npy(content)
+    except DamagedError as error:
+        raise InputError(f"expected an .npy of plain numbers, found: {error}, in {path}") from error
+
+
 def _idx(content: bytes, path: Path) -> NDArray:
     known = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in _IDX_TYPES
     if not known or not 1 <= content[3] <= 4:
         raise InputError(
-            f"expected an .npz or idx file, found {len(content)} bytes that begin with "
+            f"expected an .npz, .npy or idx file, found {len(content)} bytes that begin with "
             f"{content[:4].hex(' ') or 'nothing'}, in {path}"
         )
     kind, axes = np.dtype(_IDX_TYPES[content[2]]), content[3]

@@ -12,7 +12,8 @@ class Step:
     Attributes
     ----------
     op
-        ``layer``, ``max_pool``, ``average_pool``, ``add``, ``clip``, ``rearrange`` or ``concat``.
+        ``layer``, ``max_pool``, ``average_pool``, ``add``, ``clip``, ``rearrange``,
+        ``concat``, ``multiply`` or ``table``.
     inputs, output
         Tensor names.
     params
@@ -34,6 +35,11 @@ class Step:
         ``concat``
             axis of (H, W, C), 0 to 2; zeros_in, multipliers (one to an input), shift, zero_out,
             clip. With one input it is a requantisation.
+
+        ``multiply``
+            zeros_in, multiplier, shift, zero_out, clip.
+        ``table``
+            tables [1 or channels, 256].
 
         :class:`refmodel.compression.quantize.QuantNetwork` gives the formulas.
     """

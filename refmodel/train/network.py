@@ -2,8 +2,8 @@
 
 Every node that ONNX import makes has its counterpart: Matrix (Conv, Gemm, MatMul), Add, Clip (Relu,
 Relu6, Clip), MaxPool, AveragePool (GlobalAveragePool too), Rearrange (Flatten, Reshape, Transpose,
-Slice, Pad, ...) and Concat. Networks that are quantised already are refused: they have no weights
-that could be trained.
+Slice, Pad, ...), Concat, functions of single values (Sigmoid, Gelu, ...) and Mul. Networks that are
+quantised already are refused: they have no weights that could be trained.
 
 In training, the output of every Matrix but the last is normalised to the statistics of its batch
 and brought to a learnt mean and deviation: BatchNormalization, whether the file has one, has it
@@ -30,11 +30,14 @@ from refmodel.network.graph import (
     Concat,
     FakeQuant,
     FloatNetwork,
+    Function,
     Matrix,
     MaxPool,
     Node,
+    Product,
     Rearrange,
 )
+from refmodel.train.functions import evaluate
 
 EPSILON = 1e-5
 """Added to a variance, in shares of the mean variance of the layer's outputs."""
@@ -122,6 +125,10 @@ class TorchNetwork(nn.Module):
                 padded = _padded(x, node.pads, 0.0)
                 total = functional.avg_pool2d(padded, node.kernel, node.stride, divisor_override=1)
                 return total / self.get_buffer(self.constant[node.name])
+            case Function():
+                return evaluate(node.term, x)
+            case Product():
+                return x * inputs[1]
             case Concat():
                 return torch.cat(inputs, node.axis + 1)
             case Rearrange():

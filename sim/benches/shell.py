@@ -289,7 +289,7 @@ async def starts_out_of_turn(host: Host) -> None:
         await ClockCycles(host.dut.aclk, 300)
         await host.fails(ErrorCode.START_UNREADY, None, "start")
         await host.do("reset")
-    for step in ("start", "load", "geometry"):
+    for step in ("start", "geometry"):
         await host.do("load", IMAGE)
         await host.do("load_activations", INPUTS[0])
         # The host takes nothing, so that the core cannot end.
@@ -299,8 +299,6 @@ async def starts_out_of_turn(host: Host) -> None:
         assert await host.do("status") & Status.BUSY
         if step == "start":
             await host.fails(ErrorCode.START_BUSY, None, "start")
-        elif step == "load":
-            await host.fails(ErrorCode.LOAD_BUSY, 0, "load_activations", INPUTS[0])
         else:
             for register in (Register.INPUT_BYTES, Register.OUTPUT_BYTES, Register.WATCHDOG):
                 await host.error(BusError, host.ports.write(register, 1))
@@ -309,6 +307,31 @@ async def starts_out_of_turn(host: Host) -> None:
             await host.do("wait")
             assert await host.do("read") == OUTPUTS[0]
         await host.do("reset")
+
+
+@bench(stall=0.2, seed=12)
+async def a_packet_waits_for_the_end_of_a_run(host: Host) -> None:
+    """The next input comes while a run stands, waits, and is what the next run takes."""
+    await host.do("load", IMAGE)
+    await host.do("load_activations", INPUTS[0])
+    host.ports.sink.clear_pause_generator()
+    host.ports.sink.pause = True
+    await host.do("start")
+    following = packet(Kind.ACTIVATIONS, IMAGE.input_bytes, INPUTS[-1])
+    sending = cocotb.start_soon(host.ports.send(following))
+    await ClockCycles(host.dut.aclk, 4 * IMAGE.input_bytes)
+    status = await host.do("check")
+    assert status & Status.BUSY
+    assert not status & (Status.ACTIVATIONS | Status.LOADING)
+    host.ports.sink.pause = False
+    await host.do("wait")
+    assert await host.do("read") == OUTPUTS[0]
+    await sending
+    await ClockCycles(host.dut.aclk, 16 * IMAGE.input_bytes)
+    assert await host.do("check") & Status.ACTIVATIONS
+    await host.do("start")
+    await host.do("wait")
+    assert await host.do("read") == OUTPUTS[-1]
 
 
 @bench(stall=0.2, seed=5)

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,18 @@ FLAGS = (
 )
 """Verilator's flags."""
 
-NETLIST_FLAGS = ("-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT", "--no-timing")
+NETLIST_FLAGS = (
+    "-Wno-lint",
+    "-Wno-style",
+    "-Wno-UNOPTFLAT",
+    "-Wno-SPECIFYIGN",
+    "-Wno-INITIALDLY",
+    "-Wno-MULTIDRIVEN",
+    "-Wno-BLKANDNBLK",
+    "-Wno-ASSIGNIN",
+    "-Wno-TIMESCALEMOD",
+    "--no-timing",
+)
 """The same where the Verilog is a netlist: of what Yosys writes and models, no warning is ours."""
 
 SEED = 2023
@@ -38,7 +48,7 @@ def build(
     verilog: str,
     divisor: int,
     *,
-    cells: Sequence[Path] = (),
+    cells: tuple[Path, Path] | None = None,
     top: str = TOP,
     cache: Path | str = CACHE,
 ) -> Path:
@@ -51,8 +61,8 @@ def build(
     divisor
         Cycles of a bit of the serial line.
     cells
-        Where it is a netlist, Verilog files with the models of its cells, in the order in which
-        they are read.
+        Where it is a netlist, a Verilog file with the models of its cells, and a folder of files
+        that this includes.
 
     Raises
     ------
@@ -64,9 +74,10 @@ def build(
     tools.require()
     found = verilator.find()
     flags = [*FLAGS, *(NETLIST_FLAGS if cells else ("-Wall",))]
-    sources = [verilator.WAIVERS, CELLS, HERE / "board.cpp", *cells]
+    sources = [verilator.WAIVERS, CELLS, HERE / "board.cpp"]
+    included = [] if cells is None else [cells[0], *sorted(cells[1].glob("*.v*"))]
     digest = verilator.hash_of(
-        [path.read_text(encoding="utf-8") for path in sources],
+        [path.read_text(encoding="utf-8") for path in [*sources, *included]],
         [verilog, top, divisor],
         flags,
         [verilator.FAST, verilator.SLOW],
@@ -79,7 +90,8 @@ def build(
             (work / f"{top}.v").write_text(verilog, encoding="utf-8")
             verilate = [
                 *flags, "--prefix", "Vboard", "--top-module", top,
-                verilator.WAIVERS, CELLS, *cells, f"{top}.v",
+                verilator.WAIVERS, CELLS, *([] if cells is None else [f"-I{cells[1]}", cells[0]]),
+                f"{top}.v",
             ]  # fmt: skip
             defines = {"PRAP_DIVISOR": str(divisor)}
             verilator.compile_library(work, found, verilate, HERE / "board.cpp", defines)

@@ -17,6 +17,7 @@ PROGRAM = {
     r"controller\.words_\d+\.words": Space.WORD,
     r"controller\.table": Space.TABLE,
     r"requantise\.params": Space.OUTPUT,
+    r"lookup\.tables": Space.LOOKUP,
     r"sequencer\.commands\.words": Space.COMMAND,
     r"reduction\.shares": Space.SHARE,
 }

@@ -45,8 +45,13 @@ def verilog():
             LISTED | {Space.COMMAND, Space.SHARE},
             marks=pytest.mark.long,
         ),
+        pytest.param(
+            partial(network_campaign, name="functions"),
+            LISTED | {Space.COMMAND, Space.LOOKUP},
+            marks=pytest.mark.long,
+        ),
     ],
-    ids=["engine", "network", "network on two engines"],
+    ids=["engine", "network", "network on two engines", "network with tables"],
 )
 def test_a_flip_of_any_kind_of_word_is_found_and_none_leaves_a_trace(make, spaces, tmp_path):
     campaign = make(tmp_path)

@@ -12,9 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refmodel.errors import InputError
-from tests.fuzz import damage, judge
+from tests.fuzz import damage, judge, readers
 
-EXAMPLES = {"network": 60, "images": 120, "program": 60}
+EXAMPLES = {
+    "network": 60,
+    "images": 120,
+    "program": 60,
+    "tflite": 80,
+    "preprocess": 80,
+    "picture": 60,
+}
 """Damaged files in ``make test``: a second or two of each kind."""
 
 
@@ -32,7 +39,7 @@ def test_damaged_files_are_refused_or_work(kind, folder):
         max_examples=EXAMPLES[kind],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(damage.STRATEGIES[kind])
+    @given(readers.STRATEGIES[kind])
     def read(file):
         path = folder / judge.NAMES[kind]
         path.write_bytes(file.content)
@@ -48,6 +55,14 @@ def test_files_without_damage_are_accepted(folder):
         path = folder / "net.onnx"
         path.write_bytes(content)
         assert judge.judge("network", path) == "accepted"
+    for content in readers.tflite_contents():
+        path = folder / "net.tflite"
+        path.write_bytes(content)
+        assert judge.judge("tflite", path) == "accepted"
+    for content in readers.picture_contents():
+        path = folder / "picture.png"
+        path.write_bytes(content)
+        assert judge.judge("picture", path) == "accepted"
     for header, arrays in damage.program_members():
         path = folder / "net.prap"
         path.write_bytes(damage.program_file(header, arrays))
@@ -85,7 +100,7 @@ def test_the_judge_sees_that_memory_ran_out(folder, monkeypatch):
 
 def test_the_long_run_counts_files_and_ends(root, tmp_path):
     command = [sys.executable, "-m", "tests.fuzz", "--files", "20", "--workers", "1"]
-    command += ["--seed", "1", "--out", str(tmp_path / "fuzz")]
+    command += ["--seed", "1", "--out", str(tmp_path / "fuzz"), "--kinds", "network,tflite,picture"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fuzz: seed 1" in done.stdout

@@ -36,7 +36,10 @@ STALE = 60
 SLICE = 30
 """Seconds that one process lives, so that the kinds of files take turns."""
 
-TURNS = ("network", "program", "network", "images", "network", "program")
+TURNS = (
+    *("network", "tflite", "program", "picture", "network", "images"),
+    *("tflite", "network", "preprocess", "program"),
+)
 
 
 class Hang(BaseException):
@@ -53,8 +56,9 @@ def _worker(kind: str, seed: int, seconds: float, files: int, folder: Path) -> N
     import hypothesis.errors
     from hypothesis import HealthCheck, Phase, given, settings
 
-    from tests.fuzz.damage import STRATEGIES, File, make_corpus
+    from tests.fuzz.damage import File
     from tests.fuzz.judge import NAMES, judge
+    from tests.fuzz.readers import STRATEGIES, make_corpus
 
     def alarm(number: int, frame: FrameType | None) -> None:
         raise Hang(f"more than {SECONDS} s")
@@ -159,13 +163,20 @@ def _slice(kind: str, seed: int, seconds: float, files: int, folder: Path) -> Co
     return counts
 
 
-def fuzz(seconds: float, workers: int, seed: int, out: Path, files: int = 0) -> int:
+def fuzz(
+    seconds: float,
+    workers: int,
+    seed: int,
+    out: Path,
+    files: int = 0,
+    kinds: tuple[str, ...] = TURNS,
+) -> int:
     """Fuzz in several processes; print the counts and give the exit code."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     print(f"fuzz: seed {seed}, {seconds:.0f} s, {workers} processes", flush=True)
     end = time.monotonic() + seconds
-    order = iter(sorted(set(TURNS))) if files else cycle(TURNS)
+    order = iter(sorted(set(kinds))) if files else cycle(kinds)
     turns, totals, lock = order, dict[str, Counter[str]](), threading.Lock()
     numbers = iter(range(1 << 30))
 
@@ -175,7 +186,7 @@ def fuzz(seconds: float, workers: int, seed: int, out: Path, files: int = 0) -> 
                 kind, number = next(turns, None), next(numbers)
             if kind is None:
                 return
-            part = left if files else min(SLICE, left, max(5, seconds / len(TURNS)))
+            part = left if files else min(SLICE, left, max(5, seconds / len(kinds)))
             counts = _slice(kind, seed * 1_000_000 + number, part, files, out / f"slice{number}")
             with lock:
                 totals.setdefault(kind, Counter()).update(counts)
@@ -206,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--seed", type=int, default=0, help="0 takes one from the clock")
     parser.add_argument("--files", type=int, default=0, help="so many of each kind, once (0: all)")
+    parser.add_argument("--kinds", help=f"of {', '.join(sorted(set(TURNS)))}, with commas (all)")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given: Any = parser.parse_args(arguments)
@@ -213,7 +225,10 @@ def main(arguments: list[str] | None = None) -> int:
         _worker(given.worker, given.seed, given.seconds, given.files, given.out)
         return 0
     seed = given.seed or int(time.time()) % 100_000
-    return fuzz(given.seconds, given.workers, seed, given.out, given.files)
+    kinds = tuple(given.kinds.split(",")) if given.kinds else TURNS
+    if not set(kinds) <= set(TURNS):
+        parser.error(f"expected kinds out of {', '.join(sorted(set(TURNS)))}, found {given.kinds}")
+    return fuzz(given.seconds, given.workers, seed, given.out, given.files, kinds)
 
 
 if __name__ == "__main__":

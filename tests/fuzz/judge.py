@@ -10,11 +10,19 @@ from refmodel.compression import tuned
 from refmodel.compression.compile import compile_network, map_network
 from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.errors import InputError
-from refmodel.exchange.onnx.load import load_onnx
+from refmodel.exchange.load import load_network
 from refmodel.network.graph import FloatNetwork
-from refmodel.network.images import load_images
+from refmodel.network.images import Preprocess, load_images
+from refmodel.network.preprocess_file import read_preprocess
 
-NAMES = {"network": "net.onnx", "images": "images.npz", "program": "net.prap"}
+NAMES = {
+    "network": "net.onnx",
+    "images": "images.npz",
+    "program": "net.prap",
+    "tflite": "net.tflite",
+    "preprocess": "pixels.toml",
+    "picture": "picture.png",
+}
 """Kind of file to the name it is read under."""
 
 WORK = 1 << 24
@@ -85,8 +93,26 @@ def _use(kind: str, path: Path) -> None:
         assert x.ndim in (2, 3, 4)
         assert y is None or len(x) == len(y)
         return
-    if kind == "network":
-        network = load_onnx(path)
+    if kind == "picture":
+        folder = path.with_name("pictures")
+        (folder / "cat").mkdir(parents=True, exist_ok=True)
+        (folder / "cat" / "a.png").write_bytes(path.read_bytes())
+        x, y = load_images(folder, resize=8, crop=8)
+        assert x.shape[:3] == (1, 8, 8)
+        assert x.dtype == np.uint8
+        assert y is not None
+        assert y.tolist() == [0]
+        return
+    if kind == "preprocess":
+        content = path.read_bytes()
+        if content[:1] == b"{":
+            path = path.with_suffix(".json")
+            path.write_bytes(content)
+        found = Preprocess(**read_preprocess(path))
+        assert Preprocess.from_dict(found.settled(np.zeros(1)).to_dict()).mean == found.mean
+        return
+    if kind in ("network", "tflite"):
+        network = load_network(path)
         if sum(node.work() for node in network.nodes) > WORK:
             return
         x = np.random.default_rng(0).standard_normal((2, *network.input_shape)).astype(np.float32)

@@ -39,9 +39,9 @@ def make(folder: Path) -> None:
     layers = (each for each in nodes if each.op_type in ("Conv", "MatMul"))
     for each, name in zip(layers, names, strict=True):
         each.name = name
-    save(network(nodes, constants, ("N", 3, 6, 6)), folder)
+    save(network(nodes, constants, ("N", 3, 4, 4)), folder)
     rng = np.random.default_rng(SEED)
-    pixels = rng.integers(0, 256, (100, 6, 6, 3), np.uint8)
+    pixels = rng.integers(0, 256, (100, 4, 4, 3), np.uint8)
     np.savez(folder / "images.npz", x=pixels, y=rng.integers(0, 10, 100))
     np.savez(folder / "few.npz", x=pixels[:20], y=np.arange(20) % 10)
     files = (folder / "net.onnx", folder / "images.npz", folder / "done")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -133,15 +134,49 @@ class Pixels:
         Literal["auto", "nf", "nhw", "nhwc", "nchw"],
         typer.Option("--layout", help="Order of the axes of the images."),
     ] = "auto"
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            "--resize", help="Of a folder of pictures: pixels of the shorter side.", min=1
+        ),
+    ] = None
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            "--crop", help="Of a folder of pictures: side of the square kept of the middle.", min=1
+        ),
+    ] = None
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(
+            "--preprocess",
+            metavar="FILE",
+            help="A file, TOML or .json, with mean, std, scale, layout, resize or crop, in place of"
+            " these options.",
+        ),
+    ] = None
 
     def arguments(self) -> dict[str, Any]:
-        """The options as the workflow takes them."""
-        return {
+        """The options as the workflow takes them, together with the file's."""
+        given = {
             "mean": values.numbers("--mean", self.mean),
             "std": values.numbers("--std", self.std),
             "scale": self.scale,
             "layout": self.layout,
+            "resize": self.resize,
+            "crop": self.crop,
         }
+        if self.preprocess is None:
+            return given
+        from refmodel.network.preprocess_file import read_preprocess
+
+        found = read_preprocess(self.preprocess)
+        for key in found:
+            if given[key] not in (None, "auto"):
+                raise InputError(
+                    f"expected {key} once, found it as --{key} and in {self.preprocess}"
+                )
+        return given | found
 
 
 PIXELS = Pixels()

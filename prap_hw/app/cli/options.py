@@ -39,7 +39,8 @@ Images = Annotated[
     typer.Option(
         "--images",
         metavar="FILE",
-        help="Images: .npz with x and y, or idx(.gz).",
+        help="Images: .npz with x and y, .npy, idx(.gz), or a folder of PNG or JPEG in"
+        " folders of their classes.",
     ),
 ]
 Labels = Annotated[
@@ -47,7 +48,8 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels of idx images; left out, the file beside them with labels in its name.",
+        help="Labels of .npy or idx images; left out, the file beside them with labels in its"
+        " name.",
     ),
 ]
 Settings = Annotated[
@@ -66,7 +68,7 @@ Calibration = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE",
-        help="Images that set the ranges of activations: .npz with x, or idx(.gz).",
+        help="Images that set the ranges of activations: as --images of the other verbs.",
     ),
 ]
 Trials = Annotated[

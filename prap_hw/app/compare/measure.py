@@ -9,8 +9,9 @@ from prap_hw.app.stages import BUDGETED, Subject, compiled, events_of
 from refmodel.compression.budget import BudgetOf
 from refmodel.compression.schemes import SCHEMES
 from refmodel.config import EngineConfig
-from refmodel.cost import crossbar_latency
+from refmodel.cost import Technology, crossbar_latency
 from refmodel.errors import InputError
+from refmodel.program.program import Program
 
 COLUMNS = (
     "scheme", "budget", "accuracy", "ou_activations", "conversions", "index_bits", "cycles",
@@ -30,7 +31,32 @@ def compare(
     engines: int = 1,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Compile, price and evaluate a network under several schemes.
+    """Do what :func:`compare_each` does with one technology, and give its figures."""
+    (found,) = compare_each(
+        subject,
+        schemes,
+        budgets=budgets,
+        of=of,
+        technologies=(technology,),
+        config=config,
+        engines=engines,
+        report=report,
+    )
+    return found
+
+
+def compare_each(
+    subject: Subject,
+    schemes: Sequence[str] = tuple(SCHEMES),
+    *,
+    budgets: Sequence[float] = (),
+    of: BudgetOf = "ous",
+    technologies: Sequence[workflow.Paths] = (pricing.DEFAULT_TECHNOLOGY,),
+    config: workflow.EngineOptions | EngineConfig | None = None,
+    engines: int = 1,
+    report: Report = silent,
+) -> list[dict[str, Any]]:
+    """Compile and evaluate a network under several schemes, and price it in each technology.
 
     Parameters
     ----------
@@ -43,8 +69,8 @@ def compare(
         that has nothing to choose has its default alone.
     of
         The cost that the budgets count.
-    technology
-        A technology file, or the name of a packaged one.
+    technologies
+        Technology files, or names of packaged ones, each of another name.
     config
         The engine; it is sized to the network under each scheme.
     engines
@@ -54,11 +80,11 @@ def compare(
 
     Returns
     -------
-    dict
-        ``rows``, one to a scheme and budget (:data:`COLUMNS`, ``energy_by_part``,
-        ``area_by_part``, ``layers``: of each ``name``, ``cycles``, ``energy`` by part, ``area`` by
-        part where it is known); ``float``, the accuracy of the float network; ``images``;
-        ``technology``, ``assumptions``, ``network``, ``engine`` (options), ``engines``.
+    list of dict
+        To each technology: ``rows``, one to a scheme and budget (:data:`COLUMNS`,
+        ``energy_by_part``, ``area_by_part``, ``layers``: of each ``name``, ``cycles``, ``energy``
+        by part, ``area`` by part where it is known); ``float``, the accuracy of the float network;
+        ``images``; ``technology``, ``assumptions``, ``network``, ``engine`` (options), ``engines``.
     """
     unknown = [scheme for scheme in schemes if scheme not in SCHEMES]
     if unknown or not schemes:
@@ -69,14 +95,16 @@ def compare(
     if bad:
         raise InputError(f"expected budgets above 1, found {bad[0]:g}")
     base = workflow.engine(config)
-    prices = pricing.load(technology)
-    latency = crossbar_latency(prices)
+    found_prices = [pricing.load(each) for each in technologies]
+    names = [prices.name for prices in found_prices]
+    if len(set(names)) < len(names):
+        raise InputError(f"expected technologies of different names, found {', '.join(names)}")
     # Files that cannot be read are no fault of a scheme.
     network, _, labelled = subject.floats, subject.preprocess, subject.labelled
     floats = None
     if labelled is not None:
         floats = workflow.float_accuracy(network, *labelled, report=report)
-    rows: list[dict[str, Any]] = []
+    rows: list[list[dict[str, Any]]] = [[] for _ in found_prices]
     for number, scheme in enumerate(schemes):
         report("compare schemes", number, len(schemes))
         wanted: list[float | None] = [None, *(budgets if scheme in BUDGETED else ())]
@@ -84,38 +112,56 @@ def compare(
         for budget, program in found.items():
             row: dict[str, Any] = {"scheme": scheme, "budget": budget}
             if isinstance(program, InputError):
-                rows.append(row | {"failed": str(program)})
-                continue
-            try:
-                events = events_of(program, base, latency=latency, engines=engines)
-                costs = pricing.price(events, prices)
-            except InputError as problem:
-                rows.append(row | {"failed": str(problem)})
-                continue
-            if labelled is not None:
-                row["accuracy"] = workflow.program_accuracy(
-                    program, *labelled, stage=f"evaluate {scheme}"
-                )
-            rows.append(row | _figures(events, costs))
+                priced: list[dict[str, Any]] = [{"failed": str(program)} for _ in rows]
+            else:
+                priced = _priced(program, base, found_prices, engines)
+                if labelled is not None and any("failed" not in each for each in priced):
+                    row["accuracy"] = workflow.program_accuracy(
+                        program, *labelled, stage=f"evaluate {scheme}"
+                    )
+            for own, each in zip(rows, priced, strict=True):
+                kept = {k: v for k, v in row.items() if k != "accuracy" or "failed" not in each}
+                own.append(kept | each)
     report("compare schemes", len(schemes), len(schemes))
-    if all("failed" in row for row in rows):
-        raise InputError(
-            f"expected a scheme that the network can have, found none: {rows[0]['failed']}"
-        )
-    return {
-        "network": workflow.names_of(subject.network),
-        "images": 0 if labelled is None else len(labelled[1]),
-        "float": floats,
-        "of": of,
-        "technology": prices.name,
-        "assumptions": list(prices.assumptions()),
-        "clock_hz": prices.number("clock"),
-        "latency": latency,
-        "engine": {name: getattr(base, name) for name in pricing.ENGINE_FIELDS},
-        "engines": engines,
-        "rows": rows,
-        "versions": workflow.versions(),
-    }
+    for own in rows:
+        if all("failed" in row for row in own):
+            raise InputError(
+                f"expected a scheme that the network can have, found none: {own[0]['failed']}"
+            )
+    return [
+        {
+            "network": workflow.names_of(subject.network),
+            "images": 0 if labelled is None else len(labelled[1]),
+            "float": floats,
+            "of": of,
+            "technology": prices.name,
+            "assumptions": list(prices.assumptions()),
+            "clock_hz": prices.number("clock"),
+            "latency": crossbar_latency(prices),
+            "engine": {name: getattr(base, name) for name in pricing.ENGINE_FIELDS},
+            "engines": engines,
+            "rows": own,
+            "versions": workflow.versions(),
+        }
+        for prices, own in zip(found_prices, rows, strict=True)
+    ]
+
+
+def _priced(
+    program: Program, base: EngineConfig, prices: Sequence[Technology], engines: int
+) -> list[dict[str, Any]]:
+    """Figures of a program in each technology, or why there are none."""
+    events: dict[int, dict[str, Any]] = {}
+    result = []
+    for each in prices:
+        latency = crossbar_latency(each)
+        try:
+            if latency not in events:
+                events[latency] = events_of(program, base, latency=latency, engines=engines)
+            result.append(_figures(events[latency], pricing.price(events[latency], each)))
+        except InputError as problem:
+            result.append({"failed": str(problem)})
+    return result
 
 
 def _figures(events: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:

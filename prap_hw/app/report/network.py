@@ -12,7 +12,7 @@ from prap_hw.app.console import Report, silent
 from prap_hw.app.report.page import write_report
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.network.images import load_images
+from refmodel.network.images import Preprocess, load_images
 
 COSIM_FILE = "cosim.json"
 """Figures of `prap cosim --json`, taken where they lie in the folder."""
@@ -104,7 +104,8 @@ def report_folder(
     simulated = _json_of(cosim, folder / COSIM_FILE, ("compared", "layers"))
     if simulated:
         figures |= _simulated(simulated, layers, str(cosim or folder / COSIM_FILE))
-        samples = _samples(images, simulated)
+        sizes = Preprocess.from_dict(program.preprocess).sizes
+        samples = _samples(images, simulated, sizes)
     if technology is not None:
         figures["costs"] = pricing.cost_figures(program, fitted, technology)
     report("write the report", 0, 1)
@@ -151,6 +152,15 @@ def _simulated(
 ) -> dict[str, Any]:
     """Put the figures of a co-simulation beside those of the layers."""
     theirs = list(found["layers"])
+    if "sample" in found:  # of some positions: the whole layers were predicted beside it
+        predicted = {layer["name"]: layer["cycles_predicted"] for layer in layers}
+        for layer in found["sample"]["layers"]:
+            if predicted.get(layer["name"]) != layer["cycles"]:
+                raise InputError(
+                    f"expected a co-simulation of this network and engine, found "
+                    f"{layer['cycles']:,} cycles predicted for {layer['name']} in {place}"
+                )
+        theirs = []
     if theirs:  # tier network has figures of the whole network alone
         ours = [(layer["name"], layer["cycles_predicted"]) for layer in layers]
         for layer, (name, cycles) in zip(theirs, ours, strict=False):
@@ -166,13 +176,15 @@ def _simulated(
 
 
 def _samples(
-    images: workflow.Paths | Sequence[workflow.Paths] | None, found: Mapping[str, Any]
+    images: workflow.Paths | Sequence[workflow.Paths] | None,
+    found: Mapping[str, Any],
+    sizes: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Images that went through the hardware, where they are pictures."""
     answers = found.get("answers") or []
     if images is None or not answers:
         return []
-    x, y = load_images(images)
+    x, y = load_images(images, **sizes)
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] not in (3, 4)):
         return []
     return [

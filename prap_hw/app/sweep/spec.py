@@ -33,6 +33,7 @@ IDEAL = "ideal"
 _NETWORK = {
     "name": str, "file": str, "calibration": list, "images": list, "limit": int,
     "calibration_limit": int, "mean": list, "std": list, "scale": float, "layout": str,
+    "resize": int, "crop": int,
 }  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def _network(found: Any, number: int, path: Path) -> tuple[str, Subject]:
         if not values.get(key):
             raise InputError(f"expected {key}, found none in {place}")
     for name in (values["file"], *values["calibration"], *values.get("images", ())):
-        if not (path.parent / name).is_file():
+        if not (path.parent / name).exists():
             raise InputError(f"expected a file, found none at {name}, in {place}")
     for key in ("mean", "std"):
         if key in values and not all(_is(each, float) for each in values[key]):
@@ -246,6 +247,8 @@ def _network(found: Any, number: int, path: Path) -> tuple[str, Subject]:
         std=tuple(map(float, values["std"])) if "std" in values else None,
         scale=values.get("scale"),
         layout=values.get("layout", "auto"),
+        resize=values.get("resize"),
+        crop=values.get("crop"),
         limit=values.get("limit"),
         calibration_limit=values.get("calibration_limit", 256),
     )
@@ -255,6 +258,8 @@ def _network(found: Any, number: int, path: Path) -> tuple[str, Subject]:
             std=subject.std or (1.0,),
             scale=1.0 if subject.scale is None else subject.scale,
             layout=subject.layout,
+            resize=subject.resize,
+            crop=subject.crop,
         )
     return values.get("name", Path(values["file"]).stem), subject
 

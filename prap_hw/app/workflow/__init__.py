@@ -44,6 +44,7 @@ from prap_hw.app.workflow.fpga import board, fpga, use_rows
 from prap_hw.app.workflow.golden_cases import check_golden
 from prap_hw.app.workflow.hardware import area, area_of, deliver, write_verilog
 from prap_hw.app.workflow.headline import headline
+from prap_hw.app.workflow.hints import input_words
 from prap_hw.app.workflow.pricing import price
 from prap_hw.app.workflow.simulation import cosim, simulate, simulate_network
 from refmodel.api import float_accuracy, predict
@@ -78,6 +79,7 @@ __all__ = [
     "fpga",
     "headline",
     "input_codes",
+    "input_words",
     "inspect",
     "json_object",
     "layer_figures",

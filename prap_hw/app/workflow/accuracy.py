@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow import hints
 from prap_hw.app.workflow.engines import EngineOptions, engine, folder_engine
-from prap_hw.app.workflow.folders import NETWORK_FILE, Paths, folder_of, load_program, names_of
+from prap_hw.app.workflow.folders import (
+    NETWORK_FILE,
+    Paths,
+    folder_of,
+    load_program,
+    names_of,
+    summary_of,
+)
 from refmodel import golden
 from refmodel.api import BATCH, float_accuracy, predict
 from refmodel.config import EngineConfig
@@ -100,10 +108,11 @@ def evaluate(
     dict
         ``images``, their number; ``accuracy``: ``float``, and ``int8`` (scheme dense) or the name
         of the scheme, as shares of 1; of a network that is no classifier in its place ``snr``, in
-        dB by the same names (None: not a single difference). With devices also ``devices``, of
-        each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips ``seeds``,
-        ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of one chip);
-        ``conversions`` of a chip, and how many of them ``clipped`` on each.
+        dB by the same names (None: not a single difference); ``preprocess``, how pixels became
+        inputs, and ``hints``, sentences on what may be wrong with that. With devices also
+        ``devices``, of each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips
+        ``seeds``, ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of
+        one chip); ``conversions`` of a chip, and how many of them ``clipped`` on each.
     """
     from refmodel.exchange.onnx.load import load_onnx
 
@@ -124,26 +133,35 @@ def evaluate(
     cells = cells or "twos-complement"
     trials, seed = 5 if trials is None else trials, seed or 0
     floats = load_onnx(folder_of(folder) / NETWORK_FILE)
-    x, y = load_images(images)
+    x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     scheme = str(program.about.get("scheme", "dense"))
+    kept = summary_of(folder).get("preprocess") or {}
+    noted = {"preprocess": program.preprocess}
     if not is_classifier(floats):
         if kinds:
             check_classifier(floats, "accuracy on devices")
         inputs = Preprocess.from_dict(program.preprocess).apply(
             x[:limit], floats.input_shape, source=names_of(images)
         )
+        hint = hints.pixel_hint(kept.get("images"), x[:limit])
         found = snr(program, floats, inputs, report=report)
-        return {"images": len(inputs), "snr": {"int8" if scheme == "dense" else scheme: found}}
+        return noted | {
+            "images": len(inputs),
+            "snr": {"int8" if scheme == "dense" else scheme: found},
+            "hints": [] if hint is None else [hint],
+        }
     if y is None:
         raise InputError(f"expected images with labels, found none in {names_of(images)}")
     x, y = x[:limit], y[:limit]
     preprocess = Preprocess.from_dict(program.preprocess)
+    hint = hints.pixel_hint(kept.get("images"), x) or hints.training_hint(floats, x, y, preprocess)
     inputs = preprocess.apply(x, floats.input_shape, source=names_of(images))
     accuracy = {"float": float_accuracy(floats, inputs, y, report=report)}
     accuracy["int8" if scheme == "dense" else scheme] = program_accuracy(
         program, inputs, y, stage=f"evaluate in 8 bits ({scheme})", report=report
     )
-    figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy}
+    figures: dict[str, Any] = {"images": len(y), "accuracy": accuracy} | noted
+    figures["hints"] = [] if hint is None else [hint]
     if not kinds:
         return figures
     fitted = folder_engine(folder, program, config)

@@ -9,6 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow import hints
+from prap_hw.app.workflow.accuracy import is_classifier
 from prap_hw.app.workflow.engines import EngineOptions, check_layers, engine
 from prap_hw.app.workflow.figures import layer_figures
 from prap_hw.app.workflow.folders import (
@@ -16,6 +18,7 @@ from prap_hw.app.workflow.folders import (
     PROGRAM_FILE,
     SUMMARY_FILE,
     Paths,
+    check_pictures,
     names_of,
     versions,
 )
@@ -49,6 +52,8 @@ def compress(
     std: Sequence[float] | None = None,
     scale: float | None = None,
     layout: str = "auto",
+    resize: int | None = None,
+    crop: int | None = None,
     limit: int = 256,
     activations: Activations = "minmax",
     percentile: float = 99.99,
@@ -80,7 +85,7 @@ def compress(
     settings
         Layer name pattern to setting, for layers that shall not have the scheme's default, nor the
         mapping that came with a network that was fine-tuned for the scheme.
-    mean, std, scale, layout
+    mean, std, scale, layout, resize, crop
         How pixels become network inputs; see :class:`refmodel.network.images.Preprocess`.
     limit
         Calibration images used at most: the first of the file.
@@ -113,10 +118,12 @@ def compress(
     -------
     dict
         ``network``, ``scheme``, ``carried`` (names of the layers whose mapping came with the
-        network), ``layers`` (see :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and
-        ``total``, see :class:`refmodel.predict.metrics.Metrics`).
+        network), ``preprocess`` (how pixels became inputs, and what ``images`` they were),
+        ``hints`` (sentences on what may be wrong with that), ``layers`` (see
+        :func:`layer_figures`), ``engine``, ``metrics`` (``layers`` and ``total``, see
+        :class:`refmodel.predict.metrics.Metrics`).
     """
-    from refmodel.exchange.load import load_network, onnx_content
+    from refmodel.exchange.load import copy_as_onnx, load_network
 
     network, out = Path(network), Path(out)
     base = engine(config)
@@ -126,10 +133,20 @@ def compress(
     check_layers(floats)
     workers = settled_workers(workers, floats)
     scheme = scheme or scheme_of(floats)
-    images, labels = load_images(calibration)
-    preprocess = Preprocess.for_images(images, mean=mean, std=std, scale=scale, layout=layout)
+    sizes_given: dict[str, Any] = {"resize": resize, "crop": crop}
+    check_pictures(calibration, **sizes_given)
+    images, labels = load_images(calibration, **sizes_given)
+    preprocess = Preprocess.for_images(
+        images, mean=mean, std=std, scale=scale, layout=layout, **sizes_given
+    )
     count = len(images)
     images = images[:limit]
+    pixels = hints.described(images)
+    # A folder keeps how the images that it was made with became inputs.
+    used = preprocess.for_input(images, floats.input_shape, source=names_of(calibration))
+    hint = None
+    if mean is None and std is None and scale is None and is_classifier(floats):
+        hint = hints.training_hint(floats, images, labels, preprocess)
     if augment is not None:
         fitting = preprocess.for_input(images, floats.input_shape, source=names_of(calibration))
         images = augmented(images, augment, layout=fitting.layout)
@@ -206,6 +223,8 @@ def compress(
             if budget is None or chosen is None
             else {"budget": dataclasses.asdict(budget) | dataclasses.asdict(chosen)}
         ),
+        "preprocess": used.to_dict() | {"images": pixels},
+        "hints": [] if hint is None else [hint],
         "versions": versions(),
         "engine": dataclasses.asdict(fitted),
         "layers": [
@@ -216,7 +235,7 @@ def compress(
     }
     with files.new_folder(out, replace=replace, marker=PROGRAM_FILE) as draft:
         program.save(draft / PROGRAM_FILE)
-        (draft / NETWORK_FILE).write_bytes(onnx_content(network))
+        copy_as_onnx(network, draft / NETWORK_FILE)
         files.write_json(draft / SUMMARY_FILE, summary)
     work.remove()
     return summary

@@ -80,6 +80,16 @@ def versions(*more: str) -> dict[str, str]:
     return found
 
 
+def check_pictures(paths: Paths | Sequence[Paths], **sizes: int | None) -> None:
+    """Refuse sizes of pictures where the images are no folder of pictures."""
+    several = [paths] if isinstance(paths, str | Path) else paths
+    found = [f"--{name}" for name, value in sizes.items() if value is not None]
+    if found and not any(Path(path).is_dir() for path in several):
+        raise InputError(
+            f"expected a folder of pictures with {' and '.join(found)}, found {names_of(paths)}"
+        )
+
+
 def names_of(paths: Paths | Sequence[Paths]) -> str:
     """File names without folders, which are nobody's business in a result."""
     several = [paths] if isinstance(paths, str | Path) else paths

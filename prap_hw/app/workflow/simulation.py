@@ -13,7 +13,7 @@ from refmodel.api import predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
-from refmodel.network.images import load_images
+from refmodel.network.images import Preprocess, load_images
 from refmodel.predict import cycles
 from sim.builds import tools
 from sim.job import DIFFERENCE, Job, Window, check_options
@@ -39,6 +39,8 @@ def cosim(
     device: Paths | Device | None = None,
     seed: int = 0,
     engines: int = 1,
+    layers: Sequence[str] = (),
+    positions: int | None = None,
     config: EngineOptions | EngineConfig | None = None,
     build: Paths = "build/sim",
     report: Report = silent,
@@ -65,9 +67,12 @@ def cosim(
         Tier ``protocol``: what stands at the engine's open crossbar port, a device file or the name
         of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
     seed
-        Number of the chip that is drawn of ``device``.
+        Number of the chip that is drawn of ``device``; or what draws ``positions``.
     engines
         Tier ``network``: engines of the accelerator, 1 to 64, to which each layer is dealt out.
+    layers, positions
+        Tier ``bulk``: names of the layers to run, by pattern, each by itself on what the golden
+        model gives it; and how many output positions of each (:mod:`sim.sample`).
     config
         The engine; what is not chosen is as in the one that the network was compressed for. It is
         sized to the network.
@@ -84,19 +89,25 @@ def cosim(
         after a hang), ``simulation`` (``tier``,
         ``cycles`` simulated in all, ``cycles_per_second``, ``kept``: images of layers taken from
         earlier runs, of all layers together), ``waveforms`` (files); with a device also ``device``
-        (``name``, ``chip``, ``adc_bits``, ``values``); :func:`faults` judges it. For the tier
-        ``network``, the result of :func:`simulate_network`.
+        (``name``, ``chip``, ``adc_bits``, ``values``); of a sample also ``sample`` (``seed``, and
+        of each of its ``layers`` ``name``, ``positions`` of them all ``simulated``, and the
+        ``cycles`` of the whole layer as predicted); ``labels`` of the images, None where there are
+        none; :func:`faults` judges it. For the tier ``network``, the result of
+        :func:`simulate_network` and ``labels``.
     """
     chosen: dict[str, Any] = {"every_value": every_value, "fresh": fresh, "engines": engines}
+    chosen |= {"layers": tuple(layers), "positions": positions}
     check_options(tier, **chosen, device=device, window=waves)
     kind = device if isinstance(device, Device | None) else Device.load(device)
     if waves is not None:  # refused before anything is read or run
         chosen["record_difference"] = waves == DIFFERENCE or None
         chosen["window"] = None if waves == DIFFERENCE else Window.parse(waves)
-    if seed and device is None:
-        raise InputError(f"expected a device with seed, found none with seed {seed}")
+    if seed and device is None and positions is None:
+        raise InputError(f"expected a device or positions with seed, found none with seed {seed}")
+    if positions is not None:
+        chosen["seed"] = seed
     program = load_program(folder)
-    x, _ = load_images(images)
+    x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
@@ -108,12 +119,15 @@ def cosim(
         folder=build,
         progress=report,
         device=kind,
-        chip_seed=seed,
+        chip_seed=0 if device is None else seed,
         **chosen,
     )
+    labels = None if y is None else y[:count].tolist()
+    if job.layers or job.positions is not None:
+        return simulate_sample(job) | {"labels": labels}
     if tier == "network":
-        return simulate_network(job)
-    return simulate(job, predict(program, fitted, report=report))
+        return simulate_network(job) | {"labels": labels}
+    return simulate(job, predict(program, fitted, report=report)) | {"labels": labels}
 
 
 def simulate(job: Job, predictions: Sequence[cycles.Prediction]) -> dict[str, Any]:
@@ -167,6 +181,41 @@ def simulate(job: Job, predictions: Sequence[cycles.Prediction]) -> dict[str, An
             "values": job.device.values(),
         }
     return figures
+
+
+def simulate_sample(job: Job) -> dict[str, Any]:
+    """Run some layers, or some output positions of layers, each by itself.
+
+    Parameters
+    ----------
+    job
+        A job of the tier ``bulk`` for the whole network, with ``layers`` or ``positions``.
+
+    Returns
+    -------
+    dict
+        As :func:`cosim` has it: ``layers`` are those of the sample, with its cycles.
+    """
+    from sim.sample import sampled
+
+    program = job.program
+    made, parts = sampled(job)
+    found = simulate(made, predict(made.program, made.config, report=job.progress))
+    whole = [program.layers[part.index] for part in parts]
+    found["sample"] = {
+        "seed": job.seed,
+        "layers": [
+            {
+                "name": layer.name,
+                "positions": layer.positions,
+                "simulated": layer.positions if part.positions is None else len(part.positions),
+                "cycles": cycles.predict(layer, made.config).cycles,
+            }
+            for part, layer in zip(parts, whole, strict=True)
+        ],
+    }
+    found["answers"] = None  # no image went through the whole network
+    return found
 
 
 def simulate_network(job: Job) -> dict[str, Any]:

@@ -3,10 +3,17 @@
 from pathlib import PurePath
 
 _PYTORCH = "torch.onnx.export(model.eval(), example_images, 'net.onnx') in Python"
+_TENSORFLOW = (
+    "python -m tf2onnx.convert --saved-model {folder} --output net.onnx, or --graphdef {name} with "
+    "its --inputs and --outputs"
+)
 _KERAS = "keras.models.load_model({name!r}).export('net.onnx', format='onnx') in Python"
 EXPORTS = {
     ".pt": ("PyTorch", _PYTORCH),
     ".pth": ("PyTorch", _PYTORCH),
+    ".th": ("PyTorch", _PYTORCH),
+    ".safetensors": ("PyTorch", _PYTORCH),
+    ".pb": ("TensorFlow", _TENSORFLOW),
     ".h5": ("Keras", _KERAS),
     ".keras": ("Keras", _KERAS),
 }
@@ -19,16 +26,13 @@ def export_advice(path: str) -> str:
     if file.suffix.lower() not in EXPORTS:
         return ""
     framework, command = EXPORTS[file.suffix.lower()]
-    return f"; a file of {framework} is exported first: {command.format(name=file.name)}"
+    written = command.format(name=file.name, folder=file.parent)
+    return f"; a file of {framework} is exported first: {written}"
 
 
 _SUGGESTIONS = {
-    "train with Relu or Clip in its place": (
-        "Celu Elu Gelu HardSwish LeakyRelu Mish PRelu Selu Sigmoid Softplus Softsign Swish Tanh "
-        "ThresholdedRelu"
-    ),
     "train with BatchNormalization in its place": (
-        "GroupNormalization InstanceNormalization LRN LayerNormalization LpNormalization "
+        "GroupNormalization InstanceNormalization LayerNormalization LpNormalization "
         "MeanVarianceNormalization RMSNormalization"
     ),
     "write the quantised network with QuantizeLinear and DequantizeLinear (QDQ)": (
@@ -38,7 +42,7 @@ _SUGGESTIONS = {
         "If Loop Scan SequenceAt SequenceConstruct SequenceEmpty SequenceInsert"
     ),
     "only feed-forward networks can be mapped to crossbars": "Attention GRU LSTM RNN",
-    "end the network before it": "ArgMax ArgMin NonMaxSuppression TopK",
+    "end the network before it": "ArgMin NonMaxSuppression TopK",
 }
 
 ADVICE = {name: text for text, names in _SUGGESTIONS.items() for name in names.split()}

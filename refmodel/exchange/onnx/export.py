@@ -10,7 +10,8 @@ Clip          Relu, or Clip
 Rearrange     Flatten or Reshape where the order stays; otherwise Flatten, Pad by one zero where
               there are indices of -1, and Gather along axis 1
 FakeQuant     QuantizeLinear and DequantizeLinear
-others        Add, Concat, MaxPool, AveragePool
+Function      the operators of its term
+others        Add, Concat, MaxPool, AveragePool, Mul
 ============  ======================================================================================
 
 Weights are written bit for bit. Gains and biases, float64 in
@@ -30,6 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
+from refmodel.network.expression import Term
 from refmodel.network.graph import (
     Add,
     AveragePool,
@@ -37,9 +39,11 @@ from refmodel.network.graph import (
     Concat,
     FakeQuant,
     FloatNetwork,
+    Function,
     Matrix,
     MaxPool,
     Node,
+    Product,
     Rearrange,
     Shape,
     ceil_padding,
@@ -148,6 +152,10 @@ class _Writer:
                 self._last("Concat", node.inputs, node, axis=node.axis + 1)
             case FakeQuant():
                 self._fake_quant(node)
+            case Function():
+                self._function(node)
+            case Product():
+                self._last("Mul", node.inputs, node)
             case _:
                 raise TypeError(f"cannot write {node!r}")
 
@@ -344,6 +352,34 @@ class _Writer:
             index = np.where(index < 0, size, index)
         places = self._constant(node, "index", index.reshape(node.shape).astype(np.int32))
         self._last("Gather", [x, places], node, axis=1)
+
+    def _function(self, node: Function) -> None:
+        """Write the operators of a term, those of its operands first."""
+        made: dict[int, str] = {}
+
+        def write(part: Term) -> str:
+            if part.op == "X":
+                return node.inputs[0]
+            if id(part) in made:
+                return made[id(part)]
+            names = [
+                write(each)
+                if isinstance(each, Term)
+                else ""
+                if part.op == "Clip" and np.isinf(each)
+                else self._constant(node, "constant", each.astype(np.float32))
+                for each in part.operands
+            ]
+            if part is node.term:
+                self._last(part.op, names, node, **part.attributes)
+                return node.output
+            made[id(part)] = self._between(part.op, names, node, part.op, **part.attributes)
+            return made[id(part)]
+
+        if node.term.op == "X":
+            self._last("Identity", node.inputs, node)
+        else:
+            write(node.term)
 
     def _fake_quant(self, node: FakeQuant) -> None:
         names = [

@@ -17,15 +17,20 @@ QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
 FOLDED = frozenset(
     (
+        "Abs",
         "Add",
         "Cast",
+        "Ceil",
         "Concat",
         "Constant",
         "ConstantOfShape",
         "DequantizeLinear",
         "Div",
+        "Equal",
+        "Exp",
         "Expand",
         "Flatten",
+        "Floor",
         "Gather",
         "Identity",
         "MatMul",
@@ -34,8 +39,10 @@ FOLDED = frozenset(
         "Min",
         "Mul",
         "Neg",
+        "Pow",
         "QuantizeLinear",
         "Range",
+        "Reciprocal",
         "ReduceProd",
         "Reshape",
         "Shape",
@@ -162,7 +169,9 @@ def folded_size(node: NodeProto, values: list[NDArray]) -> int:
         case "MatMul" if len(values) > 1 and first.ndim and values[1].ndim:
             rows = first.size // max(1, first.shape[-1])
             return rows * (values[1].size // max(1, values[1].shape[-2:][0]))
-        case "Add" | "Sub" | "Mul" | "Div" | "Max" | "Mean" | "Min" | "Sum" if len(values) > 1:
+        case "Add" | "Sub" | "Mul" | "Div" | "Max" | "Mean" | "Min" | "Sum" | "Pow" if (
+            len(values) > 1
+        ):
             return prod(np.broadcast_shapes(*(value.shape for value in values)))
         case "Concat":
             return sum(value.size for value in values)

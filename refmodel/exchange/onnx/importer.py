@@ -19,7 +19,8 @@ from refmodel.exchange.onnx.builder import (
 )
 from refmodel.exchange.onnx.fold import FOLDED, QUANTISERS, Folder
 from refmodel.exchange.onnx.registry import DROPPED, LAST, OPERATORS, supported
-from refmodel.network.graph import FloatNetwork, Shape, simplify
+from refmodel.network.graph import FloatNetwork, Shape
+from refmodel.network.passes import tidy
 
 MOST_NODES = 10_000
 """Nodes of a network: the deepest that are published have a few thousand."""
@@ -114,7 +115,7 @@ class Importer:
             input_shape=input_shape,
             source=self.source,
         )
-        network = simplify(network)
+        network = tidy(network)
         for node in network.nodes:
             if len(node.shape) > 3:
                 raise InputError(
@@ -176,7 +177,7 @@ class Importer:
         name = self.graph.output[0].name
         # A Softmax may itself be quantised: what follows it goes with it.
         before = name
-        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS):
+        while before in makers and makers[before].op_type in (*DROPPED, *LAST, *QUANTISERS, "Cast"):
             last = makers[before].op_type in LAST
             before = makers[before].input[0]
             name = before if last else name
@@ -244,7 +245,8 @@ class Importer:
         net, name = self.net, self.net.resolve(node.input[0])
         if name != net.resolve(self.ending):
             net.fail("at the end of the network alone", "one before other nodes", node)
-        axis = int(attributes.get("axis", -1 if net.opset >= 13 else 1))
+        default = 0 if node.op_type == "ArgMax" else -1 if net.opset >= 13 else 1
+        axis = int(attributes.get("axis", default))
         rank = len(net.shapes.get(name, ())) + 1
         if axis % rank == 0 and rank > 1:
             net.fail("of each image by itself", f"one along axis {axis}, the batch", node)

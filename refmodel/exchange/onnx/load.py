@@ -2,16 +2,22 @@
 
 The operators are those of feed-forward image classifiers:
 
-- Conv, Gemm and MatMul with constant weights, on either side;
+- Conv, ConvTranspose, Gemm, MatMul and Einsum with constant weights, on either side; of images
+  (N, C, H, W) or lines (N, C, L);
 - BatchNormalization, and Add, Sub, Mul, Div and Neg between a tensor and constants;
-- Add of two tensors, and Sum, Mean and Max of any number;
+- Add, Sub, Mul and Div of two tensors, and Sum, Mean, Max and Min of any number;
 - Relu, Clip, HardSigmoid, and Max and Min with constants;
+- functions of each value alone, which become tables: Abs, Celu, Cos, Elu, Erf, Exp, Gelu,
+  HardSwish, LeakyRelu, Log, Mish, PRelu, Pow with a constant exponent, Reciprocal, Selu, Sigmoid,
+  Sin, Softplus, Softsign, Sqrt, Swish, Tanh and ThresholdedRelu, and whatever several nodes make of
+  one tensor; and LRN;
 - MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax and ReduceMean;
 - operators that only move values: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Split,
-  Pad, Concat, DepthToSpace, and Gather with constant indices;
+  Pad, Concat, DepthToSpace, Gather with constant indices, and Resize and Upsample to the nearest
+  value;
 - QuantizeLinear and DequantizeLinear;
-- Identity, Dropout and Cast, which do nothing here, and Softmax or LogSoftmax as the last step,
-  which is left out, since it does not change which class is largest.
+- Identity, Dropout and Cast, which do nothing here, and Softmax, LogSoftmax or ArgMax as the
+  last step, which is left out, since it does not change which class is largest.
 
 :func:`refmodel.exchange.onnx.registry.supported` lists them. Nodes that compute only with constants
 are worked out while reading, so the chains that exporters write around Reshape are no obstacle.
@@ -42,17 +48,39 @@ from refmodel.exchange.onnx.importer import Importer
 from refmodel.exchange.onnx.operators import (
     activations,
     arithmetic,
+    einsum,
+    functions,
+    lines,
     matrix,
+    normalisation,
     pooling,
     quantisation,
+    resize,
     several,
     shapes,
+    transposed,
+    volumes,
 )
 from refmodel.exchange.onnx.qoperator import as_qdq
 from refmodel.network.graph import FloatNetwork, Matrix
 
-FAMILIES = (activations, arithmetic, matrix, pooling, quantisation, several, shapes)
-"""Modules that register operators when they are imported."""
+FAMILIES = (
+    activations,
+    arithmetic,
+    einsum,
+    functions,
+    lines,
+    matrix,
+    normalisation,
+    pooling,
+    quantisation,
+    resize,
+    several,
+    shapes,
+    transposed,
+    volumes,
+)
+"""Modules that register operators when they are imported, and what these share."""
 
 
 def load_onnx(path: str | Path) -> FloatNetwork:
@@ -106,7 +134,7 @@ def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
     return replace(network, tuned=tuned_file.decode(carried[0], network))
 
 
-def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelProto:
+def parse(path: str | Path, source: str) -> onnx.ModelProto:
     """Read the content of an ONNX file, as far as it is one.
 
     Parameters
@@ -115,8 +143,6 @@ def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelP
         The file.
     source
         Its name, for messages.
-    weights
-        Whether weights in files beside it are read, too.
 
     Raises
     ------
@@ -141,8 +167,6 @@ def parse(path: str | Path, source: str, *, weights: bool = True) -> onnx.ModelP
             f"expected an ONNX file, found {len(content)} bytes without a network, in {source}"
             + export_advice(source)
         )
-    if not weights:
-        return model
     try:
         onnx.load_external_data_for_model(model, str(Path(path).resolve().parent))
     except Exception as error:  # a missing file, one too short, or a path that leaves the folder

@@ -14,7 +14,7 @@ from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder
 DROPPED = ("Identity", "Dropout")
 """Operators that pass their first input on during inference."""
 
-LAST = ("Softmax", "LogSoftmax")
+LAST = ("Softmax", "LogSoftmax", "ArgMax")
 """Operators that may end the network and are left out."""
 
 Handler = Callable[[NetworkBuilder, NodeProto, Attributes], None]

@@ -1,8 +1,11 @@
 """The operations of a network on the accelerator, and where their operands lie."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refmodel.predict.accelerator.regions import Fill, Operand, Region, Shape, Walk
 from refmodel.program.layer import LayerProgram
@@ -35,7 +38,7 @@ class Place:
     pitch: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Operation:
     """One entry of the sequencer's list.
 
@@ -63,6 +66,11 @@ class Operation:
         For a ``pool``: (rows, columns) of the window, and the steps of the address in it.
     maximum
         For a ``pool``: whether it takes the largest code instead of a sum.
+    product
+        For a ``pool``: whether it multiplies its two operands instead of adding them.
+    tables, first_table
+        Tables, int64 [1 or channels, 256], that its outputs are looked up in on their way to
+        memory, or None; and the number of the first of them in the memory of tables.
     shift, zero_out
         For a sum: s, and the zero point of the output.
     clip
@@ -84,6 +92,9 @@ class Operation:
     tap_row_step: int = 0
     tap_column_step: int = 0
     maximum: bool = False
+    product: bool = False
+    tables: NDArray[np.int64] | None = None
+    first_table: int = 0
     shift: int = 0
     zero_out: int = 0
     clip: tuple[int, int] = (0, 255)
@@ -119,9 +130,12 @@ class NetworkImage:
         Bytes of the activation memory that the regions need.
     engines
         Engines that the layers are dealt out to.
+    tables
+        Tables of all operations, int64 [tables, 256], each once.
     """
 
     operations: tuple[Operation, ...]
     regions: Mapping[str, Region]
     activation_bytes: int
     engines: int
+    tables: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 256), np.int64))

@@ -25,7 +25,12 @@ Every step of a program that is not a layer is one or several of them: its file 
 
 **Rearrangement.** A step that only moves codes costs nothing where its output is added: it is no
 operation, but how the operand is read. ResNet's parameter-free shortcut (every second pixel, more
-channels) is one. A rearrangement that three loops cannot read is refused.
+channels) is one. A rearrangement that three loops cannot read takes several
+operations (:mod:`refmodel.predict.accelerator.split`), or is refused.
+
+**Tables.** Outputs of an operation may go through a table on their way to memory, or through one to
+a channel. A step that is a table is joined to what computes its input, if nothing else reads that.
+All tables are in one memory, equal ones once.
 """
 
 from collections import Counter
@@ -34,12 +39,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refmodel.config import MOST_TAPS, EngineConfig, check_engines
 from refmodel.errors import InputError
 from refmodel.predict.accelerator.operations import NetworkImage, Operation, Place
 from refmodel.predict.accelerator.regions import Fill, Operand, Region, Shape, Sides, Walk, affine
 from refmodel.predict.accelerator.resident import resident_needs
+from refmodel.predict.accelerator.rewrite import rewrite
+from refmodel.predict.accelerator.split import split
+from refmodel.predict.accelerator.tables import TableMemory
 from refmodel.predict.deal import deal
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
@@ -84,7 +93,11 @@ class _Planner:
             name: tuple(info["shape"]) for name, info in program.tensors.items()
         }
         self.zeros = {name: int(info["zero"]) for name, info in program.tensors.items()}
-        self.steps = self._needed()
+        rewritten = rewrite(program)
+        self.steps, self.joined = rewritten.steps, rewritten.tables
+        for copy, name in rewritten.copies.items():
+            self.shapes[copy], self.zeros[copy] = self.shapes[name], self.zeros[name]
+        self.tables = TableMemory()
         self.readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in self.shapes}
         for step in self.steps:
             for number, name in enumerate(step.inputs):
@@ -102,16 +115,6 @@ class _Planner:
             if step.op != "layer" and step.output not in self.views
         }
 
-    def _needed(self) -> list[Step]:
-        """Steps that the output depends on, in order."""
-        wanted = {self.program.output}
-        kept = []
-        for step in reversed(self.program.steps):
-            if step.output in wanted:
-                kept.append(step)
-                wanted.update(step.inputs)
-        return kept[::-1]
-
     def _kind(self, step: Step) -> StepKind:
         """Look up the kind of a step that is no layer."""
         if step.op not in STEPS:
@@ -122,9 +125,27 @@ class _Planner:
         """The passes of a step that is no layer."""
         inputs = [Source(shape=self.shapes[name], zero=self.zeros[name]) for name in step.inputs]
         try:
-            return self._kind(step).lower(step.params, inputs, self.shapes[step.output])
+            passes = self._kind(step).lower(step.params, inputs, self.shapes[step.output])
         except UnsupportedError as found:
             raise self._refused(step, str(found)) from None
+        passes = [part for each in passes for part in self._readable(step, each)]
+        tables = self.joined.get(step.output)
+        return passes if tables is None else [replace(each, tables=tables) for each in passes]
+
+    def _readable(self, step: Step, each: Pass) -> list[Pass]:
+        """A pass, or several in its place where three loops cannot read what it moves."""
+        (read, *more) = each.reads
+        if read.moved is None or more or each.window is not None:
+            return [each]
+        name = step.inputs[read.source]
+        region = Region(base=0, shape=self.shapes[name], border=self._border(name))
+        for loops in (each.loops, each.unrolled):
+            if loops is not None and _loops(read.moved, region, loops) is not None:
+                return [each]
+        found = split(each, region)
+        if found is None:
+            raise self._refused(step, NO_LOOPS)
+        return found
 
     def _moved(self, step: Step) -> Moved | None:
         """Which codes a step moves, if that is all that it does."""
@@ -237,15 +258,34 @@ class _Planner:
             regions=dict(self.regions),
             activation_bytes=size,
             engines=self.engines,
+            tables=self.tables.contents,
         )
 
-    def _written(self, name: str, at: Shape = (0, 0, 0)) -> Walk:
+    def _written(self, name: str, at: Shape = (0, 0, 0), stride: tuple[int, int] = (1, 1)) -> Walk:
         """How a tensor's codes are written, from one of them on."""
         region = self.regions[name]
-        return Walk(base=region.address(*at), row_step=region.pitch, column_step=region.shape[2])
+        down, across = stride
+        return Walk(
+            base=region.address(*at),
+            row_step=down * region.pitch,
+            column_step=across * region.shape[2],
+        )
 
     def _filled(self, name: str) -> Fill | None:
-        return self.regions[name].fill(self.zeros[name])
+        """The border: of the least code where it is for a maximum, which it must not be."""
+        least = [
+            self._kind(step).border_least
+            for step, _ in self.readers[name]
+            if step.op != "layer" and any(self._kind(step).border(step.params))
+        ]
+        return self.regions[name].fill(0 if any(least) else self.zeros[name])
+
+    def _looked_up(self, tables: NDArray[np.int64] | None, at: int = 0, count: int = 0) -> dict:
+        """Fields of an operation whose outputs, channels from ``at`` on, go through tables."""
+        if tables is None:
+            return {}
+        part = tables if len(tables) == 1 else tables[at : at + count]
+        return {"tables": part, "first_table": self.tables.add(part)}
 
     def _image(self) -> Operation:
         name = self.program.input
@@ -319,6 +359,7 @@ class _Planner:
             parts=parts,
             places=places,
             operands=operands,
+            **self._looked_up(self.joined.get(step.output), 0, layer.out_shape[2]),
         )
 
     def _operand(self, name: str, shape: Shape, multiplier: int = 0) -> Operand:
@@ -350,15 +391,20 @@ class _Planner:
         for number, each in enumerate(passes):
             name = step.output
             if len(passes) > 1:
-                name = f"{name} ({step.inputs[each.reads[0].source]})"
+                part = step.inputs[each.reads[0].source]
+                if len(passes) > len(step.inputs):
+                    part = f"{number + 1} of {len(passes)}"
+                name = f"{name} ({part})"
             changed = self._window(step, each) if each.window else self._reads(step, each)
             plain: dict[str, Any] = {
                 "name": name,
                 "kind": "pool",
                 "shape": each.loops,
-                "output": self._written(step.output, each.at),
+                "output": self._written(step.output, each.at, each.stride),
                 "fill": None if number else self._filled(step.output),
                 "maximum": each.maximum,
+                "product": each.product,
+                **self._looked_up(each.tables, each.at[2], each.loops[2]),
                 "shift": each.shift,
                 "zero_out": each.zero_out,
                 "clip": each.clip,
@@ -378,7 +424,9 @@ class _Planner:
         channels = region.shape[2]
         top, left, *_ = window.pads
         walk = Walk(
-            base=region.address(-top, -left),
+            base=region.address(
+                each.at[0] * window.stride[0] - top, each.at[1] * window.stride[1] - left
+            ),
             row_step=window.stride[0] * region.pitch,
             column_step=window.stride[1] * channels,
         )
@@ -428,7 +476,7 @@ class _Planner:
                     walk=walk,
                     first_channel=first,
                     last_channel=last,
-                    zero=read.moved.fill or 0,
+                    zero=self.zeros[source] if read.moved.fill is None else read.moved.fill,
                     multiplier=read.multiplier,
                 )
             )

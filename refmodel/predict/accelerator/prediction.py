@@ -24,6 +24,10 @@ POOL_LATENCY = 4
 shift, clip."""
 
 
+LOOK_UP = 1
+"""Cycles that an output is later where it goes through a table."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkPrediction:
     """Cycles and events of one image on the accelerator.
@@ -80,7 +84,8 @@ def predict_network(
     An operation ends when its last output is accepted and its border is written. One byte a cycle
     is written; outputs go before the border, so an operation takes as long as its outputs do, or as
     many cycles as there are bytes where that is more. Between two operations the registers are
-    loaded, a word a cycle, and the operation is started in a cycle of its own.
+    loaded, a word a cycle, and the operation is started in a cycle of its own. A table makes every
+    output one cycle later.
     """
     total = before = 0
     operations = []
@@ -98,6 +103,7 @@ def predict_network(
             cycles = FIRST_ITEM - 1 + operation.reads + POOL_LATENCY
         else:
             cycles = operation.outputs
+        cycles += LOOK_UP * (operation.tables is not None)
         filled = 0 if operation.fill is None else operation.fill.bytes
         cycles = max(cycles, operation.outputs + filled)
         if operation.kind == "image":

@@ -182,12 +182,13 @@ def affine(addresses: np.ndarray) -> tuple[Walk, int, int] | None:
 
     Returns
     -------
-    The walk, the first and last channel that have an address; None where no loops give them.
+    The walk, the first and last channel that have an address, 1 and 0 where none has; None where no
+    loops give them.
     """
     present = addresses >= 0
     channels = np.flatnonzero(present.any((0, 1)))
     if not len(channels):
-        return None
+        return Walk(base=0, row_step=0, column_step=0), 1, 0
     first, last = int(channels[0]), int(channels[-1])
     some = addresses[:, :, first : last + 1]
     if present[:, :, :first].any() or present[:, :, last + 1 :].any() or (some < 0).any():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from refmodel.config import ACTIVE_BITS, SOURCES, EngineConfig
+from refmodel.config import ACTIVE_BITS, LOOKUPS, SOURCES, EngineConfig
 from refmodel.predict.accelerator.operations import Operation, Place
 from refmodel.predict.accelerator.resident import index_needs
 from refmodel.program.layer import LayerProgram
@@ -108,6 +108,14 @@ def registers(
         values = (len(operation.operands) - 1, down - 1, across - 1)
         values += (operation.tap_row_step, operation.tap_column_step)
         post |= dict(zip(WINDOW_REGISTERS, values, strict=True))
+    if config.max_tables:
+        tables = operation.tables
+        kind = "none" if tables is None else "one" if len(tables) == 1 else "channel"
+        post["lookup"] = LOOKUPS.index(kind)
+        if tables is not None:
+            post["first_table"] = operation.first_table
+    if config.products and operation.kind == "pool":
+        post["product"] = int(operation.product)
     if operation.kind == "pool":
         values = (int(operation.maximum), operation.shift, operation.zero_out, *operation.clip)
         post |= dict(zip(POOL_REGISTERS, values, strict=True))

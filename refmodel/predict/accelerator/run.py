@@ -44,6 +44,10 @@ def run_image(
             result = _run_layer(operation, layers, memory)
         else:
             result = _run_pool(operation, memory)
+        if operation.tables is not None:
+            first = operation.first_table
+            tables = image.tables[first : first + len(operation.tables)].astype(np.uint8)
+            result = tables[np.arange(len(tables)), result]
         memory[:, operation.output.addresses(operation.shape)] = result
         if operation.fill is not None:
             memory[:, operation.fill.addresses] = operation.fill.code
@@ -66,8 +70,14 @@ def _taps(operation: Operation, operand: Operand, memory: np.ndarray) -> np.ndar
 def _run_pool(operation: Operation, memory: np.ndarray) -> np.ndarray:
     if operation.maximum:
         result = _taps(operation, operation.operands[0], memory).max(-1).astype(np.int64)
+    elif operation.product:
+        total: Any = 1
+        for operand in operation.operands:
+            taps = _taps(operation, operand, memory).astype(np.int64)
+            total = total * (taps - operand.zero).sum(-1) * operand.multiplier
+        result = golden.divide(total, operation.shift) + operation.zero_out
     else:
-        total: Any = 0
+        total = 0
         for operand in operation.operands:
             taps = _taps(operation, operand, memory).astype(np.int64)
             total = total + (taps - operand.zero).sum(-1) * operand.multiplier

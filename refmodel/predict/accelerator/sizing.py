@@ -42,8 +42,9 @@ def accelerator_config_for(
         for name, need in network_needs(image, program.layers, fitted).items()
     }
     sizes["activation_bytes"] = max(64, sizes["activation_bytes"])
+    products = any(operation.product for operation in image.operations)
     try:
-        return replace(fitted, network=True, **sizes)
+        return replace(fitted, network=True, products=products, **sizes)
     except ValueError as error:
         raise InputError(f"expected a network that one engine holds, found {error}") from None
 
@@ -74,7 +75,10 @@ def network_needs(
         "crossbars": totals["crossbar"],
         "activation_bytes": image.activation_bytes,
     }
-    return {name: max(1, need) for name, need in needs.items()}
+    needs = {name: max(1, need) for name, need in needs.items()}
+    if len(image.tables):
+        needs["max_tables"] = len(image.tables)
+    return needs
 
 
 def check_resident(
@@ -93,3 +97,7 @@ def check_resident(
             raise InputError(
                 f"expected {name} of at most {limit} for all layers together, found {need}"
             )
+    if any(operation.product for operation in image.operations) and not config.products:
+        raise InputError(
+            "expected products True for a network that multiplies two tensors, found False"
+        )

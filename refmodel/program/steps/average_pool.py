@@ -1,6 +1,7 @@
 """Step ``average_pool``: the requantised sum of each window."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,13 @@ def average_pool(codes: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
     return np.clip(result, 0, 255).astype(np.uint8)
 
 
+def _runs(lines: np.ndarray) -> list[tuple[int, int]]:
+    """Begin and end of each run of equal lines."""
+    changes = np.flatnonzero((lines[1:] != lines[:-1]).any(1)) + 1
+    bounds = [0, *changes.tolist(), len(lines)]
+    return list(pairwise(bounds))
+
+
 @register
 class AveragePool(StepKind):
     """Parameters: kernel, stride, pads, zero_in, multiplier, shift, zero_out."""
@@ -63,19 +71,23 @@ class AveragePool(StepKind):
     def lower(
         self, params: Mapping[str, Any], inputs: Sequence[Source], output: Shape
     ) -> list[Pass]:
-        if isinstance(params["multiplier"], np.ndarray):
-            raise UnsupportedError("windows that count different numbers of codes")
         zero = inputs[0].zero
         if params["zero_in"] != zero:
             raise UnsupportedError(f"zero point {params['zero_in']} of a tensor that has {zero}")
+        # Windows that count as many codes lie in rectangles: each is a pass.
+        multipliers = np.broadcast_to(params["multiplier"], output[:2])
+        rows, columns = (_runs(each) for each in (multipliers, multipliers.T))
         return [
             Pass(
-                loops=output,
-                reads=(Read(multiplier=params["multiplier"]),),
+                loops=(row[1] - row[0], column[1] - column[0], output[2]),
+                at=(row[0], column[0], 0),
+                reads=(Read(multiplier=int(multipliers[row[0], column[0]])),),
                 window=window_of(params),
                 shift=params["shift"],
                 zero_out=params["zero_out"],
             )
+            for row in rows
+            for column in columns
         ]
 
     def border(self, params: Mapping[str, Any]) -> Sides:

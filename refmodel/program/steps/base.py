@@ -86,6 +86,9 @@ class Pass:
 
         clip(floor((sum over reads k of M_k * sum of (code - z_k)) / 2^s + 1/2) + zero_out, lo, hi)
 
+    or, of two reads, the product of their ``M_k * (code - z_k)`` in place of the sum. What comes
+    out may be looked up in a table.
+
     Attributes
     ----------
     loops
@@ -94,13 +97,19 @@ class Pass:
         One input, or two that are added.
     at
         (row, column, channel) of the output's code that is computed first.
+    stride
+        Rows and columns of the output from one that is computed to the next.
     unrolled
         Loops that do as well where ``loops`` cannot be read, and whose codes are written one behind
         the other; or None.
     window
-        Windows that are read, in place of single codes; or None.
+        Windows that are read, in place of single codes, from that of ``at`` on; or None.
     maximum
         Whether it takes the largest code.
+    product
+        Whether it multiplies its two reads instead of adding them.
+    tables
+        int64 [1 or channels, 256]: tables that its outputs are looked up in; or None.
     shift, zero_out
         s, and the zero point of the output.
     clip
@@ -110,9 +119,12 @@ class Pass:
     loops: Shape
     reads: tuple[Read, ...] = (Read(),)
     at: Shape = (0, 0, 0)
+    stride: tuple[int, int] = (1, 1)
     unrolled: Shape | None = None
     window: Window | None = None
     maximum: bool = False
+    product: bool = False
+    tables: NDArray[np.int64] | None = None
     shift: int = 0
     zero_out: int = 0
     clip: tuple[int, int] = (0, 255)
@@ -131,12 +143,15 @@ class StepKind(ABC):
         Number of its inputs; None: one or more.
     takes_views
         Whether it reads codes that another step would only have moved from where they lie.
+    border_least
+        Whether the border around its inputs has the least code, 0, and not their zero point.
     """
 
     op: ClassVar[str]
     words: ClassVar[str]
     inputs: ClassVar[int | None] = 1
     takes_views: ClassVar[bool] = False
+    border_least: ClassVar[bool] = False
 
     @abstractmethod
     def check(

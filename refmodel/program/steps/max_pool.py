@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refmodel.program.steps.base import Pass, Sides, Source, StepKind, UnsupportedError, register
+from refmodel.program.steps.base import Pass, Sides, Source, StepKind, register
 from refmodel.program.steps.pooling import check_window, reduce_windows, window_of, windows
 from refmodel.program.values import Shape
 
@@ -21,6 +21,7 @@ class MaxPool(StepKind):
 
     op = "max_pool"
     words = "max pooling"
+    border_least = True
 
     def check(
         self, params: Mapping[str, Any], inputs: Sequence[Shape], output: Shape, where: str
@@ -33,9 +34,6 @@ class MaxPool(StepKind):
     def lower(
         self, params: Mapping[str, Any], inputs: Sequence[Source], output: Shape
     ) -> list[Pass]:
-        zero = inputs[0].zero
-        if any(params["pads"]) and zero:
-            raise UnsupportedError(f"a border of zero points {zero}, which could win")
         return [Pass(loops=output, window=window_of(params), maximum=True)]
 
     def border(self, params: Mapping[str, Any]) -> Sides:

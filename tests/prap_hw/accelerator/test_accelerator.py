@@ -28,10 +28,10 @@ def test_networks_compute_what_the_golden_model_does_in_the_predicted_cycles(nam
     check_networks_compute_what_the_golden_model_does_in_the_predicted_cycles(name, tmp_path)
 
 
-@pytest.mark.parametrize("seed", [0])
+@pytest.mark.parametrize(("name", "seed"), [("residual", 0), ("functions", 1)])
 @pytest.mark.long
-def test_pauses_on_all_sides_change_no_code(seed, tmp_path):
-    net = Net.of(program("residual", tmp_path, residual="fused"))
+def test_pauses_on_all_sides_change_no_code(name, seed, tmp_path):
+    net = Net.of(program(name, tmp_path, residual="fused"))
     images = codes(net.program, 2, seed)
     results = Host(net, stall=0.4, seed=seed).run_images(images)
     assert [result.outputs for result in results] == expected(net, images)
@@ -63,9 +63,9 @@ def test_program_words_discard_an_image(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [0, 1])
-def test_after_a_reset_at_any_time_the_next_run_is_right(seed, tmp_path):
-    net = Net.of(program("residual", tmp_path, residual="fused"))
+@pytest.mark.parametrize(("name", "seed"), [("residual", 0), ("residual", 1), ("functions", 2)])
+def test_after_a_reset_at_any_time_the_next_run_is_right(name, seed, tmp_path):
+    net = Net.of(program(name, tmp_path, residual="fused"))
     assert after_resets(net, 1, seed) == [True]
 
 

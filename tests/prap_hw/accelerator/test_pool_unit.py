@@ -9,6 +9,8 @@ from tests.support.rtl.pooling import (
     CONFIG,
     PLAIN,
     check_outputs_match_the_formula_with_and_without_pauses,
+    check_products_match_the_formula_with_and_without_pauses,
+    check_sums_are_the_same_where_products_can_be_had,
     check_the_widest_sum_is_exact,
     formula,
     payloads,
@@ -44,6 +46,25 @@ def test_outputs_by_hand(item, changes, expected):
 @pytest.mark.parametrize("seed", range(10))
 def test_outputs_match_the_formula_with_and_without_pauses(seed):
     check_outputs_match_the_formula_with_and_without_pauses(seed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_products_match_the_formula_with_and_without_pauses(seed):
+    check_products_match_the_formula_with_and_without_pauses(seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sums_are_the_same_where_products_can_be_had(seed):
+    check_sums_are_the_same_where_products_can_be_had(seed)
+
+
+def test_the_widest_product_is_exact():
+    # -255 * 32767 * -255 = 2130674175 and 255 * 32767 * -255, over 2^23: 253.996 and as much below.
+    registers = PLAIN | {"product": 1, "shift": 23, "multiplier_0": 32767, "zero_1": 255}
+    _, sink = run([[(0, 0), (0, 1)], [(255, 0), (0, 1)]], registers | {"zero_0": 255})
+    assert sink.payloads == [254, 0]
+    _, sink = run([[(255, 0), (0, 1)]], registers | {"zero_out": 255})
+    assert sink.payloads == [1]
 
 
 def test_the_widest_sum_is_exact():

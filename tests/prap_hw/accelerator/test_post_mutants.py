@@ -14,6 +14,7 @@ import pytest
 from tests.support.rtl import (
     accelerator_engines,
     accelerator_host,
+    lookups,
     operand_walks,
     pooling,
     residuals,
@@ -36,6 +37,16 @@ def pool_unit(_: Path) -> None:
     for seed in range(4):
         pooling.check_outputs_match_the_formula_with_and_without_pauses(seed)
     pooling.check_the_widest_sum_is_exact()
+
+
+def products(_: Path) -> None:
+    for seed in range(8):
+        pooling.check_products_match_the_formula_with_and_without_pauses(seed)
+
+
+def lookup(_: Path) -> None:
+    for seed in range(6):
+        lookups.check_codes_are_looked_up_one_cycle_later(seed)
 
 
 def requantise(_: Path) -> None:
@@ -86,20 +97,28 @@ class Case:
 CASES = [
     Case("write_back", "fill.eq(filling & ~taken)", "fill.eq(filling & ~open_)", write_back),
     Case("write_back", "& (~filling | fill_ends)", "& ~filling", write_back),
-    Case("write_back", "open_ & (~registers.send | self.o.ready)", "open_", write_back),
+    Case("write_back", "open_ & ~spared", "open_", write_back),
     Case("operand_reader", "Mux(absent, zeros[self.o.payload.operand], read.data)", "read.data",
          operand_reader),
     Case("operand_reader", "active & (~self.o.valid | self.o.ready)", "active & ~self.o.valid",
          operand_reader),
     Case("operand_reader", "Mux(last_column, next_row, column_address", "Mux(0, next_row, "
          "column_address", operand_reader),
-    Case("pool_unit", "total.eq(Mux(first, 0, total) + term)", "total.eq(total + term)",
-         pool_unit),
+    Case("pool_unit", "Mux(first, 0, total)", "total", pool_unit),
+    Case("pool_unit", "PRODUCT_BITS = 33", "PRODUCT_BITS = 32", products),
+    Case("pool_unit", "Mux(second, 0, before)", "before", products),
+    Case("pool_unit", "with m.If(move & valid):", "with m.If(move):", products),
+    Case("pool_unit", "held = Signal(signed(24))", "held = Signal(signed(23))", products),
+    Case("lookup", "(channel == registers.last_channel, 0,", "(0, 0,", lookup),
+    Case("lookup", "self.i.ready.eq(self.o.ready & ~(there & words.wrong))",
+"self.i.ready.eq(1)", lookup),
+    Case("lookup", "Mux(registers.lookup == Lookup.CHANNEL, channel, 0)", "channel", lookup),
+    Case("lookup", "table * TABLE_CODES", "registers.first_table * TABLE_CODES", lookup),
     Case("pool_unit", "Mux(registers.maximum, 0, registers.zero_out)", "registers.zero_out",
          pool_unit),
     Case("pool_unit", "24 + bits_for(MOST_TAPS)", "24 + 8", pool_unit),
     Case("requantise", "total += left", "total += 0", requantise),
-    Case("requantise", "(total >> shifts[1]) + whole", "total >> shifts[1]", requantise),
+    Case("requantise", "registers.zero_out + whole", "registers.zero_out", requantise),
     Case("requantise", "channel + registers.first_output", "channel", requantise),
     Case("sequencer", "(ended & ~last & ~waiting)", "(ended & ~last)", chain),
     Case("ou_engine", "(self.first_crossbar if config.network else 0)", "0", chain),

@@ -53,11 +53,11 @@ def test_what_is_sent_goes_to_the_host_and_to_memory(seed):
     check_what_is_sent_goes_to_the_host_and_to_memory(seed)
 
 
-def test_nothing_is_written_while_the_host_does_not_take_it_but_the_border():
+def test_one_output_is_written_while_the_host_does_not_take_it_and_the_border():
     op = operation((1, 2, 1), (1, 0, 0, 0), send=True)
     memory, busy, sink, _ = run(op, [5, 6], ready=lambda cycle: cycle >= START + 20)
     assert sink.cycles == [START + 20, START + 21]
-    assert memory.cycles == [START + 1, START + 2, START + 20, START + 21]
+    assert memory.cycles == [START + 1, START + 2, START + 3, START + 21]
     assert busy.index(0, START + 1) == START + 22
 
 

@@ -168,7 +168,7 @@ def test_bad_options_are_one_line(
     [
         ("no.onnx", "images.npz", "expected a readable ONNX file"),
         ("net.onnx", "no.npz", "expected a readable file of images"),
-        ("net.onnx", "net.onnx", "expected an .npz or idx file"),
+        ("net.onnx", "net.onnx", "expected an .npz, .npy or idx file"),
     ],
 )
 def test_files_that_cannot_be_read_are_no_fault_of_a_scheme(
@@ -179,3 +179,28 @@ def test_files_that_cannot_be_read_are_no_fault_of_a_scheme(
     )
     assert code == 2
     assert one_line(err).startswith(f"prap: error: {expected}")
+
+
+def test_several_technologies_are_compiled_once_and_have_a_folder_each(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "compare", tmp_path / "each.json"
+    names = ("isaac-32nm", "published-2023")
+    asked = [word for name in names for word in ("--technology", name)]
+    images = ("--calibration", given / "images.npz", "--schemes", "dense", "-o", out)
+    code, text, _ = prap("compare", given / "net.onnx", *images, *asked, "--json", file)
+    assert code == 0
+    each = json.loads(file.read_text(encoding="utf-8"))["technologies"]
+    assert [found["technology"] for found in each] == list(names)
+    for name, found in zip(names, each, strict=True):
+        assert f"technology {name}" in text
+        kept = json.loads((out / name / "compare.json").read_text(encoding="utf-8"))
+        assert kept == found
+    one = prap("compare", given / "net.onnx", *images[:-1], tmp_path / "o", *asked[2:])
+    alone = json.loads((tmp_path / "o" / "compare.json").read_text(encoding="utf-8"))
+    assert one[0] == 0
+    assert alone["rows"] == each[1]["rows"]
+    assert each[0]["rows"][0]["energy"] != each[1]["rows"][0]["energy"]
+    code, _, err = prap("compare", given / "net.onnx", *images, *asked[:2], *asked[:2])
+    assert code == 2
+    assert "expected technologies of different names, found isaac-32nm, isaac-32nm" in err

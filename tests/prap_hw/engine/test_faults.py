@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from amaranth.hdl import Signal
+from amaranth.hdl import Cat, Signal
 
 import prap_hw.engine.engine
 from prap_hw.common.faults import FAULT, Fault, FirstFault, Watchdog
@@ -137,7 +137,7 @@ def check_wrong_lane() -> None:
         valid, faults = Watch(dut.o_words.valid), Watch(dut.faults)
         # Of the second trial, lane 1 has a word that was never written.
         load = Source(dut.i_load, words[:count])
-        simulate(dut, load, Script(dut.start, {3: 1}), valid, faults, cycles=8)
+        simulate(dut, load, Script(Cat(dut.start, dut.resting), {3: 0b11}), valid, faults, cycles=8)
         assert valid.values[-1] == (not fault)
         assert faults.values[-1] & bit == fault
 

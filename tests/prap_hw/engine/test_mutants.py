@@ -396,13 +396,13 @@ MUTANTS = [
     Mutant(
         "requantise",
         "rounds down",
-        (("half_unit.eq(Mux(shifts[1] == 0, 0, (1 << shifts[1]) >> 1))", "half_unit.eq(0)"),),
+        (("half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1))", "half_unit.eq(0)"),),
         "outputs",
     ),
     Mutant(
         "requantise",
         "zero point lost",
-        (("rounded + registers.zero_out", "rounded"),),
+        (("rounded + offset", "rounded"),),
         "two_groups",
     ),
     # Cells and digits of more bits, several patterns at once, patterns in two OUs, clipping.
@@ -481,7 +481,7 @@ MUTANTS = [
     Mutant(
         "ou_engine",
         "an OU in which no pattern begins waits for a slot",
-        ((" | (begun == 0)", ""),),
+        ((" | none_begins", ""),),
         "split_ring",
         CYCLES,
     ),
@@ -496,7 +496,7 @@ MUTANTS = [
     Mutant(
         "reuse_merge",
         "a half is free in the cycle after its last read",
-        (("(~half_used | self.half_read)", "(~half_used)"),),
+        (("half_is_free | self.half_read.bit_select(half, 1)", "half_is_free"),),
         "halves",
         CYCLES,
     ),
@@ -563,7 +563,7 @@ MUTANTS = [
             ),
             ("slots_ok.eq(", "slots_ok.eq(~dead & "),
             (
-                "~first_request | accumulate | (free >= per_ou) | (begun == 0)",
+                "~first_request | accumulate | (free >= per_ou) | none_begins",
                 "(~first_request | accumulate | (free >= per_ou))",
             ),
         ),
@@ -602,15 +602,7 @@ MUTANTS = [
     Mutant(
         "requantise",
         "outputs begin a cycle late",
-        (
-            (
-                "m.d.sync += waiting.eq(waiting + self.position_done",
-                (
-                    "late = Signal(); m.d.sync += late.eq(self.position_done)\n"
-                    "        m.d.sync += waiting.eq(waiting + late"
-                ),
-            ),
-        ),
+        (("there = any_waits | self.position_done", "there: Value = any_waits"),),
         "outputs",
         CYCLES,
     ),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Cat
 
 from prap_hw.common.layouts import Space
 from prap_hw.deliver.load import layer_image, reuse_steps
@@ -80,7 +81,9 @@ class Bench:
         self.reads = Watch(self.dut.index_reads)
 
     def run(self, cycles: int, starts=(0,), **options) -> None:
-        start = Script(self.dut.start, {self.begin + at: 1 for at in starts})
+        start = Script(
+            Cat(self.dut.start, self.dut.resting), {self.begin + at: 0b11 for at in starts}
+        )
         watched = self.segments, self.headers, self.words, self.last, self.reads
         simulate(self.dut, self.load, start, *watched, cycles=self.begin + cycles, **options)
 

@@ -180,7 +180,7 @@ def test_the_pipeline_stands_while_an_output_is_not_taken():
     begin = 17
     _, sink, accumulators, at = run(cases, ready=lambda cycle: cycle >= begin + 20)
     assert at == begin
-    # Five stages fill, with the output in the last, and the place beside it; the seventh read waits.
+    # Five stages fill, with the output in the last, and the place beside it.
     reads = [cycle for cycle, _, _ in accumulators.reads]
     assert reads == [*range(begin, begin + 6), *range(begin + 21, begin + 23)]
     assert sink.cycles == list(range(begin + 20, begin + 28))

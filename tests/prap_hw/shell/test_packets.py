@@ -500,11 +500,19 @@ def test_a_list_that_an_accelerator_has_no_room_for_is_refused(tmp_path):
     assert (fits.input_bytes, fits.output_bytes) == (2 * 4 * 5, 8)
 
 
-def test_a_packet_while_the_core_runs_is_an_error():
+def test_a_packet_waits_while_the_core_runs_and_is_taken_afterwards():
     dut = reader()
-    got, errors, _ = feed(beats(program(GOOD_WORD)), Constant((dut.busy, 1)), dut=dut)
-    assert errors == [("LOAD_BUSY", 0)]
+    got, errors, flags = feed(beats(program(GOOD_WORD)), Constant((dut.busy, 1)), dut=dut)
+    assert not errors
     assert got == [[], [], []]
+    # Neither loaded nor loading: no beat was taken.
+    assert flags == 0
+    dut = reader()
+    busy = Script(dut.busy, dict.fromkeys(range(60), 1))
+    got, errors, flags = feed(beats(program(GOOD_WORD)), busy, dut=dut)
+    assert not errors
+    assert got[0] == [GOOD_WORD]
+    assert flags & 1
 
 
 def test_while_halted_whole_packets_are_discarded():

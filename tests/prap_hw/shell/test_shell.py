@@ -37,6 +37,7 @@ BENCHES = (
     "unaligned_accesses",
     "damaged_packets",
     "starts_out_of_turn",
+    "a_packet_waits_for_the_end_of_a_run",
     "runs_of_another_length",
     "images_of_another_length",
     "a_core_that_hangs_is_found",

@@ -14,10 +14,10 @@ from refmodel.compression.budget import (
     hull,
     path,
 )
+from refmodel.compression.budget.sensitivity import divergence, log_shares
 from refmodel.compression.compile import compile_network, map_network
 from refmodel.compression.quantize import quantize
 from refmodel.compression.schemes import LayerSetting
-from refmodel.compression.sensitivity import divergence, log_shares
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.program.sizes import engine_config_for, ou_count

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from refmodel.compression.quantize import QuantNetwork, fixed_point, quantize
+from refmodel.compression.fractions import fixed_point
+from refmodel.compression.quantize import QuantNetwork, quantize
 from refmodel.compression.ranges import least_error_scale
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.load import load_onnx

@@ -41,8 +41,8 @@ BAD = {
         "expected Min to limits min <= 0 < max, found min -inf, max -1, in node 'y_node'",
     ),
     "min-tensors": (
-        after(node("Relu", "c", "r"), node("Min", "c r", "y")),
-        "expected Min of one tensor and constants, found 2 tensors, in node 'y_node'",
+        after(node("GlobalMaxPool", "c", "r"), node("Min", "c r", "y")),
+        "expected Min of tensors of the same shape, found (N, 4, 6, 6), (N, 4, 1, 1)",
     ),
     "hard-sigmoid-nan": (
         after(node("HardSigmoid", "c", "y", alpha=float("nan"))),

@@ -12,6 +12,8 @@ from onnxruntime import quantization
 
 import refmodel
 from refmodel.errors import InputError
+from refmodel.exchange import load
+from refmodel.exchange.load import copy_as_onnx
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.exchange.onnx.qoperator import REWRITES
 from refmodel.network.graph import Matrix
@@ -159,6 +161,22 @@ def test_weights_in_a_file_beside_the_network(tmp_path):
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     assert path.stat().st_size < (tmp_path / "weights.bin").stat().st_size
     np.testing.assert_array_equal(load_onnx(path).forward(floats(SEED, 2, 2, 8, 8)), expected)
+    # A copy has them inside.
+    copy_as_onnx(path, tmp_path / "copy.onnx")
+    (tmp_path / "weights.bin").unlink()
+    found = load_onnx(tmp_path / "copy.onnx")
+    np.testing.assert_array_equal(found.forward(floats(SEED, 2, 2, 8, 8)), expected)
+
+
+def test_a_network_with_its_weights_is_copied_as_it_is(tmp_path, monkeypatch):
+    path = save(small_cnn(SEED), tmp_path)
+    copy_as_onnx(path, tmp_path / "copy.onnx")
+    assert (tmp_path / "copy.onnx").read_bytes() == path.read_bytes()
+    # The mark is found where it lies across two pieces of the file.
+    monkeypatch.setattr(load, "_CHUNK", 16)
+    path.write_bytes(b"x" * 9 + load.EXTERNAL)
+    with pytest.raises(InputError, match="expected an ONNX file"):
+        copy_as_onnx(path, tmp_path / "copy.onnx")
 
 
 def with_functions(*, circle: bool = False) -> onnx.ModelProto:

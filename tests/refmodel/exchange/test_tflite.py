@@ -10,7 +10,7 @@ import pytest
 import refmodel
 from refmodel import errors, golden
 from refmodel.errors import InputError
-from refmodel.exchange.load import load_network, onnx_content
+from refmodel.exchange.load import copy_as_onnx, load_network
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.exchange.tflite import file, translate
 from refmodel.exchange.tflite.load import load_model
@@ -127,7 +127,7 @@ def test_a_network_through_the_whole_path(tmp_path):
     expected = golden.run_program(program, inputs)[program.output].reshape(len(x), -1)
     np.testing.assert_array_equal(run_image(image, program.layers, inputs), expected)
     # The folder of a compressed network holds it as ONNX.
-    (tmp_path / "net.onnx").write_bytes(onnx_content(path))
+    copy_as_onnx(path, tmp_path / "net.onnx")
     np.testing.assert_array_equal(load_onnx(tmp_path / "net.onnx").forward(x), network.forward(x))
 
 

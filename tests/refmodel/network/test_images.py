@@ -123,7 +123,7 @@ def test_neither_no_path_nor_three_will_do(tmp_path):
 def test_another_kind_of_file_is_refused(content, tmp_path):
     message = refusal(written(tmp_path / "a.npz", content))
     assert message.startswith(
-        f"expected an .npz or idx file, found {len(content)} bytes that begin"
+        f"expected an .npz, .npy or idx file, found {len(content)} bytes that begin"
     )
     assert message.endswith("a.npz")
 

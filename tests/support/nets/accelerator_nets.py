@@ -149,7 +149,38 @@ def waist_net() -> Net:
     return nodes, constants, (2, 4, 6)
 
 
+def functions_net() -> Net:
+    """Tables of layers, of a product and to the channels; a border of max pooling; a resize."""
+    nodes = [
+        node("Conv", "x w0 b0", "c0", pads=[1, 1, 1, 1]),
+        node("Sigmoid", "c0", "s0"),
+        node("Mul", "c0 s0", "a0"),
+        node("GlobalAveragePool", "a0", "g"),
+        node("Conv", "g w1", "e"),
+        node("HardSigmoid", "e", "h"),
+        node("Mul", "a0 h", "p"),
+        node("Tanh", "p", "t"),
+        node("MaxPool", "t", "m", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Conv", "m w2", "c1"),
+        node("PRelu", "c1 slopes", "q"),
+        node("Resize", "q - twice", "u"),
+        node("Conv", "u w3", "z"),
+        node("LeakyRelu", "z", "y", alpha=0.2),
+    ]
+    constants = {
+        "w0": floats(41, 3, 2, 3, 3) / 3,
+        "b0": floats(42, 3) / 3,
+        "w1": floats(43, 3, 3, 1, 1),
+        "w2": floats(44, 2, 3, 1, 1),
+        "w3": floats(45, 3, 2, 4, 4) / 4,
+        "slopes": np.array([0.3, -0.5], np.float32).reshape(2, 1, 1),
+        "twice": np.array([1, 1, 2, 2], np.float32),
+    }
+    return nodes, constants, (2, 4, 4)
+
+
 NETS = {
+    "functions": functions_net,
     "residual": residual_net,
     "pools": pools_net,
     "branches": branches_net,

@@ -176,6 +176,7 @@ def expected(net: Net, images: np.ndarray) -> list[list[int]]:
 
 
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "functions": ("functions", {}, {}),
     "residual, fused": ("residual", {"residual": "fused"}, {}),
     "residual, separate": ("residual", {"scheme": "dense"}, {"ou_cols": 12, "adcs": 12}),
     "residual, dictionary, 2 lanes": (
@@ -212,6 +213,7 @@ def check_an_image_may_come_before_a_start_or_after_it(tmp_path):
 
 
 LONG = (
+    "functions",
     "residual, separate",
     "residual, fused",
     "residual, dictionary, 2 lanes",

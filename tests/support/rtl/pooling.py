@@ -10,6 +10,8 @@ from tests.support.rtl.bench import Constant, Sink, Source, simulate
 
 CONFIG = EngineConfig(network=True)
 
+PRODUCTS = EngineConfig(network=True, products=True)
+
 
 LAYOUTS = Layouts(CONFIG)
 
@@ -22,6 +24,12 @@ def formula(item: Item, registers: dict[str, int]) -> int:
     """The output, in Python's integers: halves towards plus infinity."""
     if registers["maximum"]:
         result = max(code for code, _ in item)
+    elif registers.get("product"):
+        total = registers["multiplier_0"]
+        for code, k in item:
+            total *= code - registers[f"zero_{k}"]
+        result = (2 * total + (1 << registers["shift"])) >> (registers["shift"] + 1)
+        result += registers["zero_out"]
     else:
         total = sum(
             (code - registers[f"zero_{k}"]) * registers[f"multiplier_{k}"] for code, k in item
@@ -42,7 +50,7 @@ def payloads(items: list[Item]) -> list[int]:
 
 
 def run(items: list[Item], registers: dict[str, int], **options) -> tuple[Source, Sink]:
-    dut = PoolUnit(CONFIG)
+    dut = PoolUnit(PRODUCTS if "product" in registers else CONFIG)
     source = Source(dut.i, payloads(items), stall=options.pop("source", 0.0), seed=1)
     sink = Sink(dut.o, len(items), **options)
     constants = Constant(*((dut.registers[name], value) for name, value in registers.items()))
@@ -82,6 +90,31 @@ def check_outputs_match_the_formula_with_and_without_pauses(seed):
     for stall in (0.0, 0.5):
         _, sink = run(items, registers, source=stall, stall=stall, seed=seed)
         assert sink.payloads == expected
+
+
+def check_products_match_the_formula_with_and_without_pauses(seed):
+    draw = random.Random(seed)
+    shift = draw.choice([0, 15, draw.randint(20, 32), 47])
+    low, high = sorted(draw.sample(range(256), 2))
+    registers = {
+        "maximum": 0, "product": 1, "shift": shift, "zero_out": draw.randint(0, 255),
+        "zero_0": draw.randint(0, 255), "zero_1": draw.randint(0, 255),
+        "multiplier_0": draw.choice([32767, draw.randint(1, 32767)]), "multiplier_1": 1,
+        "clip_lo": low, "clip_hi": high,
+    }  # fmt: skip
+    codes = [0, 255, *range(256)]
+    items = [[(draw.choice(codes), k) for k in range(2)] for _ in range(12)]
+    expected = [formula(item, registers) for item in items]
+    for stall in (0.0, 0.5):
+        _, sink = run(items, registers, source=stall, stall=stall, seed=seed)
+        assert sink.payloads == expected
+
+
+def check_sums_are_the_same_where_products_can_be_had(seed):
+    items, registers = drawn(seed)
+    expected = [formula(item, registers) for item in items]
+    _, sink = run(items, registers | {"product": 0}, source=0.5, stall=0.5, seed=seed)
+    assert sink.payloads == expected
 
 
 def check_the_widest_sum_is_exact():

@@ -1,7 +1,8 @@
 """``prap compare``: schemes side by side on one network."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -63,11 +64,14 @@ def compare(
         ),
     ] = None,
     technology: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            "--technology", metavar="FILE", help="Technology file, or the name of a packaged one."
+            "--technology",
+            metavar="FILE",
+            help="Technology file, or the name of a packaged one; isaac-32nm where left out. May be"
+            " repeated: each has a folder of its name in DIR.",
         ),
-    ] = "isaac-32nm",
+    ] = None,
     engines: Annotated[
         int,
         typer.Option(
@@ -83,8 +87,9 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare schemes on one network: accuracy, events, latency, energy by part, area."""
+    from prap_hw.app import pricing
     from prap_hw.app.compare.folder import write_folder
-    from prap_hw.app.compare.measure import compare as run
+    from prap_hw.app.compare.measure import compare_each as run
     from prap_hw.app.compare.terminal import comparison_tables
     from prap_hw.app.stages import Subject
     from refmodel import files
@@ -108,14 +113,17 @@ def compare(
             chosen,
             budgets=values.numbers("--budgets", budgets) or (),
             of=of or "ous",
-            technology=technology,
+            technologies=technology or (pricing.DEFAULT_TECHNOLOGY,),
             config=engine.priced(),
             engines=engines,
             report=report,
         )
-    figures = write_folder(out, found, accuracy=None if at is None else at / 100)
     screen = console.console()
-    for table in comparison_tables(figures):
-        screen.print(table)
-    write_json(json_file, figures)
-    print(f"page: {out / 'compare.html'}")
+    each: list[Mapping[str, Any]] = []
+    for priced in found:
+        place = out if len(found) == 1 else out / priced["technology"]
+        each.append(write_folder(place, priced, accuracy=None if at is None else at / 100))
+        for table in comparison_tables(each[-1]):
+            screen.print(table)
+        screen.print(f"page: {place / 'compare.html'}")
+    write_json(json_file, each[0] if len(each) == 1 else {"technologies": each})

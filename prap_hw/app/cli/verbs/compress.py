@@ -133,5 +133,8 @@ def compress(
         screen.print(*console.choice_tables(summary["budget"]), sep="\n")
     if summary["carried"]:
         screen.print(console.carried_line(summary))
+    used = summary["preprocess"]
+    screen.print(f"inputs: {workflow.input_words(used)} of {used['images']['type']} images")
     screen.print(f"program: {out / workflow.PROGRAM_FILE}")
+    console.hint(summary)
     write_json(json_file, summary)

@@ -11,6 +11,7 @@ from prap_hw.app.cli.groups import ENGINE, Engine
 from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import judge, write_json
 from refmodel.config import MOST_ENGINES
+from refmodel.program.sizes import MAX_OUTPUT_SIDE
 
 Tier = Literal["protocol", "bulk", "network"]
 
@@ -19,6 +20,7 @@ Tier = Literal["protocol", "bulk", "network"]
     epilog="Examples:\n\nprap cosim build/net --images test.npz --count 2 --adcs 4\n\n"
     "prap cosim build/net --images test.npz --preset paper --cell-bits 2 --dac-bits 2\n\n"
     "prap cosim build/net --images test.npz --count 100 --tier bulk\n\n"
+    "prap cosim build/net --images test.npz --tier bulk --layers 'layer4*' --positions 20\n\n"
     "prap cosim build/net --images test.npz --tier network --engines 4\n\n"
     "prap cosim build/net --images test.npz --waves conv2:1000:1400\n\n"
     "prap cosim build/net --images test.npz --device wan-2022 --adc-bits 3"
@@ -73,7 +75,7 @@ def cosim(
         int | None,
         typer.Option(
             "--seed",
-            help="Number of the chip, for --device; 0 where left out.",
+            help="Number of the chip, for --device; or draws --positions; 0 where left out.",
             min=0,
             max=1 << 62,
         ),
@@ -87,6 +89,26 @@ def cosim(
             max=MOST_ENGINES,
         ),
     ] = 1,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="NAME,...",
+            help="Tier bulk: run these layers alone (* and ? allowed), each on the input that the"
+            " golden model gives it.",
+        ),
+    ] = None,
+    positions: Annotated[
+        int | None,
+        typer.Option(
+            "--positions",
+            metavar="N",
+            help="Tier bulk: of each layer, simulate N output positions drawn by --seed, and"
+            " predict the whole layer by the same model.",
+            min=1,
+            max=MAX_OUTPUT_SIDE,
+        ),
+    ] = None,
     engine: Engine = ENGINE,
     json_file: Json = None,
     debug: Debug = False,
@@ -101,7 +123,7 @@ def cosim(
     """
     from prap_hw.app import workflow
 
-    values.need("--device", device, seed=seed)
+    values.need("--device or --positions", device or positions, seed=seed)
     with console.progress() as report:
         figures = workflow.cosim(
             folder,
@@ -114,6 +136,8 @@ def cosim(
             device=device,
             seed=seed or 0,
             engines=engines,
+            layers=[] if layers is None else [name for name in layers.split(",") if name],
+            positions=positions,
             config=engine.checked(),
             report=report,
         )
@@ -125,7 +149,11 @@ def cosim(
     else:
         screen.print(console.layer_table(figures["layers"], cycles=False))
         screen.print(console.cycle_table(figures["layers"], figures["total"]))
+    if "sample" in figures:
+        screen.print(console.sample_table(figures["sample"]["layers"], figures["layers"]))
     screen.print(console.compared_table(figures["compared"]))
+    if figures["answers"] is not None:
+        print(console.answers_line(figures["answers"], figures["labels"]))
     print(console.simulation_line(figures["simulation"], len(figures["layers"]) * count))
     for path in figures["waveforms"]:
         print(f"waveform: {path}; shown by: gtkwave {Path(path).with_suffix('.gtkw')}")

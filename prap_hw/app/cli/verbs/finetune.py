@@ -28,7 +28,9 @@ def finetune(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", metavar="FILE", help="Training images: .npz with x and y, or idx(.gz)."
+            "--data",
+            metavar="FILE",
+            help="Training images: .npz with x and y, idx(.gz), or a folder.",
         ),
     ],
     out: Annotated[
@@ -80,8 +82,11 @@ def finetune(
         ),
     ] = None,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Temperature of the teacher's answers.")
-    ] = 8.0,
+        float | None,
+        typer.Option(
+            "--temperature", help="Temperature of the teacher's answers, if it has a share; 8."
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the order and changes of images.")
     ] = 0,
@@ -103,13 +108,13 @@ def finetune(
         ),
     ] = None,
     calibration: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--calibration",
-            help="Training images used for a budget and by schemes that learn patterns.",
+            help="Training images used for a budget and by schemes that learn patterns; 1024.",
             min=1,
         ),
-    ] = 1024,
+    ] = None,
     test: Annotated[
         Path | None,
         typer.Option(
@@ -129,8 +134,15 @@ def finetune(
     from prap_hw.app import finetuning
 
     finetuning.require_torch()
+    from refmodel.compression.schemes import SCHEMES
     from refmodel.train import Recipe
 
+    chosen = budget.chosen()
+    values.need(
+        "a budget or a scheme that learns patterns",
+        chosen or SCHEMES[scheme].learner,
+        calibration=calibration,
+    )
     with console.progress() as report:
         try:
             recipe = Recipe(
@@ -139,7 +151,7 @@ def finetune(
                 batch=batch,
                 rate=rate,
                 teacher=teacher,
-                temperature=temperature,
+                temperature=8.0 if temperature is None else temperature,
                 augment=augment,
                 seed=seed,
                 precision=precision,
@@ -147,16 +159,17 @@ def finetune(
             )
         except (TypeError, ValueError) as problem:
             raise InputError(f"expected a recipe that can be followed, found {problem}") from None
+        values.need("--teacher above 0", recipe.teacher_share, temperature=temperature)
         figures = finetuning.finetune(
             network,
             values.pair(data, labels),
             out,
             scheme=scheme,
             settings=values.layer_settings(settings or [], scheme),
-            budget=budget.chosen(),
+            budget=chosen,
             **pixels.arguments(),
             ou_rows=8 if ou_rows is None else ou_rows,
-            calibration=calibration,
+            calibration=1024 if calibration is None else calibration,
             recipe=recipe,
             test=test,
             on=on,

@@ -109,4 +109,6 @@ def evaluate(
         screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     if "devices" in figures:
         screen.print(console.device_table(figures["devices"]))
+    print(f"inputs: {workflow.input_words(figures['preprocess'])}")
+    console.hint(figures)
     write_json(json_file, figures)

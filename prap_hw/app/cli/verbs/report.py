@@ -30,7 +30,7 @@ def report(
         typer.Option(
             "--images",
             metavar="FILE",
-            help="Labelled images, .npz with x and y or idx(.gz): the accuracy is measured.",
+            help="Labelled images, a file or folder: the accuracy is measured.",
         ),
     ] = None,
     labels: Labels = None,
@@ -102,5 +102,6 @@ def report(
             config=engine.checked(),
             report=progress,
         )
+    console.hint(figures)
     write_json(json_file, figures)
     print(f"report: {out}")

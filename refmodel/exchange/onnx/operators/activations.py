@@ -4,8 +4,10 @@ import numpy as np
 from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import FLOATING, Attributes, NetworkBuilder, type_name
-from refmodel.exchange.onnx.operators.arithmetic import affine
+from refmodel.exchange.onnx.operators.arithmetic import absorb
+from refmodel.exchange.onnx.operators.functions import apply_term
 from refmodel.exchange.onnx.registry import operator
+from refmodel.network.expression import X, term
 from refmodel.network.graph import Clip
 
 
@@ -22,14 +24,17 @@ def import_clip(net: NetworkBuilder, node: NodeProto, attributes: Attributes) ->
 
 @operator("HardSigmoid", batch_last=True)
 def import_hard_sigmoid(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import ``alpha * x + beta`` limited to 0 and 1."""
+    """Import ``alpha * x + beta`` limited to 0 and 1: a layer before it takes it over."""
     name, _ = net.activation(node.input[0], node)
     alpha, beta = float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
     if not np.isfinite([alpha, beta]).all():
         net.fail("with a finite alpha and beta", f"{alpha:g} and {beta:g}", node)
     inner = net.inner_node(node)
-    affine(net, inner, name, np.array(alpha), np.array(beta))
-    limit(net, node, net.resolve(inner.output[0]), 0.0, 1.0)
+    gain, bias = (np.full(net.shapes[name], value) for value in (alpha, beta))
+    if absorb(net, inner, name, gain, bias):
+        limit(net, node, net.resolve(inner.output[0]), 0.0, 1.0)
+    else:
+        apply_term(net, node, name, term("HardSigmoid", X, alpha=alpha, beta=beta))
 
 
 def limit(net: NetworkBuilder, node: NodeProto, name: str, lo: float, hi: float) -> None:

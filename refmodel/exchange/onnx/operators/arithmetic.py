@@ -10,7 +10,8 @@ from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder, shape_text, value_numbers
 from refmodel.exchange.onnx.registry import operator
-from refmodel.network.graph import Add, Matrix, Rearrange
+from refmodel.network.expression import X, term
+from refmodel.network.graph import Add, Function, Matrix, Product, Rearrange, Shape
 
 
 @operator("Add", "Sub", "Mul", "Div", batch_last=True)
@@ -18,13 +19,7 @@ def import_arithmetic(net: NetworkBuilder, node: NodeProto, attributes: Attribut
     """Import a sum of two tensors, or arithmetic between a tensor and a constant."""
     constant = [name in net.constants for name in node.input]
     if not any(constant):
-        (a, first), (b, second) = (net.activation(name, node) for name in node.input)
-        if node.op_type != "Add":
-            net.fail("with a constant", f"two tensors, {a!r} and {b!r}", node)
-        if first != second:
-            found = f"{shape_text(first)} and {shape_text(second)}"
-            net.fail("of two tensors of the same shape", found, node)
-        net.append(Add(**net.fields(node, (a, b), first)))
+        _of_two(net, node)
         return
     name, shape = net.activation(node.input[constant.index(False)], node)
     what = "bias" if node.op_type in ("Add", "Sub") else "factors"
@@ -48,6 +43,48 @@ def import_arithmetic(net: NetworkBuilder, node: NodeProto, attributes: Attribut
         case _:
             net.fail("by constants other than 0", "a zero or a computed divisor", node)
     affine(net, node, name, gain, bias)
+
+
+def _of_two(net: NetworkBuilder, node: NodeProto) -> None:
+    """Import a sum, difference, product or quotient of two tensors.
+
+    A difference is the sum with a tensor times -1, a quotient the product with a reciprocal.
+    """
+    (a, first), (b, second) = (net.activation(name, node) for name in node.input)
+    pairs = [*zip(first, second, strict=False)]
+    if len(first) != len(second) or any(p != q and 1 not in (p, q) for p, q in pairs):
+        found = f"{shape_text(first)} and {shape_text(second)}"
+        net.fail("of two tensors of one shape, or sizes of 1 in one of them", found, node)
+    whole = tuple(max(pair) for pair in pairs)
+    if node.op_type in ("Sub", "Div"):
+        inner = net.inner_node(node)
+        inner.name = f"{node.name or node.output[0]}.second"
+        if node.op_type == "Sub":
+            affine(net, inner, b, -np.ones(()), np.zeros(()))
+        else:
+            fields = net.fields(inner, (b,), second)
+            net.append(Function(**fields, term=term("Reciprocal", X)))
+        b = net.resolve(inner.output[0])
+    if node.op_type in ("Mul", "Div"):
+        if first != whole:
+            (a, first), (b, second) = (b, second), (a, first)
+        if first != whole:
+            a = _spread(net, node, a, whole)
+        net.append(Product(**net.fields(node, (a, b), whole)))
+        return
+    a, b = (
+        name if shape == whole else _spread(net, node, name, whole)
+        for name, shape in ((a, first), (b, second))
+    )
+    net.append(Add(**net.fields(node, (a, b), whole)))
+
+
+def _spread(net: NetworkBuilder, node: NodeProto, name: str, shape: Shape) -> str:
+    """Repeat the values of a tensor along axes where it has a size of 1; returns its name."""
+    apart = NodeProto()
+    apart.CopyFrom(node)
+    apart.name = f"{node.name or node.output[0]}.spread"
+    return net.rearranged(apart, name, np.broadcast_to(value_numbers(net.shapes[name]), shape))
 
 
 @operator("Neg", batch_last=True)
@@ -94,7 +131,7 @@ def affine(net: NetworkBuilder, node: NodeProto, name: str, gain: NDArray, bias:
     except ValueError:
         found = f"{max(gain.shape, bias.shape, key=len)} on {shape_text(shape)}"
         net.fail("of one constant to a channel", found, node)
-    if _absorb(net, node, name, *full):
+    if absorb(net, node, name, *full):
         return
     index = value_numbers(shape)
     folded = [np.moveaxis(index, axis, 0) for axis in range(len(shape))]
@@ -139,7 +176,7 @@ def _apart(
     net.rearrange(node, fields["output"], np.argsort(index.reshape(-1)).reshape(shape))
 
 
-def _absorb(net: NetworkBuilder, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> bool:
+def absorb(net: NetworkBuilder, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> bool:
     """Take arithmetic into the layer that computes ``name`` for ``node`` alone.
 
     False where no layer can take it.

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder, shape_text, value_numbers
+from refmodel.exchange.onnx.operators.einsum import DYNAMIC, contract
+from refmodel.exchange.onnx.operators.lines import as_image, is_line
 from refmodel.exchange.onnx.registry import operator
 from refmodel.exchange.onnx.windows import read_windows
 from refmodel.network.graph import Matrix
@@ -35,6 +37,9 @@ class _Weights:
 @operator("Conv")
 def import_conv(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import a convolution; a border of zeros that Pad puts before it becomes its padding."""
+    if is_line(net, node):
+        as_image(net, node, attributes, import_conv)
+        return
     name, (channels, height, width) = net.image(node)
     weights = _weights(net, node)
     weight = weights.values
@@ -88,14 +93,48 @@ def import_gemm(net: NetworkBuilder, node: NodeProto, attributes: Attributes) ->
 
 @operator("MatMul")
 def import_matmul(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import a matrix product."""
+    """Import a matrix product with constants on either side, whatever axes the tensor has."""
     if node.input[0] in net.constants:
+        name = net.resolve(node.input[1])
+        if net.untransposed(name) is None and len(net.shapes.get(name, ())) > 1:
+            _batched(net, node, name, net.numbers(node.input[0], node, "weights"), first=True)
+            return
         _weights_first(net, node, {})
         return
-    name, _ = net.activation(node.input[0], node)
+    name, shape = net.activation(node.input[0], node)
+    if node.input[1] not in net.constants:
+        net.fail(f"with constant weights ({DYNAMIC})", f"tensor {node.input[1]!r}, computed", node)
+    values = net.numbers(node.input[1], node, "weights")
+    if len(shape) > 2 or values.ndim > 2:
+        _batched(net, node, name, values, first=False)
+        return
     weights = _weights(net, node, transpose=True)
     bias = np.zeros(len(np.atleast_1d(weights.values)))
     _fully_connected(net, node, name, weights, 1.0, bias)
+
+
+def _batched(
+    net: NetworkBuilder, node: NodeProto, name: str, weights: NDArray[np.float32], *, first: bool
+) -> None:
+    """Append a product along the last axis of a tensor, or the last but one, with its batch first.
+
+    Axes of the weights before their last two are the tensor's, as numpy broadcasts them; those of
+    one value are the same for all.
+    """
+    rank = 1 + len(net.shapes[name])
+    if not 2 <= weights.ndim <= rank or rank < 3:
+        found = f"weights {weights.shape} and {shape_text(net.shapes[name])}"
+        net.fail("of a tensor and weights that broadcast", found, node)
+    axes = [str(axis) for axis in range(rank)]
+    ahead = axes[rank - weights.ndim : rank - 2]
+    for axis, (label, size) in reversed([*enumerate(zip(ahead, weights.shape, strict=False))]):
+        if size == 1:
+            weights = weights.squeeze(axis)
+            ahead.remove(label)
+    summed = axes[-2] if first else axes[-1]
+    output = [*axes[:-2], "made", axes[-1]] if first else [*axes[:-1], "made"]
+    last = ["made", summed] if first else [summed, "made"]
+    contract(net, node, name, weights, axes, [*ahead, *last], output)
 
 
 def _weights(

@@ -7,6 +7,8 @@ import numpy as np
 from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder, value_numbers
+from refmodel.exchange.onnx.operators.lines import as_image, is_line
+from refmodel.exchange.onnx.operators.volumes import is_volume, pool_volume
 from refmodel.exchange.onnx.registry import operator
 from refmodel.exchange.onnx.windows import read_pair, read_windows
 from refmodel.network.graph import AveragePool, MaxPool, pool_counts
@@ -15,6 +17,12 @@ from refmodel.network.graph import AveragePool, MaxPool, pool_counts
 @operator("AveragePool", "MaxPool")
 def import_pool(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import a pooling of windows."""
+    if is_line(net, node):
+        as_image(net, node, attributes, import_pool)
+        return
+    if is_volume(net, node):
+        pool_volume(net, node, attributes)
+        return
     name, (channels, height, width) = net.image(node)
     kernel = read_pair(net, node, attributes, "kernel_shape")
     size = (height, width)
@@ -38,6 +46,9 @@ def import_pool(net: NetworkBuilder, node: NodeProto, attributes: Attributes) ->
 @operator("GlobalAveragePool", "GlobalMaxPool")
 def import_global_pool(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import a pooling of whole images."""
+    if is_line(net, node):
+        as_image(net, node, attributes, import_global_pool)
+        return
     name, (channels, height, width) = net.image(node)
     fields = net.fields(node, (name,), (channels, 1, 1))
     fields |= {"kernel": (height, width), "stride": (1, 1), "pads": (0, 0, 0, 0)}

@@ -51,8 +51,6 @@ def import_mean(net: NetworkBuilder, node: NodeProto, attributes: Attributes) ->
 def import_extreme(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import the largest of tensors, and limits, which are constants of one value."""
     names, constants = _operands(net, node, "limits")
-    if node.op_type == "Min" and len(names) > 1:
-        net.fail("of one tensor and constants", f"{len(names)} tensors", node)
     if any(values.size != 1 for values in constants):
         found = f"constants of shapes {[values.shape for values in constants]}"
         net.fail("with limits of one value", found, node)
@@ -63,7 +61,10 @@ def import_extreme(net: NetworkBuilder, node: NodeProto, attributes: Attributes)
     name = names[0]
     if len(names) > 1:
         step = net.inner_node(node) if limits else node
-        _pool_across(net, step, names)
+        if node.op_type == "Min":
+            _least_across(net, step, names)
+        else:
+            _pool_across(net, step, names)
         name = net.resolve(step.output[0])
     if limits and node.op_type == "Max":
         limit(net, node, name, max(limits), np.inf)
@@ -91,6 +92,18 @@ def _operands(
     return names, constants
 
 
+def _least_across(net: NetworkBuilder, node: NodeProto, names: list[str]) -> None:
+    """Append the least of tensors: the largest of what has the other sign, its sign changed."""
+    turned = []
+    for name in names:
+        step = net.inner_node(node)
+        affine(net, step, name, -np.ones(()), np.zeros(()))
+        turned.append(net.resolve(step.output[0]))
+    step = net.inner_node(node)
+    _pool_across(net, step, turned)
+    affine(net, node, net.resolve(step.output[0]), -np.ones(()), np.zeros(()))
+
+
 def _pool_across(net: NetworkBuilder, node: NodeProto, names: list[str]) -> None:
     """Append the pooling of tensors value by value: they are put side by side in its windows."""
     count, shape = len(names), net.shapes[names[0]]
@@ -108,7 +121,7 @@ def _pool_across(net: NetworkBuilder, node: NodeProto, names: list[str]) -> None
     name = net.rearranged(node, joined["output"], index.reshape(channels, height, width * count))
     fields = (net.fields if image == shape else net.inner_fields)(node, (name,), image)
     window = {"kernel": (1, count), "stride": (1, count), "pads": (0, 0, 0, 0)}
-    if node.op_type == "Max":
+    if node.op_type in ("Max", "Min"):
         net.append(MaxPool(**fields, **window))
     else:
         net.append(AveragePool(**fields, **window, counts=np.full((height, width), count)))

@@ -41,7 +41,7 @@ def test_outputs_that_are_pictures_have_an_error_and_no_accuracy(
     code, out, err = prap(*asked, "--json", file)
     assert (code, err) == (0, "")
     figures = json.loads(file.read_text())
-    assert set(figures) == {"images", "snr"}
+    assert set(figures) == {"images", "snr", "preprocess", "hints"}
     assert figures["images"] == 5
     x, _ = refmodel.load_images(pictures / "images.npz")
     wanted = refmodel.load(pictures / "net.onnx").logits(x[:5]).astype(float)

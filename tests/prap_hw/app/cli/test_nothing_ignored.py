@@ -18,7 +18,10 @@ ALONE = {
         ["evaluate", "x", "--images", "x", "--adc-bits", "2", "--trials", "3"],
         "a device with trials",
     ),
-    "cosim seed": (["cosim", "x", "--images", "x", "--seed", "0"], "--device with --seed"),
+    "cosim seed": (
+        ["cosim", "x", "--images", "x", "--seed", "0"],
+        "--device or --positions with --seed",
+    ),
     "report limit": (["report", "x", "-o", "o", "--limit", "3"], "--images with --limit"),
     "report trials": (
         ["report", "x", "-o", "o", "--images", "x", "--trials", "3"],

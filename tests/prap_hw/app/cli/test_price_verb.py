@@ -86,7 +86,7 @@ def test_codes_of_few_bits_have_the_price_of_the_smallest_converter(
         chosen = ()
     found = []
     for bits in ((), ("--adc-bits", 4)):
-        more = chosen if not bits else bits
+        more = bits or chosen
         code, out, _ = prap("price", done, "--json", path, "--technology", "isaac-32nm", *more)
         (priced,) = json.loads(path.read_text())["technologies"]
         assert code == 0

@@ -42,6 +42,8 @@ def test_a_kernel_that_no_engine_has_is_refused_before_compiling(
     [
         ("net.pt", "PyTorch is exported first: torch.onnx.export(model.eval(), example_images,"),
         ("NET.PTH", "PyTorch is exported first: torch.onnx.export(model.eval(), example_images,"),
+        ("net.th", "PyTorch is exported first: torch.onnx.export(model.eval(), example_images,"),
+        ("saved_model.pb", "TensorFlow is exported first: python -m tf2onnx.convert --saved-model"),
         ("net.h5", "keras.models.load_model('net.h5').export('net.onnx', format='onnx')"),
         ("net.keras", "keras.models.load_model('net.keras').export('net.onnx', format='onnx')"),
     ],

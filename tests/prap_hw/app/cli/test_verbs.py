@@ -93,7 +93,7 @@ def test_compress_replaces_only_its_own_folders_and_only_when_told(
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 
-def test_a_failure_while_writing_leaves_nothing(
+def test_a_failure_while_writing_leaves_only_what_a_next_run_goes_on_from(
     given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -102,7 +102,7 @@ def test_a_failure_while_writing_leaves_nothing(
     monkeypatch.setattr(files, "write_json", fail)
     with pytest.raises(OSError, match="disk full"):
         workflow.compress(given / "net.onnx", given / "images.npz", tmp_path / "o")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["o.work"]
 
 
 def test_evaluate_counts_images_as_the_golden_model_does(

@@ -1,13 +1,18 @@
-// The block RAM of the ECP5, DP16KD, for the simulation of a netlist: Yosys has it as a black box only.
+// Cells of the ECP5 for the simulation of a netlist: Yosys' own models, but for block RAM and
+// multiplier, which it has as black boxes only.
 //
-// Modelled is what synth_ecp5 makes of a memory (share/lattice/brams_map_16kd.v of Yosys): two ports
-// without output registers, one clock edge, synchronous reset of the outputs; or, with a port of 36
-// bits, A to write and B to read. Contents begin undefined, which Verilator makes random: INITVAL is
-// ignored, since our memories have none. The addresses of a port count bits in units of its width, as
-// in Lattice's TN1264.
+// Of the block RAM DP16KD is modelled what synth_ecp5 makes of a memory (brams_map_16kd.v of Yosys):
+// two ports without output registers, one clock edge, synchronous reset of the outputs; or, with a
+// port of 36 bits, A to write and B to read. Contents begin undefined, which Verilator makes random:
+// INITVAL is ignored, since our memories have none. The addresses of a port count bits in units of
+// its width, as in Lattice's TN1264.
 
 /* verilator lint_off DECLFILENAME */
 /* verilator lint_off MULTITOP */
+
+`define NO_INCLUDES
+`include "common_sim.vh"
+`include "ccu2c_sim.vh"
 
 module DP16KD #(
     parameter DATA_WIDTH_A = 18,
@@ -200,4 +205,23 @@ module DP16KD #(
             always @(*) doa = 18'b0;
         end
     endgenerate
+endmodule
+
+// The multiplier, without registers: what synth_ecp5 makes of a product.
+module MULT18X18D (
+    input  A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
+    input  B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0,
+    input  C17, C16, C15, C14, C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3, C2, C1, C0,
+    input  SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
+    output P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19, P18,
+        P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0
+);
+    wire signed [18:0] a = {SIGNEDA & A17, A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6,
+        A5, A4, A3, A2, A1, A0};
+    wire signed [18:0] b = {SIGNEDB & B17, B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6,
+        B5, B4, B3, B2, B1, B0};
+    wire signed [37:0] product = a * b;
+    assign {P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19,
+        P18, P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0} =
+        product[35:0];
 endmodule

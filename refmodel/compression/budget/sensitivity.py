@@ -26,6 +26,9 @@ from refmodel.network.stream import Tensor, walk
 ROUND_IMAGES = 128
 """Images after which it is looked which layers are settled, about."""
 
+TASK_IMAGES = 32
+"""Images of a task, at most."""
+
 ERROR = 0.1
 """Standard error of a divergence, as a share of it, with which a layer is settled."""
 
@@ -82,7 +85,11 @@ def measure(
     """
     probes = _matched_probes(network, images, layers, mappings, workers)
     behind = {name: _dependents(network, probe) for name, probe in probes.items()}
-    chunks = list(network.chunks(images))
+    chunks = [
+        chunk[start : start + TASK_IMAGES]
+        for chunk in network.chunks(images)
+        for start in range(0, len(chunk), TASK_IMAGES)
+    ]
     sums = {name: np.zeros(3) for name in probes}
     """Images, sum of divergences, sum of their squares, of each layer."""
     active, done, number = sorted(probes), 0, 0

@@ -1,0 +1,62 @@
+"""Terms of :mod:`refmodel.network.expression` in PyTorch, with gradients."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from refmodel.network.expression import Term
+
+OPERATORS: Mapping[str, Callable[..., Any]] = {
+    "Abs": torch.abs,
+    "Add": torch.add,
+    "Celu": lambda x, alpha: functional.celu(x, alpha),
+    "Clip": lambda x, low, high: torch.minimum(torch.maximum(x, low), high),
+    "Cos": torch.cos,
+    "Div": torch.div,
+    "Elu": lambda x, alpha: functional.elu(x, alpha),
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "HardSigmoid": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
+    "HardSwish": functional.hardswish,
+    "LeakyRelu": lambda x, alpha: functional.leaky_relu(x, alpha),
+    "Log": torch.log,
+    "Max": torch.maximum,
+    "Min": torch.minimum,
+    "Mul": torch.mul,
+    "Neg": torch.neg,
+    "PRelu": lambda x, slope: torch.where(x < 0, slope * x, x),
+    "Pow": torch.pow,
+    "Reciprocal": torch.reciprocal,
+    "Relu": functional.relu,
+    "Selu": lambda x, alpha, gamma: gamma * torch.where(x > 0, x, alpha * torch.expm1(x)),
+    "Sigmoid": torch.sigmoid,
+    "Sin": torch.sin,
+    "Softplus": functional.softplus,
+    "Softsign": functional.softsign,
+    "Sqrt": torch.sqrt,
+    "Sub": torch.sub,
+    "Tanh": torch.tanh,
+    "ThresholdedRelu": lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)),
+}
+"""Operators of terms, as functions of tensors."""
+
+
+def evaluate(function: Term, x: Tensor) -> Tensor:
+    """Compute the values of a function."""
+    known: dict[int, Tensor] = {}
+
+    def value(part: Term) -> Tensor:
+        if part.op == "X":
+            return x
+        if id(part) not in known:
+            operands = [
+                value(each) if isinstance(each, Term) else torch.from_numpy(each).to(x)
+                for each in part.operands
+            ]
+            known[id(part)] = OPERATORS[part.op](*operands, **part.attributes)
+        return known[id(part)]
+
+    return value(function)
