@@ -20,6 +20,7 @@ from refmodel.errors import missing_extra
 from sim.builds import board as library
 from sim.builds.board import SimulatedBoard
 from sim.kept import CACHE
+from sim.netlist import expressions
 
 MODELS = {"ecp5": library.HERE / "ecp5_cells.v", "ice40": library.HERE / "ice40_cells.v"}
 """Models of each family's cells; they include Yosys' own."""
@@ -43,7 +44,9 @@ def cell_models(family: str) -> tuple[Path, Path]:
 
 def build(verilog: str, divisor: int, *, family: str = "", cache: Path | str = CACHE) -> Path:
     """Build a board for :class:`SimulatedBoard`; with a family, ``verilog`` is a netlist."""
-    return library.build(verilog, divisor, cells=cell_models(family) if family else (), cache=cache)
+    cells = cell_models(family) if family else None
+    text = expressions(verilog) if family == "ecp5" else verilog
+    return library.build(text, divisor, cells=cells, cache=cache)
 
 
 @dataclass(frozen=True, kw_only=True)

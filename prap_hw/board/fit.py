@@ -19,8 +19,8 @@ SHAPES = {
 KBITS = {"DP16KD": 18, "ICESTORM_RAM": 4}
 """Size of a block RAM in units of 1024 bits."""
 
-LEAST_WORDS = 65
-"""Memories of fewer words may become LUT RAM or registers, and are not counted."""
+LEAST_WORDS = {"DP16KD": 65, "ICESTORM_RAM": 9}
+"""Memories of fewer words may become LUT RAM, which iCE40 has not, or registers: not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Need:
 
     def blocks(self, cell: str) -> int:
         """Block RAMs of all; 0 where a memory is small."""
-        if self.words < LEAST_WORDS:
+        if self.words < LEAST_WORDS[cell]:
             return 0
         each = (-(-self.words // words) * -(-self.width // bits) for words, bits in SHAPES[cell])
         return self.copies * min(each)
@@ -109,6 +109,14 @@ def needs(
             copies=2 * lanes * engines,
             words=layouts.blocks,
             width=config.acc_width,
+        )
+    )
+    found.append(
+        Need(
+            name="partial sums",
+            copies=(lanes + (config.ous_per_pattern > 1)) * engines,
+            words=config.slots,
+            width=config.psum_width,
         )
     )
     return tuple(found)

@@ -210,7 +210,9 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
             check=False,
         )
         if done.returncode:
-            said = [line for line in done.stderr.splitlines() if line.strip()]
+            log = Path(folder) / "log.txt"
+            text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+            said = [line for line in (text + done.stderr).splitlines() if line.strip()]
             last = next((line for line in said if "ERROR" in line), "".join(said[-1:]))
             raise RuntimeError(f"Yosys ended with {done.returncode}: {last}")
         text = (Path(folder) / "cells.json").read_text(encoding="utf-8")

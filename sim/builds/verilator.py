@@ -369,6 +369,7 @@ def compile_library(
     verilate: Sequence[str | Path],
     source: Path,
     defines: Mapping[str, str],
+    fastest: Sequence[str] = FAST,
 ) -> None:
     """Make :data:`LIBRARY` in a folder of what Verilator makes of some Verilog, and a C++ file.
 
@@ -382,6 +383,8 @@ def compile_library(
         The C++ file, which has the functions of the library.
     defines
         Macros for it.
+    fastest
+        The compiler's flags of what runs in every cycle.
 
     Raises
     ------
@@ -425,7 +428,7 @@ def compile_library(
         objects.append(f"{Path(name).stem}.o")
         # Verilator marks files of what runs once.
         fast = name == source.name or ("___024root" in name and "Slow" not in name)
-        run(*cached, *compiler, *flags, *(FAST if fast else SLOW), "-c", name, "-o", objects[-1])
+        run(*cached, *compiler, *flags, *(fastest if fast else SLOW), "-c", name, "-o", objects[-1])
     run(*compiler, "-shared", "-pthread", *objects, "-o", LIBRARY)
 
 

@@ -29,6 +29,7 @@ PAGES = (
 
 FOREIGN = {
     "gtkwave": "a viewer, which waits for a person",
+    "openFPGALoader": "needs a board",
     "fusesoc": "FuseSoC is no dependency; a test of the delivery reads the core file",
     "apt": "packages of the system",
     "cd": "goes with the command behind it",

@@ -175,3 +175,14 @@ def test_a_clock_that_is_not_reached_is_an_error_with_the_path(tmp_path):
         "expected 75 MHz, found 74.9 MHz at best with 2 seeds; the slowest path is within "
         "shell.core.engine.merge: 14.0 ns through 1 cells, 0% wires"
     )
+
+
+def test_the_small_engine_needs_more_block_ram_than_an_hx8k_has():
+    # Of an engine by itself Yosys makes 34 (`prap area --preset small --family ice40`).
+    chosen = BOARDS["hx8k"]
+    found = fit.needs(PRESETS["small"], chosen)
+    bridge = [need for need in found if need.name.endswith("the host")]
+    of_bridge = sum(need.blocks("ICESTORM_RAM") for need in bridge)
+    assert sum(need.blocks("ICESTORM_RAM") for need in found) - of_bridge == 34
+    with pytest.raises(InputError, match=r"the 32 block RAMs \(128 Kbit\) of iCE40-HX8K"):
+        fit.check(found, chosen)
