@@ -361,7 +361,7 @@ MUTANTS: list[tuple[str, str, str, str, Callable[[], None]]] = [
         "host_shell",
         "the length of a run before a start out of turn",
         'with m.If(running):\n                fail("START_BUSY")',
-        'with m.If(running), m.If(~(core.o.valid & complete)):\n                fail("START_BUSY")',
+        'with m.If(running), m.If(~excess):\n                fail("START_BUSY")',
         lambda: check_order(E.START_BUSY, E.OUTPUT_LENGTH),
     ),
     (
