@@ -12,13 +12,14 @@ LAYERS ?= 20
 SEED ?= 1
 CROSSBAR ?= 256
 SYNTH_STAMP := $(VENV)/.prap-synth-installed
+FORMAL_STAMP := $(VENV)/.prap-formal-installed
 DOCS_STAMP := $(VENV)/.prap-docs-installed
 TRAIN_STAMP := $(VENV)/.prap-train-installed
 # Fine-tuning needs PyTorch; `make test TRAIN=0` leaves it and its tests out.
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo headline bench test test-long lint docs fuzz cosim-random faults schemes synth registers verilog-hashes clean
+.PHONY: help check setup train demo headline bench test test-long lint docs formal fuzz cosim-random faults schemes synth registers verilog-hashes clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -30,6 +31,7 @@ help:
 	@echo 'make test-long   setup, then what `make test` leaves out: larger networks, FPGA families'
 	@echo 'make lint    setup, then ruff, import-linter and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
+	@echo 'make formal   setup, then z3 and the proofs of the hardware, each with the mutants that it rejects'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
 	@echo 'make faults   setup, then every bit of a program in an engine'"'"'s memories flipped once: how many are found'
@@ -80,7 +82,7 @@ test: setup $(SYNTH_STAMP) $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not long' \
 	  --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 
-test-long: setup $(SYNTH_STAMP)
+test-long: setup $(SYNTH_STAMP) $(FORMAL_STAMP)
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m long $(PYTEST_ARGS)
 
 # The type checker reads PyTorch's own types.
@@ -131,6 +133,14 @@ synth: $(SYNTH_STAMP)
 $(SYNTH_STAMP): $(STAMP)
 	@echo 'setup: Yosys'
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[fpga]'
+	@touch $@
+
+formal: $(FORMAL_STAMP)
+	@$(VENV)/bin/python -m tests.formal $(FORMAL_ARGS)
+
+$(FORMAL_STAMP): $(STAMP)
+	@echo 'setup: Yosys and z3'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[formal]'
 	@touch $@
 
 clean:

@@ -8,7 +8,7 @@ from prap_hw.common.layouts import Layouts
 from prap_hw.engine.requantise import MAX_SHIFT
 from refmodel.config import MOST_TAPS, OPERANDS, EngineConfig, bits_for
 
-PRODUCT_BITS = 33
+PRODUCT_BITS = 32
 """Bits of (code - z_0) * M_0 * (code - z_1): below 255 * 32768 * 255."""
 
 

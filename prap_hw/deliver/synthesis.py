@@ -45,6 +45,8 @@ REST = "engine"
 BLOCK_RAM = {
     "ecp5": ("DP16KD", "PDPW16KD"),
     "ice40": ("SB_RAM40_4K",),
+    "xilinx": ("RAMB18E1", "RAMB36E1"),
+    "gowin": ("SP", "SPX9", "SDPB", "SDPX9B", "DPB", "DPX9B"),
 }
 """Block RAM cells of each FPGA family."""
 
@@ -66,8 +68,46 @@ KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
         "block RAM": BLOCK_RAM["ice40"],
     },
+    "xilinx": {
+        "LUT": ("LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6"),
+        "carry": ("CARRY4",),
+        "flip-flops": ("FDRE", "FDSE", "FDCE", "FDPE"),
+        "multipliers": ("DSP48E1",),
+        "LUT RAM": (
+            *("RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "SRL16E", "SRLC32E"),
+            *("RAM32X1S", "RAM64X1S", "RAM128X1S", "RAM256X1S"),
+        ),
+        "block RAM": BLOCK_RAM["xilinx"],
+    },
+    "gowin": {
+        "LUT": ("LUT1", "LUT2", "LUT3", "LUT4"),
+        "carry": ("ALU",),
+        "flip-flops": (
+            *("DFF", "DFFE", "DFFS", "DFFSE", "DFFR", "DFFRE"),
+            *("DFFP", "DFFPE", "DFFC", "DFFCE"),
+        ),
+        "multipliers": ("MULT9X9", "MULT18X18", "MULT36X36"),
+        "LUT RAM": (
+            *("RAM16SDP1", "RAM16SDP2", "RAM16SDP4"),
+            *("RAM16S1", "RAM16S2", "RAM16S4"),
+        ),
+        "block RAM": BLOCK_RAM["gowin"],
+    },
 }
-"""Kinds that are counted for each family, and their cells. A LUT RAM has 16 words of 4 bits."""
+"""Kinds that are counted for each family, and their cells. A LUT RAM has 16 words of 4 bits; that
+of Xilinx has 32 or 64 words."""
+
+OPTIONS = {
+    "ecp5": "-noflatten",
+    "ice40": "-noflatten",
+    "xilinx": "-noiopad -noclkbuf",
+    "gowin": "-noflatten -noiopads",
+}
+"""Options of each family's ``synth`` command by which modules stay apart and ports no pins."""
+
+ANY_RAM = ("xilinx", "gowin")
+"""Families whose LUT RAM Yosys prefers to block RAM for memories of more than :data:`WORDS` words,
+by their bits: there it is enough that a memory has not become flip-flops."""
 
 CHECK = """\
 read_verilog -sv top.v
@@ -89,7 +129,7 @@ design -load modules
 # A field named x[0] and bit 0 of x are one name to ABC's files, which ends in a failed assertion of
 # Yosys 0.70; names of wires are needed no more.
 rename -hide */w:*
-synth_{family} -top {top} -noflatten
+synth_{family} -top {top} {options}
 check -mapped -assert
 tee -o cells.json stat -json
 """
@@ -126,7 +166,7 @@ class Synthesis:
     Attributes
     ----------
     family
-        ``ecp5`` or ``ice40``.
+        ``ecp5``, ``ice40``, ``xilinx`` (7 series) or ``gowin``.
     cells
         Module to the number of cells of each type.
     memories
@@ -218,7 +258,7 @@ def synthesise(
     verilog, top
         Text, and name of the top module.
     family
-        ``ecp5`` or ``ice40``.
+        ``ecp5``, ``ice40``, ``xilinx`` (7 series) or ``gowin``.
     cache
         Folder in which results are kept.
 
@@ -226,7 +266,7 @@ def synthesise(
     -------
     Synthesis
         Without cells where :func:`check` finds something. A memory of more than :data:`WORDS` words
-        that has not become block RAM is a fault, too.
+        that has not become block RAM (or, for :data:`ANY_RAM`, LUT RAM) is a fault, too.
 
     Raises
     ------
@@ -261,12 +301,11 @@ def synthesise(
         for place in _memories(verilog)
     )
     if not faults:
-        wanted = {name.removeprefix("SB_") for name in BLOCK_RAM[family]} | {"ICE40_RAM4K"}
         faults = [
             f"no block RAM: memory {memory.name} of {memory.module}, {memory.words} words of "
             f"{memory.width} bits, has become {memory.cell or 'flip-flops'}"
             for memory in memories
-            if memory.words > WORDS and memory.cell not in wanted
+            if memory.words > WORDS and not _is_ram(memory.cell, family)
         ]
     result = Synthesis(family=family, cells=cells, memories=memories, faults=tuple(faults))
     with files.new_file(path) as draft:
@@ -274,8 +313,16 @@ def synthesise(
     return result
 
 
+def _is_ram(cell: str, family: str) -> bool:
+    """Whether a large memory that has become such a cell is one in this family."""
+    if family in ANY_RAM:
+        return cell != ""
+    return cell in {name.removeprefix("SB_") for name in BLOCK_RAM[family]} | {"ICE40_RAM4K"}
+
+
 def _script(text: str, top: str, family: str = "") -> str:
-    return text.format(top=top, family=family, begin=BEGIN, end=END)
+    options = OPTIONS.get(family, "")
+    return text.format(top=top, family=family, options=options, begin=BEGIN, end=END)
 
 
 def _yosys(folder: Path, verilog: str, script: str) -> tuple[str, int, str]:

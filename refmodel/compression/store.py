@@ -36,6 +36,9 @@ _ARRAYS = {
 
 _WORDS = ("slot", "shift", "sign")
 
+PREFIX = "prap-"
+"""Start of the names of files that are kept."""
+
 _PLAIN = [name for name in COMPACT_FIELDS if name not in ("groups", "output_scale")]
 
 
@@ -79,7 +82,7 @@ class Work:
 
     def path(self, name: str) -> Path:
         """Where something of a name is kept."""
-        return self.folder / f"{self.key}.{name}"
+        return self.folder / f"{PREFIX}{self.key}.{name}"
 
     def write(self, name: str, content: bytes) -> None:
         """Keep something, whole or not at all."""
@@ -91,12 +94,17 @@ class Work:
         path = self.path(name)
         return path.read_bytes() if path.is_file() else None
 
-    def remove(self) -> None:
-        """Remove what was kept, and the folder unless something else is in it."""
+    def remove(self, *, others: bool = False) -> None:
+        """Remove what was kept, with ``others`` of every run, and the folder if it is empty then.
+
+        Files of other names stay.
+        """
         if not self.folder.is_dir():
             return
+        start = PREFIX if others else f"{PREFIX}{self.key}."
         for path in self.folder.iterdir():
-            if path.suffix in (".layer", ".json"):
+            # Behind a dot is what a process was writing when it was ended.
+            if path.name.removeprefix(".").startswith(start):
                 path.unlink()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -60,9 +60,10 @@ class Program:
     def save(self, path: Path | str) -> None:
         """Write the program as one file; the same program gives the same bytes.
 
-        The file is a zip of ``header.json`` and ``.npy`` arrays, uncompressed and without dates.
-        The header has the format's name and version and a SHA-256 over everything else. Without a
-        fused residual the file is of version 1, and what it was before there was a version 2.
+        A folder that is not there yet is made. The file is a zip of ``header.json`` and ``.npy``
+        arrays, uncompressed and without dates. The header has the format's name and version and a
+        SHA-256 over everything else. Without a fused residual the file is of version 1, and what it
+        was before there was a version 2.
         """
         version = 2 if any(layer.residual for layer in self.layers) else 1
         arrays: dict[str, np.ndarray] = {}
@@ -105,6 +106,7 @@ class Program:
             "about": self.about,
         }
         header = {"format": FORMAT, "version": version, "checksum": _digest(body, arrays), **body}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(
                 zipfile.ZipInfo("header.json"), json.dumps(header, sort_keys=True, indent=1)

@@ -66,6 +66,8 @@ def provide(given: Path, parameters: dict[str, Any], verb: str) -> None:
     images = ("images", "calibration", "data", "test")
     sources = {"network": "net.onnx", "folder": "done", "fit": "done"}
     sources |= dict.fromkeys(images, "images.npz" if verb == "cosim" else "few.npz")
+    if verb == "cosim":  # as many as it asks for, whatever an earlier command needed
+        parameters["images"].unlink(missing_ok=True)
     for name, source in sources.items():
         copy(given / source, parameters.get(name))
     for name, source in (

@@ -237,7 +237,7 @@ def compress(
         program.save(draft / PROGRAM_FILE)
         copy_as_onnx(network, draft / NETWORK_FILE)
         files.write_json(draft / SUMMARY_FILE, summary)
-    work.remove()
+    work.remove(others=True)
     return summary
 
 

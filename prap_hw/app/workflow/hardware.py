@@ -146,7 +146,7 @@ def area(
     config
         Sizes.
     family
-        ``ecp5`` or ``ice40``.
+        ``ecp5``, ``ice40``, ``xilinx`` (7 series) or ``gowin``.
     program
         A folder that :func:`compress` wrote, as for :func:`write_verilog`.
     cache

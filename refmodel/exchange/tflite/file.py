@@ -51,6 +51,7 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat")),
     "MAX_POOL_2D": ("Pool2DOptions", _POOL),
     "MEAN": ("ReducerOptions", ("KeepDims",)),
+    "MUL": ("MulOptions", ("FusedActivationFunction",)),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
 }
 """The options that are read of an operation: their table in the schema, and its fields."""

@@ -80,12 +80,22 @@ def fully_connected(on: Translator, op: Operation) -> None:
     on.finish(op, result)
 
 
-@operation("ADD", "SUB")
+_FUNCTIONS = {"LOGISTIC": "Sigmoid", "TANH": "Tanh", "HARD_SWISH": "HardSwish"}
+
+
+@operation(*_FUNCTIONS)
+def function(on: Translator, op: Operation) -> None:
+    """Write a function of each value."""
+    name = f"{on.output(op).name}/value"
+    on.finish(op, on.node(_FUNCTIONS[op.name], [on.read(op, 0)], name))
+
+
+@operation("ADD", "SUB", "MUL")
 def addition(on: Translator, op: Operation) -> None:
-    """Write a sum or a difference, of two tensors or of a tensor and a constant."""
+    """Write a sum, a difference or a product, of two tensors or of a tensor and a constant."""
     rank = max(len(on.tensor(op, at).shape) for at in (0, 1))
     terms = [on.real(op, at, rank) for at in (0, 1)]
-    kind = {"ADD": "Add", "SUB": "Sub"}[op.name]
+    kind = {"ADD": "Add", "SUB": "Sub", "MUL": "Mul"}[op.name]
     on.finish(op, on.node(kind, terms, f"{on.output(op).name}/sum"))
 
 

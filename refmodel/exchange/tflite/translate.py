@@ -331,7 +331,7 @@ def advice(name: str) -> str:
     """Suggest what can be done about an operation."""
     if name.startswith("CUSTOM"):
         return "convert the network without custom operations"
-    if name in ("LOGISTIC", "TANH", "HARD_SWISH", "ELU", "GELU", "LEAKY_RELU", "PRELU"):
+    if name in ("ELU", "GELU", "LEAKY_RELU", "PRELU", "RSQRT", "EXP"):
         return "train with RELU or RELU6 in its place, or convert by way of ONNX"
     if name in ("LSTM", "RNN", "SVDF", "IF", "WHILE") or "SEQUENCE" in name:
         return "only feed-forward networks can be mapped to crossbars"

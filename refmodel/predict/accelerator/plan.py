@@ -382,7 +382,8 @@ class _Planner:
     def _refused(self, step: Step, found: str) -> InputError:
         return InputError(
             f"expected steps that the accelerator can run, found {found}, in the step "
-            f"{step.op} that computes {step.output!r}"
+            f"{step.op} that computes {step.output!r}; the tiers protocol and bulk run the layers, "
+            f"with such steps between them in the golden model"
         )
 
     def _pools(self, step: Step, passes: list[Pass]) -> list[Operation]:

@@ -208,8 +208,8 @@ def test_results_are_kept_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_family_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match="expected a family of ecp5, ice40, found 'xilinx'"):
-        synthesise(INVERTER, "top", "xilinx")
+    with pytest.raises(InputError, match=r"expected a family of ecp5, .* found 'nexus'"):
+        synthesise(INVERTER, "top", "nexus")
 
 
 def test_the_table_has_a_column_to_each_engine() -> None:

@@ -374,7 +374,8 @@ def test_what_cannot_be_run_is_refused_by_name(tmp_path, monkeypatch):
     start = "expected steps that the accelerator can run, found "
     message = refused(pools, flat, index=rng.permutation(12))
     assert message == (
-        f"{start}codes that three loops cannot read, in the step rearrange that computes 'f'"
+        f"{start}codes that three loops cannot read, in the step rearrange that computes 'f'; the "
+        "tiers protocol and bulk run the layers, with such steps between them in the golden model"
     )
     message = refused(pools, average, zero_in=3)
     assert message.startswith(f"{start}zero point 3 of a tensor that has 0")

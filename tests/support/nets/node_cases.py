@@ -13,7 +13,8 @@ What is computed is a slice of the network's input, whose first axis is the case
 before it where the operator works on each value alone. A case counts as right where each of its
 outputs is right in some way, and wrong in none.
 
-For a Softmax at the end, which the importer leaves out, what it gives goes through a softmax here.
+For a Softmax or ArgMax at the end, which the importer leaves out, what it gives goes through one
+here.
 """
 
 import importlib
@@ -256,10 +257,21 @@ def _try(
 
 def _softmax(case: NodeCase, x: NDArray) -> NDArray:
     attributes = {each.name: helper.get_attribute_value(each) for each in case.node.attribute}
+    if case.node.op_type == "ArgMax":
+        return _argmax(x, attributes)
     axis = attributes.get("axis", -1 if case.opset >= 13 else 1)
     powers = np.exp(x - x.max(axis, keepdims=True))
     shares = powers / powers.sum(axis, keepdims=True)
     return np.log(shares) if case.node.op_type == "LogSoftmax" else shares
+
+
+def _argmax(x: NDArray, attributes: dict[str, Any]) -> NDArray:
+    axis = attributes.get("axis", 0)
+    if not attributes.get("select_last_index", 0):
+        found = x.argmax(axis, keepdims=True)
+    else:
+        found = x.shape[axis] - 1 - np.flip(x, axis).argmax(axis, keepdims=True)
+    return found if attributes.get("keepdims", 1) else found.squeeze(axis)
 
 
 def _compare(found: NDArray, expected: NDArray) -> tuple[Outcome, str]:

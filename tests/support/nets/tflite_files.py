@@ -305,6 +305,19 @@ class Net(Writer):
         self.operation("CONCATENATION", [a, b], [out], "ConcatenationOptions", Axis=3)
         return out
 
+    def function(self, kind: str, scale: float, zero: int) -> int:
+        """Apply a function to each value."""
+        before = self.at
+        self.at = self.tensor(self.shape(), "int8", scale, zero)
+        self.operation(kind, [before], [self.at])
+        return self.at
+
+    def product(self, a: int, b: int) -> int:
+        """Multiply two tensors of one shape."""
+        self.at = self.tensor(self.shape(a), "int8", self.scale(a) * 0.7, 0)
+        self.operation("MUL", [a, b], [self.at], "MulOptions", FusedActivationFunction=0)
+        return self.at
+
     def softmax(self) -> int:
         before = self.at
         self.at = self.tensor(self.shape(), "int8", 1 / 256, -128)
@@ -388,10 +401,24 @@ def others() -> Net:
     return net
 
 
+def functions() -> Net:
+    """Functions of each value, as tables, and a product of two tensors."""
+    net = Net((1, 6, 6, 3), seed=13)
+    net.conv(6, (3, 3), activation=0)
+    net.function("HARD_SWISH", net.scale() * 0.7, -60)
+    first = net.conv(6, (3, 3), activation=0)
+    second = net.function("LOGISTIC", 1 / 256, -128)
+    net.product(first, second)
+    net.conv(4, (3, 3), activation=0)
+    net.function("TANH", 1 / 128, 0)
+    return net
+
+
 NETWORKS = {
     "resnet8": resnet8,
     "ds_cnn": ds_cnn,
     "mobilenet": mobilenet,
     "autoencoder": autoencoder,
     "others": others,
+    "functions": functions,
 }

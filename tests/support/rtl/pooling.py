@@ -104,10 +104,26 @@ def check_products_match_the_formula_with_and_without_pauses(seed):
     }  # fmt: skip
     codes = [0, 255, *range(256)]
     items = [[(draw.choice(codes), k) for k in range(2)] for _ in range(12)]
+    if seed % 2:  # small products, of which each unit shows
+        registers |= {"shift": draw.randint(0, 2), "multiplier_0": draw.randint(1, 3)}
+        registers |= {"zero_out": 128, "clip_lo": 0, "clip_hi": 255}
+        registers |= {"zero_0": draw.randint(8, 247), "zero_1": draw.randint(8, 247)}
+        items = [
+            [(registers[f"zero_{k}"] + draw.randint(-8, 8), k) for k in range(2)] for _ in range(12)
+        ]
     expected = [formula(item, registers) for item in items]
     for stall in (0.0, 0.5):
         _, sink = run(items, registers, source=stall, stall=stall, seed=seed)
         assert sink.payloads == expected
+
+
+def check_the_widest_product_is_exact():
+    # -255 * 32767 * -255 = 2130674175 and 255 * 32767 * -255, over 2^23: 253.996 and as much below.
+    registers = PLAIN | {"product": 1, "shift": 23, "multiplier_0": 32767, "zero_1": 255}
+    _, sink = run([[(0, 0), (0, 1)], [(255, 0), (0, 1)]], registers | {"zero_0": 255})
+    assert sink.payloads == [254, 0]
+    _, sink = run([[(255, 0), (0, 1)]], registers | {"zero_out": 255})
+    assert sink.payloads == [1]
 
 
 def check_sums_are_the_same_where_products_can_be_had(seed):

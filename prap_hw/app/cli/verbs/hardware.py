@@ -11,7 +11,7 @@ from prap_hw.app.cli.options import Debug, Json, verb
 from prap_hw.app.cli.outcome import differ, write_json
 from refmodel.errors import InputError
 
-Family = Literal["ecp5", "ice40"]
+Family = Literal["ecp5", "ice40", "xilinx", "gowin"]
 
 
 @verb(epilog="Example:\n\nprap verilog -o build/verilog --adcs 8 --open-port")
@@ -95,4 +95,4 @@ def area(
         console.console().print(console.area_table(figures["components"]))
     write_json(json_file, figures)
     differ(figures["faults"])
-    print("no latch, no combinational loop, one driver each; memories in block RAM")
+    print("no latch, no combinational loop, one driver each; memories are memories")

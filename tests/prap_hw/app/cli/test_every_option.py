@@ -302,6 +302,7 @@ def make(folder: Path) -> None:
     (folder / "sweep.toml").write_text("", encoding="utf-8")
     (folder / "pixels.toml").write_text("mean = [0.4]\n", encoding="utf-8")
     workflow.compress(folder / "net.onnx", folder / "images.npz", folder / "done", scheme="prap")
+    shutil.copyfile(folder / "done" / "program.prap", folder / "board" / "program.prap")
     found = workflow.evaluate(folder / "done", folder / "images.npz", limit=4)
     (folder / "accuracy.json").write_text(json.dumps(found), encoding="utf-8")
     counts = {"values": 3, "expected": 3, "different": 1}

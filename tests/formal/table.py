@@ -1,0 +1,249 @@
+"""What `make formal` proves: a row to each component, with the mutants that the proof rejects."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from prap_hw.accelerator import operand_reader, pool_unit, write_back
+from prap_hw.common import crossbar, index_reader
+from prap_hw.engine import input_gather, ou_engine, requantise
+from refmodel.config import EngineConfig
+from tests.formal.specs import Buffer, Ports, Reader, Registers, Shell, Spec, Writer
+from tests.support.layers.hand import TINY_ENGINE
+
+ENGINE = replace(TINY_ENGINE, trace=False)
+NETWORK = EngineConfig(network=True, activation_bytes=100)
+
+STREAMS = "streams hold"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A component, its properties, and what rejects.
+
+    Attributes
+    ----------
+    module
+        The component's module.
+    what
+        The properties.
+    spec
+        Makes the specification.
+    depth
+        Cycles of the base case and of the step.
+    proved
+        Whether induction proves it; else it holds for ``depth`` cycles from reset.
+    mutants
+        Description of each, lines of the module, others in their place.
+    within
+        Cycles from reset within which each mutant breaks it.
+    """
+
+    module: str
+    what: str
+    spec: Callable[[], Spec]
+    depth: int
+    proved: bool = True
+    mutants: tuple[tuple[str, str, str], ...]
+    within: int = 8
+
+
+ROWS = (
+    Row(
+        module="shell.axi_stream",
+        what="a beat that came leaves, once, unchanged and in turn; streams hold",
+        spec=Buffer,
+        depth=10,
+        proved=False,
+        mutants=(
+            (
+                "a beat is taken although there is no room",
+                "self.axi.tready.eq(beats.w_rdy)",
+                "self.axi.tready.eq(1)",
+            ),
+        ),
+        within=10,
+    ),
+    Row(
+        module="shell.axi_lite",
+        what="AXI4-Lite: answers hold, one to an access, none without",
+        spec=Registers,
+        depth=4,
+        mutants=(
+            (
+                "a write is answered before its data",
+                "write.eq(address_taken & data_taken & ~axi.bvalid)",
+                "write.eq(address_taken & ~axi.bvalid)",
+            ),
+            (
+                "an answer is written over",
+                "read.eq(read_taken & ~axi.rvalid)",
+                "read.eq(read_taken)",
+            ),
+        ),
+    ),
+    Row(
+        module="shell.packet_writer",
+        what="AXI4-Stream, abort and begin in any cycle; not idle before the last beat is taken",
+        spec=Writer,
+        depth=2,
+        mutants=(
+            (
+                "a beat moves over one that waits",
+                "move.eq(~axi.tvalid & ~aborting & (finishing | (full & more)))",
+                "move.eq(~aborting & (finishing | (full & more)))",
+            ),
+            (
+                "idle before the last beat is offered",
+                "self.idle.eq(~axi.tvalid & ~aborting & ~finishing)",
+                "self.idle.eq(~axi.tvalid & ~aborting)",
+            ),
+        ),
+    ),
+    Row(
+        module="shell.packet_reader",
+        what="items hold but for a soft reset, behind which nothing is left of a dropped packet",
+        spec=Reader,
+        depth=3,
+        mutants=(
+            (
+                "a drop leaves the reader inside the packet",
+                "                m.d.sync += inside.eq(0)\n",
+                "                pass\n",
+            ),
+            (
+                "a drop leaves the reader discarding",
+                "with m.If(ended | (self.forget & self.drop)):",
+                "with m.If(ended):",
+            ),
+        ),
+    ),
+    Row(
+        module="shell.host_shell",
+        what="AXI at all ports, soft resets in any cycle; an error stops the run; done comes last",
+        spec=Shell,
+        depth=4,
+        mutants=(
+            (
+                "the core runs on behind an error",
+                "m.d.sync += held.eq(stop | error | forget)",
+                "m.d.sync += held.eq(stop | forget)",
+            ),
+        ),
+        within=12,
+    ),
+    Row(
+        module="common.index_reader",
+        what=STREAMS,
+        spec=lambda: Ports(index_reader.IndexReader(8, 4), "last", cut="start"),
+        depth=6,
+        mutants=(
+            (
+                "a word moves on untaken",
+                "onward.eq(~(self.o.valid | self.wrong) | (self.o.valid & self.o.ready))",
+                "onward.eq(1)",
+            ),
+        ),
+    ),
+    Row(
+        module="common.crossbar",
+        what=STREAMS,
+        spec=lambda: Ports(crossbar.EmulatedCrossbar(ENGINE)),
+        depth=6,
+        mutants=(
+            (
+                "an answer is written over",
+                "move.eq(~valid | response.ready)",
+                "move.eq(1)",
+            ),
+        ),
+    ),
+    Row(
+        module="engine.input_gather",
+        what=STREAMS,
+        spec=lambda: Ports(input_gather.InputGather(ENGINE)),
+        depth=8,
+        proved=False,
+        mutants=(
+            (
+                "a vector is let go untaken",
+                "released.eq(self.o.valid & self.o.ready)",
+                "released.eq(self.o.valid)",
+            ),
+        ),
+    ),
+    Row(
+        module="engine.ou_engine",
+        what=f"{STREAMS}; as many slots as are free",
+        spec=lambda: Ports(
+            ou_engine.OUEngine(ENGINE),
+            "last_descriptor",
+            environment=lambda dut, inner: inner["free"] + dut.released <= ENGINE.slots,
+        ),
+        depth=6,
+        mutants=(
+            (
+                "a request is given up where there is no room for what is pending",
+                "with m.If(self.o_request.ready):",
+                "with m.If(self.o_request.ready | ~self.o_pending.ready):",
+            ),
+        ),
+    ),
+    Row(
+        module="engine.requantise",
+        what=STREAMS,
+        spec=lambda: Ports(requantise.Requantise(ENGINE), "registers"),
+        depth=6,
+        mutants=(
+            (
+                "an output is written over",
+                "with m.If(~self.o.valid | self.o.ready):",
+                "with m.If(~self.o.valid | self.o.ready | valid[3]):",
+            ),
+        ),
+        within=12,
+    ),
+    Row(
+        module="accelerator.operand_reader",
+        what=STREAMS,
+        spec=lambda: Ports(
+            operand_reader.OperandReader(NETWORK),
+            "registers",
+            environment=lambda dut, inner: ~(dut.start & (inner["active"] | dut.o.valid)),
+        ),
+        depth=6,
+        mutants=(
+            (
+                "a code is written over",
+                "read_now.eq(active & (~self.o.valid | self.o.ready))",
+                "read_now.eq(active)",
+            ),
+        ),
+    ),
+    Row(
+        module="accelerator.pool_unit",
+        what=STREAMS,
+        spec=lambda: Ports(pool_unit.PoolUnit(NETWORK), "registers"),
+        depth=6,
+        mutants=(
+            ("a result is written over", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
+        ),
+    ),
+    Row(
+        module="accelerator.write_back",
+        what=STREAMS,
+        spec=lambda: Ports(
+            write_back.WriteBack(NETWORK),
+            "registers",
+            environment=lambda dut, _: ~(dut.start & dut.busy),
+            invariant=lambda dut, inner: ~(inner["open_"] | inner["filling"]) | dut.busy,
+        ),
+        depth=6,
+        mutants=(
+            (
+                "an output that waits is counted",
+                "        with m.If(taken):\n            m.d.sync += [address.eq(",
+                "        with m.If(self.i.valid):\n            m.d.sync += [address.eq(",
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,21 @@
+"""Every row of `make formal` is proved, and its mutants are rejected."""
+
+import pytest
+
+from tests.formal.__main__ import rejected, verdict
+from tests.formal.table import ROWS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("row", ROWS, ids=[row.module for row in ROWS])
+def test_the_row_is_proved_and_its_mutants_are_rejected(row):
+    done = verdict(row)
+    assert done.holds, done.text
+    assert done.proved == row.proved, done.text
+    assert row.mutants
+    assert all(found for _, found in rejected(row)), rejected(row)
+
+
+def test_a_component_has_one_row():
+    modules = [row.module for row in ROWS]
+    assert len(modules) == len(set(modules))

@@ -1,0 +1,132 @@
+"""How deep the logic of a design is between its registers, by the cells that its text asks for.
+
+Yosys reads the Verilog and makes no gates of it: an adder, a comparison or a multiplexer is one cell,
+whatever its width. So a depth is no time, but a path that grew by a component's logic is deeper.
+"""
+
+import json
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from prap_hw.deliver import synthesis
+
+SCRIPT = """\
+read_verilog -sv top.v
+hierarchy -top {top}
+proc
+flatten
+opt
+memory -nomap
+opt_clean
+write_json cells.json
+"""
+
+REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce", "$aldff")
+
+WIRING = ("$scopeinfo", "$pos")
+"""Cells that are no logic."""
+
+Source = tuple[int, str]
+"""Depth of a path, and the cell in which it begins, or "" for a port."""
+
+
+class Cones:
+    """The logic in front of each register of a flat design."""
+
+    def __init__(self, verilog: str, top: str):
+        with tempfile.TemporaryDirectory() as folder:
+            log, done, said = synthesis._yosys(Path(folder), verilog, SCRIPT.format(top=top))
+            assert not done, f"{log[-500:]}\n{said[-500:]}"
+            text = (Path(folder) / "cells.json").read_text(encoding="utf-8")
+        module = json.loads(text)["modules"][top]
+        self.cells = module["cells"]
+        self.ports = module["ports"]
+        # A register is of the outermost component that has a name for it.
+        self.names: dict[int | str, str] = {}
+        for name, net in module["netnames"].items():
+            for bit in [] if net["hide_name"] else net["bits"]:
+                other = self.names.get(bit)
+                if other is None or name.count(".") < other.count("."):
+                    self.names[bit] = name
+        self.drivers = {
+            bit: (name, port)
+            for name, cell in self.cells.items()
+            for port, bits in cell["connections"].items()
+            if cell["port_directions"][port] == "output"
+            for bit in bits
+        }
+        self.readers: dict[int | str, set[str]] = {}
+        for name, cell in self.cells.items():
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"][port] == "input":
+                    for bit in bits:
+                        self.readers.setdefault(bit, set()).add(name)
+        sys.setrecursionlimit(100_000)
+        self.depth = cache(self._depth)
+
+    def _depth(self, bit: int | str) -> Source:
+        """Depth of the deepest path to a bit, and where it begins."""
+        if isinstance(bit, str) or bit not in self.drivers:
+            return 0, ""
+        name, _ = self.drivers[bit]
+        cell = self.cells[name]
+        if cell["type"] in REGISTERS or self.synchronous(name):
+            return 0, name
+        inputs = [
+            self.depth(each)
+            for port, bits in cell["connections"].items()
+            if cell["port_directions"][port] == "input"
+            for each in bits
+        ]
+        deepest, begins = max(inputs, default=(0, ""))
+        return deepest + (cell["type"] not in WIRING), begins
+
+    def synchronous(self, name: str) -> bool:
+        """Whether a cell is a memory whose words come out of a register."""
+        cell = self.cells[name]
+        return cell["type"] == "$mem_v2" and "1" in cell["parameters"]["RD_CLK_ENABLE"]
+
+    def from_memories(self) -> dict[str, int]:
+        """Memory to the depth of the deepest path that begins in it and ends in a register."""
+        found: dict[str, int] = {}
+        for cell in self.cells.values():
+            if cell["type"] not in REGISTERS:
+                continue
+            for port in ("D", "EN", "SRST"):
+                for bit in cell["connections"].get(port, []):
+                    depth, begins = self.depth(bit)
+                    if begins and self.synchronous(begins):
+                        found[begins] = max(found.get(begins, 0), depth)
+        return found
+
+    def counters(self) -> dict[str, int]:
+        """Counter of events, by its name, to the depth of what is added to it."""
+        found: dict[str, int] = {}
+        for cell in self.cells.values():
+            if cell["type"] != "$add":
+                continue
+            name = self.names.get(cell["connections"]["A"][0], "")
+            if "counters__" in name:
+                counted = name.rpartition("counters__")[2].partition("$")[0]
+                added = cell["connections"]["B"]
+                found[counted] = max(self.depth(bit)[0] for bit in added)
+        return found
+
+    def reached_from(self, port: str) -> set[str]:
+        """Registers that depend on an input within the cycle, by a name of each."""
+        (start,) = self.ports[port]["bits"]
+        reached, edge = {start}, [start]
+        registers: set[str] = set()
+        while edge:
+            for name in self.readers.get(edge.pop(), ()):
+                cell = self.cells[name]
+                if cell["type"] in REGISTERS:
+                    registers.add(self.names.get(cell["connections"]["Q"][0], name))
+                    continue
+                for way, bits in cell["connections"].items():
+                    if cell["port_directions"][way] == "output":
+                        edge += [bit for bit in bits if bit not in reached]
+                        reached |= set(bits)
+        return registers
