@@ -213,7 +213,7 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
             log = Path(folder) / "log.txt"
             text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             said = [line for line in (text + done.stderr).splitlines() if line.strip()]
-            last = next((line for line in said if "ERROR" in line), "".join(said[-1:]))
+            last = next((line for line in said if line.startswith("ERROR:")), "".join(said[-1:]))
             raise RuntimeError(f"Yosys ended with {done.returncode}: {last}")
         text = (Path(folder) / "cells.json").read_text(encoding="utf-8")
         design = json.loads(text)["design"]
