@@ -11,7 +11,9 @@ ENGINES ?= 20
 LAYERS ?= 20
 SEED ?= 1
 CROSSBAR ?= 256
+SEEDS ?= 5
 SYNTH_STAMP := $(VENV)/.prap-synth-installed
+FPGA_STAMP := $(VENV)/.prap-fpga-installed
 FORMAL_STAMP := $(VENV)/.prap-formal-installed
 DOCS_STAMP := $(VENV)/.prap-docs-installed
 TRAIN_STAMP := $(VENV)/.prap-train-installed
@@ -37,7 +39,7 @@ help:
 	@echo 'make faults   setup, then every bit of a program in an engine'"'"'s memories flipped once: how many are found'
 	@echo 'make schemes   setup, then all schemes on the same layers: cycles, conversions, index bits (NETWORK=FILE.onnx)'
 	@echo 'make registers   setup, then the driver'"'"'s constants from prap_hw/shell/registers/prap_pim.rdl'
-	@echo 'make synth   setup, then Yosys: faults and cells of the presets for two FPGA families'
+	@echo 'make synth   setup, then Yosys: faults and cells of the presets for four FPGA families; CLOCKS=1: and clocks'
 	@echo 'make verilog-hashes   setup, then tests/verilog_hashes.json: after a change of the hardware'
 	@echo 'make clean   remove what was generated: build/ and caches, but not .venv'
 	@echo 'make PYTHON=python3.12 setup   uses another Python, 3.11 or newer'
@@ -125,10 +127,13 @@ registers: setup
 verilog-hashes: setup
 	@$(VENV)/bin/python -m tests.verilog_hashes
 
-synth: $(SYNTH_STAMP)
-	@set -e; for preset in default paper small; do for family in ecp5 ice40; do \
-	  echo "$$preset, $$family:"; $(VENV)/bin/prap area --preset $$preset --family $$family; \
-	done; done
+synth: $(if $(CLOCKS),$(FPGA_STAMP),$(SYNTH_STAMP))
+	@$(VENV)/bin/python benchmarks/synth.py $(if $(CLOCKS),--seeds $(SEEDS)) $(SYNTH_ARGS)
+
+$(FPGA_STAMP): $(STAMP)
+	@echo 'setup: Yosys and nextpnr'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[fpga]'
+	@touch $@
 
 $(SYNTH_STAMP): $(STAMP)
 	@echo 'setup: Yosys'

@@ -3,10 +3,10 @@
     make synth
 
 synthesises engine, tile, accelerator and both shells of the three presets with Yosys for ECP5,
-iCE40, Xilinx 7 series and Gowin: a row to each, with its cells and what is wrong with it (a latch, a
-combinational loop, a signal with other than one driver, a memory of more than 64 words that is none
-any more). The tile has two engines; the accelerator is the one that `prap verilog` delivers, with
-room for eight layers.
+iCE40, Xilinx 7 series and Gowin: a row to each, with its cells and what is wrong with it (a latch,
+a combinational loop, a signal with other than one driver, a memory of more than 64 words that is
+none any more). The tile has two engines; the accelerator is the one that `prap verilog` delivers,
+with room for eight layers.
 
     make synth CLOCKS=1
 

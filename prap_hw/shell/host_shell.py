@@ -211,6 +211,7 @@ class HostShell(wiring.Component):
         idle_cycles = Signal(32)
         limit = file.WATCHDOG_cycles
         late = Signal()
+        excess = Signal()
         output = Signal()
         delivered = Signal()
         complete = Signal()
@@ -221,14 +222,19 @@ class HostShell(wiring.Component):
         with m.Switch(phase):
             with m.Case(Phase.START):
                 m.d.comb += core.start.eq(1)
-                m.d.sync += [phase.eq(Phase.RUN), late.eq(0)]
+                m.d.sync += [phase.eq(Phase.RUN), late.eq(0), excess.eq(0)]
             with m.Case(Phase.RUN):
                 # Cycles in which the host holds the output up are not the core's.
                 with m.If(~core.o.valid):
                     m.d.sync += idle_cycles.eq(idle_cycles + 1)
                 with m.If(output):
                     m.d.sync += idle_cycles.eq(0)
-                with m.If(core.o.valid & complete):
+                # What is late and what is too much pass a register before anything follows.
+                m.d.sync += [
+                    excess.eq(core.o.valid & complete),
+                    late.eq((limit != 0) & (idle_cycles == limit) & ~output),
+                ]
+                with m.If(excess):
                     fail("OUTPUT_LENGTH")
                 with m.Elif(~core.busy):
                     with m.If(complete):
@@ -236,8 +242,7 @@ class HostShell(wiring.Component):
                         m.d.sync += phase.eq(Phase.DELIVER)
                     with m.Else():
                         fail("OUTPUT_LENGTH")
-                m.d.sync += late.eq((limit != 0) & (idle_cycles == limit) & ~output)
-                with m.If(late & core.busy & ~(core.o.valid & complete)):
+                with m.Elif(late):
                     fail("WATCHDOG")
             with m.Case(Phase.DELIVER), m.If(writer.idle):
                 m.d.comb += delivered.eq(1)

@@ -65,8 +65,8 @@ def test_counters_memories_and_the_output_are_cut_off_by_registers():
         ("engine", "m.d.sync += amount.eq(Mux", "m.d.comb += amount.eq(Mux", "counter"),
         (
             "index_reader",
-            "(self.o.valid & self.o.ready)",
-            "(self.o.valid & self.o.ready & ~words.wrong)",
+            "running & (~there | onward)",
+            "running & (~there | (onward & ~words.wrong))",
             "reader",
         ),
         ("requantise", "move.eq(~spared)", "move.eq(~self.o.valid | self.o.ready)", "ready"),

@@ -1,12 +1,14 @@
 """How deep the logic of a design is between its registers, by the cells that its text asks for.
 
-Yosys reads the Verilog and makes no gates of it: an adder, a comparison or a multiplexer is one cell,
-whatever its width. So a depth is no time, but a path that grew by a component's logic is deeper.
+Yosys reads the Verilog and makes no gates of it: an adder, a comparison or a multiplexer is one
+cell, whatever its width. So a depth is no time, but a path that grew by a component's logic is
+deeper.
 """
 
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -27,9 +29,6 @@ REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce", "$aldff")
 
 WIRING = ("$scopeinfo", "$pos")
 """Cells that are no logic."""
-
-Source = tuple[int, str]
-"""Depth of a path, and the cell in which it begins, or "" for a port."""
 
 
 class Cones:
@@ -64,24 +63,30 @@ class Cones:
                     for bit in bits:
                         self.readers.setdefault(bit, set()).add(name)
         sys.setrecursionlimit(100_000)
-        self.depth = cache(self._depth)
 
-    def _depth(self, bit: int | str) -> Source:
-        """Depth of the deepest path to a bit, and where it begins."""
-        if isinstance(bit, str) or bit not in self.drivers:
-            return 0, ""
-        name, _ = self.drivers[bit]
-        cell = self.cells[name]
-        if cell["type"] in REGISTERS or self.synchronous(name):
-            return 0, name
-        inputs = [
-            self.depth(each)
-            for port, bits in cell["connections"].items()
-            if cell["port_directions"][port] == "input"
-            for each in bits
-        ]
-        deepest, begins = max(inputs, default=(0, ""))
-        return deepest + (cell["type"] not in WIRING), begins
+    def depths(self, begins: Callable[[str], bool]) -> Callable[[int | str], int]:
+        """Depth of the deepest path to a bit from such cells; -1 where none leads to it."""
+
+        @cache
+        def depth(bit: int | str) -> int:
+            if isinstance(bit, str) or bit not in self.drivers:
+                return -1
+            name, _ = self.drivers[bit]
+            cell = self.cells[name]
+            if begins(name):
+                return 0
+            if cell["type"] in REGISTERS or self.synchronous(name):
+                return -1
+            inputs = [
+                depth(each)
+                for port, bits in cell["connections"].items()
+                if cell["port_directions"][port] == "input"
+                for each in bits
+            ]
+            deepest = max(inputs, default=-1)
+            return deepest if deepest < 0 else deepest + (cell["type"] not in WIRING)
+
+        return depth
 
     def synchronous(self, name: str) -> bool:
         """Whether a cell is a memory whose words come out of a register."""
@@ -90,20 +95,22 @@ class Cones:
 
     def from_memories(self) -> dict[str, int]:
         """Memory to the depth of the deepest path that begins in it and ends in a register."""
-        found: dict[str, int] = {}
-        for cell in self.cells.values():
-            if cell["type"] not in REGISTERS:
-                continue
-            for port in ("D", "EN", "SRST"):
-                for bit in cell["connections"].get(port, []):
-                    depth, begins = self.depth(bit)
-                    if begins and self.synchronous(begins):
-                        found[begins] = max(found.get(begins, 0), depth)
+        found = {}
+        for memory in filter(self.synchronous, self.cells):
+            depth = self.depths(memory.__eq__)
+            found[memory] = max(
+                depth(bit)
+                for cell in self.cells.values()
+                if cell["type"] in REGISTERS
+                for port in ("D", "EN", "SRST")
+                for bit in cell["connections"].get(port, [])
+            )
         return found
 
     def counters(self) -> dict[str, int]:
         """Counter of events, by its name, to the depth of what is added to it."""
         found: dict[str, int] = {}
+        depth = self.depths(lambda name: self.cells[name]["type"] in REGISTERS)
         for cell in self.cells.values():
             if cell["type"] != "$add":
                 continue
@@ -111,7 +118,7 @@ class Cones:
             if "counters__" in name:
                 counted = name.rpartition("counters__")[2].partition("$")[0]
                 added = cell["connections"]["B"]
-                found[counted] = max(self.depth(bit)[0] for bit in added)
+                found[counted] = max(depth(bit) for bit in added)
         return found
 
     def reached_from(self, port: str) -> set[str]:
