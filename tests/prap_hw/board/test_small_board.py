@@ -119,8 +119,8 @@ def test_the_netlist_at_the_serial_pins_does_what_the_model_says(small, netlist)
 
 
 def test_a_lut_of_the_netlist_that_is_another_is_found(small, netlist):
-    # A LUT on the way of the partial sums to the accumulators.
-    name = next(iter(board.luts(netlist, "shell.core.engine.merge.")))
+    # A LUT on the way of the accumulators to the outputs.
+    name = next(iter(board.luts(netlist, "shell.core.engine.requantise.")))
     model = board.build(board.with_lut_changed(netlist, name), DIVISOR, family="ecp5")
     # Where it stops, or never ends, it is found, too.
     with suppress(DriverError):
