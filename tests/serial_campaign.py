@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ TRIES = 8
 """Times that a question is asked in the campaign."""
 
 
-def one(small: SmallBoard, line: NoisyLine, number: int, found: Counter[str]) -> bool:
+def one(small: SmallBoard, line: Any, number: int, found: Counter[str]) -> bool:
     """Load and run once over a bad line, and once over a good one; False where it is wrong."""
     code = small.codes[number % len(small.codes)]
     expected = small.expected[number % len(small.codes)]

@@ -119,7 +119,7 @@ class SerialBridge(wiring.Component):
         super().__init__(
             {
                 "rx": In(1),
-                "tx": Out(1, init=1),
+                "tx": Out(1),
                 "axi": In(axi_lite(ADDRESS_BITS)),
                 "o_stream": Out(axi_stream()),
                 "i_stream": In(axi_stream(user=True)),

@@ -1,5 +1,7 @@
 """Frames of :mod:`prap_hw.driver.link`, in and out of bytes."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
@@ -56,7 +58,9 @@ class FrameReceiver(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.check = crc = CRC32_ISO_HDLC(data_width=8).create()
+        # It has no types.
+        crc: Any = CRC32_ISO_HDLC(data_width=8).create()
+        m.submodules.check = crc
         escaped = Signal()
         wrong = Signal()
         begun = Signal()
@@ -125,7 +129,9 @@ class FrameTransmitter(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.check = crc = CRC32_ISO_HDLC(data_width=8).create()
+        # It has no types.
+        crc: Any = CRC32_ISO_HDLC(data_width=8).create()
+        m.submodules.check = crc
         part = Signal(Part)
         left = Signal(range(CRC_BYTES + 1))
         check = Signal(8 * CRC_BYTES)

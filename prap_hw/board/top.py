@@ -80,7 +80,7 @@ class BoardTop(wiring.Component):
                 "clk": In(1),
                 **({"button": In(1)} if button else {}),
                 "rx": In(1),
-                "tx": Out(1, init=1),
+                "tx": Out(1),
                 "leds": Out(len(LAMPS)),
             }
         )

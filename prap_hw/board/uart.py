@@ -123,15 +123,17 @@ class UartTransmitter(wiring.Component):
     def __init__(self, divisor: int):
         check_divisor(divisor)
         self.divisor = divisor
-        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1, init=1)})
+        super().__init__({"i": In(stream.Signature(8)), "tx": Out(1)})
 
     def elaborate(self, platform) -> Module:
         m = Module()
+        level = Signal(init=1)
         bits = Signal(9, init=(1 << 9) - 1)
         left = Signal(range(11))
         timer = Signal(range(self.divisor))
         ended = Signal()
         m.d.comb += [
+            self.tx.eq(level),
             ended.eq(timer == 0),
             self.i.ready.eq((left == 0) | ((left == 1) & ended)),
         ]
@@ -141,14 +143,14 @@ class UartTransmitter(wiring.Component):
         with m.If(ended & (left != 0)):
             m.d.sync += [
                 left.eq(left - 1),
-                self.tx.eq(bits[0]),
+                level.eq(bits[0]),
                 bits.eq(Cat(bits[1:], Const(1, 1))),
             ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 left.eq(10),
                 timer.eq(self.divisor - 1),
-                self.tx.eq(0),
+                level.eq(0),
                 bits.eq(Cat(self.i.payload, Const(1, 1))),
             ]
         return m

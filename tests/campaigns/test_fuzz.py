@@ -18,9 +18,9 @@ EXAMPLES = {
     "network": 60,
     "images": 120,
     "program": 60,
-    "tflite": 80,
-    "preprocess": 80,
-    "picture": 60,
+    "tflite": 40,
+    "preprocess": 60,
+    "picture": 40,
 }
 """Damaged files in ``make test``: a second or two of each kind."""
 

@@ -240,9 +240,9 @@ ROWS = (
         depth=6,
         mutants=(
             (
-                "an output that waits is counted",
-                "        with m.If(taken):\n            m.d.sync += [address.eq(",
-                "        with m.If(self.i.valid):\n            m.d.sync += [address.eq(",
+                "a code that waits is overtaken by the next",
+                "self.o.payload.eq(Mux(spared, spare, coming))",
+                "self.o.payload.eq(coming)",
             ),
         ),
     ),

@@ -82,7 +82,7 @@ MUTANTS = [
         "& (self.i_acts.payload.last != write_back.o.payload.last)",
         "& (~self.i_acts.payload.last & write_back.o.payload.last)",
     ),
-    ("nothing is found", "                    image_wrong,\n", "                    0,\n"),
+    ("nothing is found", "for part in parts), image_wrong)", "for part in parts), Signal())"),
 ]
 
 

@@ -110,7 +110,7 @@ def mutated(mutant: Mutant) -> Any:
     module: ModuleType = mutants.load(mutant)
     if mutant.module == "bridge":
         return module.SerialBridge
-    bridge = mutants.load(Mutant("bridge", "", (), ""))
+    bridge: Any = mutants.load(Mutant("bridge", "", (), ""))
     bridge.FrameReceiver = module.FrameReceiver
     return bridge.SerialBridge
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,7 @@ def test_a_pseudo_terminal_and_pyserial_do_as_well(small):
     pytest.importorskip("serial")
     with SimulatedBoard(small.model, KHZ) as line, board.terminal(line) as name:
         transport = open_serial(name, patience=2.0)
+        port: Any = transport.line
         try:
             driver = Driver(transport)
             driver.reset()
@@ -77,7 +79,7 @@ def test_a_pseudo_terminal_and_pyserial_do_as_well(small):
             assert driver.run(small.codes[0].tobytes()) == small.expected[0].tobytes()
             assert driver.counters()["cycles"] == small.cycles
         finally:
-            transport.line.close()
+            port.close()
 
 
 def test_the_button_resets_and_the_lamps_show_a_run(small):
@@ -117,8 +119,8 @@ def test_the_netlist_at_the_serial_pins_does_what_the_model_says(small, netlist)
 
 
 def test_a_lut_of_the_netlist_that_is_another_is_found(small, netlist):
-    # A LUT on the way of the partial sums to the accumulators.
-    name = next(iter(board.luts(netlist, "shell.core.engine.merge.")))
+    # A LUT on the way of the accumulators to the outputs.
+    name = next(iter(board.luts(netlist, "shell.core.engine.requantise.")))
     model = board.build(board.with_lut_changed(netlist, name), DIVISOR, family="ecp5")
     # Where it stops, or never ends, it is found, too.
     with suppress(DriverError):
