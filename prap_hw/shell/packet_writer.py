@@ -88,7 +88,7 @@ class PacketWriter(wiring.Component):
             move.eq(~axi.tvalid & ~aborting & (finishing | (full & more))),
             closing.eq(~axi.tvalid & aborting),
             # A beat that is full moves on, or is held as the last: then there is no output to come.
-            self.i.ready.eq(~full | move),
+            self.i.ready.eq(more & (~full | move)),
             took.eq(self.i.valid & self.i.ready),
             start.eq(Mux(move, 0, filled)),
             self.idle.eq(~axi.tvalid & ~aborting & ~finishing),
