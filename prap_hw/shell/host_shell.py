@@ -217,7 +217,7 @@ class HostShell(wiring.Component):
         complete = Signal()
         m.d.comb += [
             output.eq(core.o.valid & core.o.ready),
-            complete.eq(writer.count == file.OUTPUT_BYTES_value),
+            complete.eq(writer.complete),
         ]
         with m.Switch(phase):
             with m.Case(Phase.START):

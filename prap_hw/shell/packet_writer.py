@@ -25,7 +25,7 @@ class PacketWriter(wiring.Component):
     i : ``In(stream.Signature(8))``
         Outputs.
     expected : ``In(32)``
-        Outputs of a run.
+        Outputs of a run; it stands still from the cycle before ``begin`` on.
     begin : ``In(1)``
         Pulse: a run begins.
     finish : ``In(1)``
@@ -34,6 +34,8 @@ class PacketWriter(wiring.Component):
         Pulse: the run was stopped.
     count : ``Out(32)``
         Outputs taken since ``begin``.
+    complete : ``Out(1)``
+        Whether these are as many as expected.
     idle : ``Out(1)``
         Whether the host has all there is.
     axi : ``Out(axi_stream(user=True))``
@@ -46,6 +48,7 @@ class PacketWriter(wiring.Component):
     finish: Signal
     abort: Signal
     count: Signal
+    complete: Signal
     idle: Signal
     axi: Any
 
@@ -58,6 +61,7 @@ class PacketWriter(wiring.Component):
                 "finish": In(1),
                 "abort": In(1),
                 "count": Out(32),
+                "complete": Out(1),
                 "idle": Out(1),
                 "axi": Out(axi_stream(user=True)),
             }
@@ -80,7 +84,7 @@ class PacketWriter(wiring.Component):
         took = Signal()
         m.d.comb += [
             full.eq(filled == BYTES),
-            more.eq(self.count != self.expected),
+            self.complete.eq(~more),
             move.eq(~axi.tvalid & ~aborting & (finishing | (full & more))),
             closing.eq(~axi.tvalid & aborting),
             # A beat that is full moves on, or is held as the last: then there is no output to come.
@@ -119,6 +123,8 @@ class PacketWriter(wiring.Component):
                 opened.eq(0),
                 filled.eq(0),
             ]
+        # Known a cycle before it is asked for: so wide a comparison must not hold up what comes.
+        m.d.sync += more.eq(Mux(took, self.count + 1 != self.expected, self.count != self.expected))
         with m.If(self.begin):
-            m.d.sync += [filled.eq(0), self.count.eq(0)]
+            m.d.sync += [filled.eq(0), self.count.eq(0), more.eq(self.expected != 0)]
         return m
