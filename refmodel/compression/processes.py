@@ -45,7 +45,7 @@ class Tasks:
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers if can_fork() else 1
-        self._live: dict[Connection, tuple[Any, int, Callable[[Any], None]]] = {}
+        self._live: dict[Any, tuple[Any, int, Callable[[Any], None]]] = {}
 
     def __enter__(self) -> Self:
         return self

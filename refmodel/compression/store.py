@@ -49,7 +49,7 @@ def digest(*parts: NDArray | str | bytes) -> str:
         data = part.encode() if isinstance(part, str) else part
         if isinstance(data, np.ndarray):
             state.update(f"{data.dtype.str}{data.shape}".encode())
-            data = memoryview(np.ascontiguousarray(data).reshape(-1)).cast("B")
+            data = np.ascontiguousarray(data).reshape(-1).data.cast("B")
         state.update(len(data).to_bytes(8, "little"))
         state.update(data)
     return state.hexdigest()

@@ -264,7 +264,7 @@ def counts(groups: Sequence[PatternGroup]) -> tuple[int, int, int]:
     return kept, reused, max(0, sum(map(len, full)) - kept - reused)
 
 
-def _real(weight_q8: NDArray[np.int64], units: NDArray[np.float64]) -> NDArray[np.float64]:
+def _real(weight_q8: NDArray[np.signedinteger], units: NDArray[np.float64]) -> NDArray[np.float64]:
     return weight_q8.astype(np.float64) * np.ldexp(units, -FRACTION_BITS)[:, None, None, None]
 
 

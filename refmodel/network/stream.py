@@ -57,7 +57,7 @@ class Spool:
     def read(self, place: int, shape: tuple[int, ...], dtype: Any, size: int) -> Floats:
         """Read an array back from the file."""
         assert self._file is not None
-        result = np.empty(shape, dtype)
+        result: Floats = np.empty(shape, dtype)
         self._file.seek(place)
         found = self._file.readinto(result.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
         if found != size:
@@ -85,9 +85,11 @@ class Kept:
 
     def get(self) -> Floats:
         """Take the array, which stays where it is."""
+        assert self._held is not None
         if self._place is None:
             return self._held
-        return self._spool.read(self._place, *self._held, self._size)
+        shape, dtype = self._held
+        return self._spool.read(self._place, shape, dtype, self._size)
 
     def drop(self) -> None:
         """Forget the array."""

@@ -1,5 +1,7 @@
 """Lookup stage: outputs through tables, one cycle later, and what is wrong with a table."""
 
+from typing import Any
+
 import pytest
 from amaranth.sim import Simulator
 
@@ -19,7 +21,8 @@ def faults_of(flips: int, lookup: str, first: int, codes: int) -> list[int]:
     odd = int(TABLES[0, 0]).bit_count() % 2
     whole = ((1 - odd) << 8 | int(TABLES[0, 0])) ^ flips
     good = [{"word": 0, "parity": 1}] * (TABLES.size - 1)
-    dut.words.contents.init = [{"word": whole & 255, "parity": whole >> 8}, *good]
+    init: Any = [{"word": whole & 255, "parity": whole >> 8}, *good]
+    dut.words.contents.init = init
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     seen = []

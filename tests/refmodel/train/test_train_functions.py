@@ -37,6 +37,7 @@ def test_an_operator_is_the_same_in_both(op):
     found = functions.evaluate(function, tensor)
     np.testing.assert_allclose(found.detach().numpy(), function(x), rtol=2e-5, atol=2e-6)
     found.sum().backward()
+    assert tensor.grad is not None
     assert np.isfinite(tensor.grad.numpy()).all()
 
 

@@ -32,16 +32,6 @@ class Load(Agent):
             ctx.set(self.port.payload.addr, cycle)
             ctx.set(self.port.payload.data, int(TABLES.reshape(-1)[cycle]))
 
-    @property
-    def signals(self):
-        return ()
-
-    def see(self, cycle, *values):
-        pass
-
-    def done(self):
-        return True
-
 
 def run(codes: list[int], lookup: str, first: int, channels: int, **options) -> Sink:
     """Give codes from the cycle after the start on."""

@@ -247,12 +247,12 @@ class CompactMapping(LayerMapping):
     """
 
     def __init__(self, shape: Sequence[int] | None = None, **fields: Any) -> None:
-        if shape is None:  # a copy with some fields changed
-            shape = fields["weight_q8"].shape
+        # A copy with some fields changed has its weights.
+        held = fields["weight_q8"].shape if shape is None else shape
         fields = {"output_scale": None} | fields
         for name in COMPACT_FIELDS:
             object.__setattr__(self, name, fields[name])
-        object.__setattr__(self, "_shape", tuple(shape))
+        object.__setattr__(self, "_shape", tuple(held))
         object.__setattr__(self, "reuse", ())
 
     _shape: tuple[int, ...]

@@ -1,6 +1,7 @@
 """Long verbs: what an interrupt leaves, and what is said while they run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_an_interrupted_compression_goes_on(
     calls = []
     real = mapped.Mappings.put
 
-    def stop(self: mapped.Mappings, index: int, mapping: object) -> None:
+    def stop(self: mapped.Mappings, index: int, mapping: Any) -> None:
         real(self, index, mapping)
         calls.append(index)
         if len(calls) == 2:

@@ -16,6 +16,7 @@ from refmodel.compression.quantize import quantize
 from refmodel.compression.schemes import SCHEMES, LayerMapping, map_layer
 from refmodel.compression.schemes.base import CompactMapping, mapping
 from refmodel.errors import InputError
+from refmodel.golden import layer as layer_module
 from refmodel.network import stream
 from refmodel.network.graph import FloatNetwork, Matrix
 from refmodel.network.images import Preprocess
@@ -61,7 +62,9 @@ def test_mutant_mappings_with_a_lost_sign_are_found():
     whole = map_layer(layer.weight, 1, "dictionary", None, gain=layer.gain)
     small = store.unpacked(store.packed(CompactMapping.of(whole)))
     for group in small.groups:
-        object.__setattr__(group, "sign", np.abs(group.sign))
+        sign = group.sign
+        assert sign is not None
+        object.__setattr__(group, "sign", np.abs(sign))
     assert not np.array_equal(small.weight_q8, whole.weight_q8)
 
 
@@ -80,7 +83,7 @@ def test_runs_of_outputs_add_up_to_the_whole(monkeypatch):
     config = sizes.engine_config_for([program])
 
     def results() -> list:
-        golden.layer._decoded.clear()
+        layer_module._decoded.clear()
         return [
             found.sums(),
             found.effective32(layer.weight),
@@ -200,6 +203,7 @@ def test_activations_go_to_a_file_and_come_back(tmp_path, monkeypatch):
 def test_space_in_the_file_is_used_again():
     spool = stream.Spool(limit=0)
     rng = np.random.default_rng(5)
+    values = []
     for _ in range(3):
         values = [rng.standard_normal((4, 5)).astype(np.float32) for _ in range(6)]
         kept = [spool.put(each) for each in values]
