@@ -193,4 +193,4 @@ def test_the_small_engine_in_its_shell_reaches_its_clock(tools: None, root: Path
     cache = root / "build" / "cache"
     placed = [place.place(text, TOP, place.ULX3S, seed=seed, cache=cache) for seed in (1, 2, 3)]
     mhz = [each.slowest for each in placed]
-    assert statistics.median(mhz) >= 80, [each.path("clk").words() for each in placed]
+    assert statistics.median(mhz) >= 75, [each.path("clk").words() for each in placed]
