@@ -253,7 +253,7 @@ def place(
         Bad family, missing package, or nextpnr's own error: the design does not fit, or a pin is
         wrong.
     RuntimeError
-        Yosys fails; the message has the end of its log.
+        Yosys fails, or nextpnr without an error of its own; the message has the end of what it said.
     """
     versions = require(device.family)
     folder = Path(cache)
@@ -381,11 +381,10 @@ def _nextpnr(
         log = work / "log.txt"
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         errors = re.findall(r"^ERROR: (.*)", f"{said}\n{done.stderr}", re.MULTILINE)
-        tail = " ".join(done.stderr.split())[-300:]
-        raise InputError(
-            f"expected a design that fits, found in nextpnr-{family}: "
-            f"{errors[0] if errors else f'exit code {done.returncode}: {tail}'}"
-        )
+        if not errors:
+            tail = "\n".join(done.stderr.splitlines()[-10:])
+            raise RuntimeError(f"nextpnr-{family} ended with {done.returncode}\n{tail}")
+        raise InputError(f"expected a design that fits, found in nextpnr-{family}: {errors[0]}")
     return json.loads((work / "report.json").read_text(encoding="utf-8"))
 
 
