@@ -23,6 +23,9 @@ MOST_OUS_PER_PATTERN = 16
 MOST_ENGINES = 64
 """Engines of a tile, at most."""
 
+MAX_OUTPUT_SIDE = 4096
+"""Largest height or width of an output."""
+
 ACTIVE_BITS = 32
 """Engines of which one word of a sequencer's list says whether they take part in a layer."""
 

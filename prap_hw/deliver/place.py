@@ -253,7 +253,7 @@ def place(
         Bad family, missing package, or nextpnr's own error: the design does not fit, or a pin is
         wrong.
     RuntimeError
-        Yosys fails, or nextpnr without an error of its own; the message has its last words.
+        Yosys fails, or nextpnr without an error of its own; the message ends as its text does.
     """
     versions = require(device.family)
     folder = Path(cache)

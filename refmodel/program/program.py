@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class Program:
     preprocess: Mapping[str, Any]
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def save(self, path: Path | str) -> None:
-        """Write the program as one file; the same program gives the same bytes.
+    def save(self, path: Path | str | IO[bytes]) -> None:
+        """Write the program as one file, or to an open one; the same program, the same bytes.
 
         A folder that is not there yet is made. The file is a zip of ``header.json`` and ``.npy``
         arrays, uncompressed and without dates. The header has the format's name and version and a
@@ -106,7 +106,8 @@ class Program:
             "about": self.about,
         }
         header = {"format": FORMAT, "version": version, "checksum": _digest(body, arrays), **body}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(path, (str, Path)):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(
                 zipfile.ZipInfo("header.json"), json.dumps(header, sort_keys=True, indent=1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from refmodel.config import (
     FRACTION_BITS,
+    MAX_OUTPUT_SIDE,
     MOST_OUS_PER_PATTERN,
     SHIFT_NONE,
     EngineConfig,
@@ -15,9 +16,6 @@ from refmodel.config import (
 )
 from refmodel.errors import InputError
 from refmodel.program.layer import LayerProgram
-
-MAX_OUTPUT_SIDE = 4096
-"""Largest height or width of an output."""
 
 BLOCK_WORDS = 1 << 21
 """Reuse words that are worked on at once, about: bounds the memory for large layers."""

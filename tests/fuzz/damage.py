@@ -695,7 +695,7 @@ def program_members() -> tuple[tuple[dict[str, Any], dict[str, np.ndarray]], ...
             settings = digits.SETTINGS
             program = compile_network(quantize(floats_, images), scheme="prap", settings=settings)
         buffer = io.BytesIO()
-        program.save(buffer)  # pyright: ignore[reportArgumentType]
+        program.save(buffer)
         with zipfile.ZipFile(buffer) as source:
             header = json.loads(source.read("header.json"))
             arrays = {

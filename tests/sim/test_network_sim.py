@@ -169,5 +169,6 @@ def test_options_of_the_other_tiers_are_refused(tmp_path):
     for engines in (0, 65):
         with pytest.raises(InputError, match=f"^expected 1 to 64 engines, found {engines}$"):
             workflow.cosim(tmp_path, tmp_path, tier="network", engines=engines)
-    with pytest.raises(InputError, match=r"^expected a device with seed, found none with seed 3$"):
+    said = "^expected a device or positions with seed, found none with seed 3$"
+    with pytest.raises(InputError, match=said):
         workflow.cosim(tmp_path, tmp_path, seed=3)

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refmodel.config import MOST_TAPS, EngineConfig, check_engines
+from refmodel.config import MAX_OUTPUT_SIDE, MOST_TAPS, EngineConfig, check_engines
 from refmodel.errors import InputError
 from refmodel.predict.accelerator.operations import NetworkImage, Operation, Place
 from refmodel.predict.accelerator.regions import Fill, Operand, Region, Shape, Sides, Walk, affine
@@ -52,7 +52,6 @@ from refmodel.predict.accelerator.tables import TableMemory
 from refmodel.predict.deal import deal
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
-from refmodel.program.sizes import MAX_OUTPUT_SIDE
 from refmodel.program.step import Step
 from refmodel.program.steps import STEPS, Moved, Pass, Source, StepKind, UnsupportedError
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from amaranth.hdl import Fragment
 
 from prap_hw.board import fit
 from prap_hw.board.boards import BOARDS, board
@@ -61,6 +62,7 @@ def test_every_port_has_one_pin_of_its_own(key):
     pytest.importorskip("amaranth_boards")
     chosen = board(key)
     top = BoardTop(engine_shell(CONFIG), khz=1000, divisor=4, button=bool(chosen.button))
+    Fragment.get(top, None)  # Amaranth wants every component used
     ports = set(top.signature.members) - {"leds"} | {f"leds[{n}]" for n in range(5)}
     pins = chosen.pins()
     assert set(pins) == ports

@@ -10,8 +10,7 @@ from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
 from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import judge, write_json
-from refmodel.config import MOST_ENGINES
-from refmodel.program.sizes import MAX_OUTPUT_SIDE
+from refmodel.config import MAX_OUTPUT_SIDE, MOST_ENGINES
 
 Tier = Literal["protocol", "bulk", "network"]
 
