@@ -146,6 +146,7 @@ def test_a_run_that_was_interrupted_is_gone_on_with(given, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["tuned.onnx"]
 
 
+@pytest.mark.long
 def test_fresh_throws_a_checkpoint_away(given, tmp_path):
     out = tmp_path / "tuned.onnx"
     out.with_name("tuned.onnx.checkpoint").write_bytes(b"of something else")

@@ -152,6 +152,7 @@ def test_the_bench_passes_and_a_changed_bit_of_its_data_fails(run, delivered, tm
     assert run(delivered, tmp_path).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.cosim
 def test_verilator_reads_the_bench_without_a_warning(delivered, tmp_path):
     found = verilator.find()

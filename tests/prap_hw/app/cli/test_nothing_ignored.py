@@ -105,6 +105,7 @@ def number(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_bits_of_a_code_apply_without_a_device(prap: Prap, number: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     asked = ["evaluate", number / "net", "--images", number / "test.npz", "--json", file]

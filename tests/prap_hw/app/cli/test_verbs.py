@@ -243,6 +243,7 @@ def test_a_preset_says_the_sizes_that_no_option_sets(
     assert json.loads(path.read_text())["engine"]["adcs"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_an_engine_changes_its_verilog(
     option: str, prap: Prap, tmp_path: Path

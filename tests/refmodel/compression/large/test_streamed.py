@@ -177,6 +177,7 @@ def peak(net: FloatNetwork) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_memory_is_that_of_a_layer_and_not_of_a_network(monkeypatch):
     peak(wide_network(3, 16))  # what is made once
     few, many = peak(wide_network(3)), peak(wide_network(6))
