@@ -26,6 +26,7 @@ def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
     assert verilator.lint(text, TOP[open_port]) == []
 
 
+@pytest.mark.long
 @pytest.mark.cosim
 @pytest.mark.parametrize(
     "sizes",
