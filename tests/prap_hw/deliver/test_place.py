@@ -167,7 +167,7 @@ def test_a_design_is_placed_and_kept(
     assert placed.path("clk").delay == pytest.approx(1000 / placed.slowest, abs=0.1)
     assert placed.configuration is not None
     assert placed.configuration.stat().st_size > 1000
-    monkeypatch.setattr(place, "_wasm", lambda *_: 1 / 0)
+    monkeypatch.setattr(place, "run_wasm", lambda *_: 1 / 0)
     again = place.place(in_harness(PAIR, "top"), TOP, device, cache=tmp_path)
     assert again == placed
     with pytest.raises(ZeroDivisionError):
