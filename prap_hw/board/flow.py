@@ -36,14 +36,15 @@ PACKERS = {
 """Package, function and options of each family's packer, and the suffix of its bitstream."""
 
 LOGIC = {
-    "LUTs": re.compile(r"LUT4|TRELLIS_COMB|CCU2C|SB_LUT4|L6MUX21|PFUMX"),
+    "LUTs": re.compile(r"LUT4|CCU2C|TRELLIS_DPR16X4|SB_LUT4"),
     "flip-flops": re.compile(r"TRELLIS_FF|SB_DFF\w*"),
     "block RAM": re.compile(r"DP16KD|PDPW16KD|SB_RAM40_4K"),
 }
 """Kinds of cells that the picture of use has, by the names that Yosys gives them."""
 
-WEIGHT = {"CCU2C": 2, "L6MUX21": 0, "PFUMX": 0}
-"""LUTs of a cell, where it is not one: a carry has two, a multiplexer is beside them."""
+WEIGHT = {"CCU2C": 2, "TRELLIS_DPR16X4": 4}
+"""LUTs of a cell, where they are not one: a carry has two, a LUT RAM one to each of its bits. The
+multiplexers behind LUTs take none."""
 
 PARTS = (
     ("bridge", "serial bridge"),
@@ -242,14 +243,13 @@ def parts_of(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]
     counts: dict[str, Counter[str]] = {}
     for name, cell in cells.items():
         kind = next((kind for kind, types in LOGIC.items() if types.fullmatch(cell["type"])), None)
-        weight = WEIGHT.get(cell["type"], 1)
-        if kind is None or not weight:
+        if kind is None:
             continue
         words = re.split(r"[.\s]", name)
         part = next((names[word] for word in words[:-1] if word in names), None)
         if part is None:
             part = "rest of the core" if "core" in words else "shell, clock, lamps"
-        counts.setdefault(part, Counter())[kind] += weight
+        counts.setdefault(part, Counter())[kind] += WEIGHT.get(cell["type"], 1)
     return {part: dict(found) for part, found in counts.items()}
 
 

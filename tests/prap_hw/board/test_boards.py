@@ -123,11 +123,13 @@ def test_cells_are_counted_by_the_part_in_their_name():
         "shell.core.crossbar.row_0.0.0": {"type": "DP16KD"},
         "bridge.session_TRELLIS_FF_Q": {"type": "TRELLIS_FF"},
         "shell.core.engine.merge.x_PFUMX_Z": {"type": "PFUMX"},
+        "shell.core.engine.gather.row_0.0.0": {"type": "TRELLIS_DPR16X4"},
         "blink_LUT4_Z": {"type": "LUT4"},
     }
     assert parts_of(cells) == {
         "controller": {"LUTs": 3},
         "crossbar": {"block RAM": 1},
+        "gather": {"LUTs": 4},
         "serial bridge": {"flip-flops": 1},
         "shell, clock, lamps": {"LUTs": 1},
     }
