@@ -76,7 +76,7 @@ class SerialBridge(wiring.Component):
     khz
         The clock, as HELLO tells it: 1 to 16777215.
     in_bytes, out_bytes
-        Sizes of the buffers, powers of two.
+        Sizes of the buffers, powers of two, 16 to 32768.
 
     Members
     -------

@@ -13,6 +13,12 @@ POSITION_BITS = 16
 """Bits of a position in a stream of bytes; positions count modulo their range."""
 
 
+def _check_depth(depth: int) -> None:
+    """Raise ValueError where a buffer cannot have so many entries."""
+    if depth not in [1 << bits for bits in range(4, POSITION_BITS)]:
+        raise ValueError(f"depth must be a power of two, 16 to 32768, not {depth!r}")
+
+
 class InBuffer(wiring.Component):
     """Keep bytes until the frame that they came in is found good, then send them on in beats.
 
@@ -56,8 +62,7 @@ class InBuffer(wiring.Component):
     axi: Any
 
     def __init__(self, depth: int):
-        if depth not in [1 << bits for bits in range(4, POSITION_BITS)]:
-            raise ValueError(f"depth must be a power of two, 16 to 32768, not {depth!r}")
+        _check_depth(depth)
         self.depth = depth
         super().__init__(
             {
@@ -179,7 +184,7 @@ class OutBuffer(wiring.Component):
     Parameters
     ----------
     depth
-        Outputs, a power of two.
+        Outputs, a power of two, 16 to 32768.
 
     Members
     -------
@@ -207,8 +212,7 @@ class OutBuffer(wiring.Component):
     o: Any
 
     def __init__(self, depth: int):
-        if depth not in [1 << bits for bits in range(4, POSITION_BITS)]:
-            raise ValueError(f"depth must be a power of two, 16 to 32768, not {depth!r}")
+        _check_depth(depth)
         self.depth = depth
         super().__init__(
             {

@@ -18,7 +18,7 @@ KHZ = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Ecp5Pll:
-    """Dividers of an EHXPLLL with its feedback from CLKOP: ``out = reference * feedback``.
+    """Dividers of an EHXPLLL with its feedback from CLKOP: ``in / reference * feedback``.
 
     Attributes
     ----------

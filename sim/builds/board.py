@@ -114,6 +114,8 @@ class SimulatedBoard:
         What :func:`build` made.
     khz
         The board's clock.
+    seed
+        Of the contents with which its memories begin.
 
     Attributes
     ----------
@@ -161,7 +163,7 @@ class SimulatedBoard:
         return self.cycles / (self.khz * 1000)
 
     def run(self, cycles: int, *, enough: int | None = None) -> None:
-        """Let the clock run so many cycles, or until so many bytes have come."""
+        """Let the clock run so many cycles, or until so many bytes have come, 65536 at most."""
         most = len(self._buffer) if enough is None else min(enough, len(self._buffer))
         found = self._call.board_run(self._handle, cycles, self._buffer, most)
         if found < 0:
