@@ -2,8 +2,8 @@
 
 Each LUT, carry, multiplexer, flip-flop and LUT RAM in the Verilog that Yosys writes of a netlist is
 replaced by what Yosys' model of the cell says (``share/lattice/common_sim.vh``, ``ccu2c_sim.vh``),
-with its own table and its own connections; nothing is simplified. Cells that are left are those of
-``sim/builds/ecp5_cells.v``.
+with its own table and its own connections; nothing is simplified. Registers begin as the model has
+them, LUT RAM with any contents. Cells that are left are those of ``sim/builds/ecp5_cells.v``.
 """
 
 import re
@@ -29,7 +29,8 @@ def expressions(netlist: str) -> str:
     Raises
     ------
     InputError
-        A cell has a parameter that no cell of ours has had, and whose meaning is not here.
+        A parameter of a cell has a value that is not known here: registers that load their pin M,
+        LUT RAM with given contents.
     """
     number = 0
 
@@ -49,10 +50,10 @@ def _entries(text: str) -> dict[str, str]:
     return {entry["key"]: entry["value"].strip() for entry in ENTRY.finditer(text)}
 
 
-def _pin(pins: Entries, name: str, otherwise: str = "1'b0") -> str:
-    """What is at an input; where nothing is, the level that the model has there."""
+def _pin(pins: Entries, name: str) -> str:
+    """What is at an input; 0 where nothing is."""
     found = pins.get(name, "")
-    return f"{found} " if found else otherwise
+    return f"{found} " if found else "1'b0"
 
 
 def _drive(pins: Entries, name: str, value: str) -> str:
@@ -137,6 +138,9 @@ def _ff(name: str, parameters: Entries, pins: Entries) -> str:
 
 
 def _lut_ram(name: str, parameters: Entries, pins: Entries) -> str:
+    contents = parameters.get("INITVAL", "64'hx")
+    if contents.split("'h")[-1].strip("x"):
+        raise InputError(f"expected INITVAL with no known bit, found {contents}")
     edge = {"WCK": "posedge", "INV": "negedge"}[_known(parameters, "WCKMUX", ("WCK", "INV"))]
     write = {"WRE": _pin(pins, "WRE"), "INV": f"~{_pin(pins, 'WRE')}", "1": "1'b1", "0": "1'b0"}[
         _known(parameters, "WREMUX", ("WRE", "INV", "1", "0"))

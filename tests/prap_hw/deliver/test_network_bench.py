@@ -20,6 +20,7 @@ from refmodel.predict.accelerator.plan import network_image
 from refmodel.program.program import Program
 from sim.builds import verilator
 from tests.support.fusesoc import fusesoc
+from tests.support.icarus import needs_icarus
 from tests.support.nets import accelerator_nets
 from tests.support.once import once
 
@@ -102,12 +103,8 @@ def run_verilator(folder: Path, work: Path, *options: str) -> subprocess.Complet
     )
 
 
-icarus = pytest.mark.skipif(
-    shutil.which("iverilog") is None,
-    reason="iverilog is not installed, and no Python package has it (Debian: apt install iverilog)",
-)
 SIMULATORS = [
-    pytest.param(run_icarus, id="icarus", marks=[icarus, pytest.mark.long]),
+    pytest.param(run_icarus, id="icarus", marks=[needs_icarus, pytest.mark.long]),
     pytest.param(run_verilator, id="verilator", marks=[pytest.mark.cosim, pytest.mark.long]),
 ]
 """Both are long: Icarus since machines need not have it, Verilator since its build takes long."""
@@ -226,7 +223,7 @@ def test_the_bench_is_not_delivered_with_open_ports(tmp_path):
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "target", ["sim_network", pytest.param("sim_network_icarus", marks=icarus)]
+    "target", ["sim_network", pytest.param("sim_network_icarus", marks=needs_icarus)]
 )
 def test_fusesoc_runs_the_bench_on_two_engines(target, tmp_path):
     compiled = accelerator_nets.program("chain", tmp_path, scheme="dense")
