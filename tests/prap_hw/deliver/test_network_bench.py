@@ -149,6 +149,19 @@ def test_the_bench_passes_and_a_changed_bit_of_its_data_fails(run, delivered, tm
     assert run(delivered, tmp_path).returncode == 0
 
 
+@needs_icarus
+@pytest.mark.long
+def test_a_shell_that_stands_ends_the_bench(delivered, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(delivered, changed)
+    text = (changed / f"{bench.NAME}.sv").read_text()
+    assert text.count("m_axis_tready = 1;") == 1
+    (changed / f"{bench.NAME}.sv").write_text(text.replace("m_axis_tready = 1;", ""))
+    done = run_icarus(changed, changed)
+    assert done.returncode != 0
+    assert re.search(r"failed: no end after \d+ cycles", done.stdout + done.stderr)
+
+
 @pytest.mark.long
 @pytest.mark.cosim
 def test_verilator_reads_the_bench_without_a_warning(delivered, tmp_path):
