@@ -62,6 +62,7 @@ SPACES = {
     "TABLE": "address offset of a kernel position",
     "OUTPUT": "bias, multiplier and shift of an output",
     "COMMAND": "word of the sequencer's list",
+    "LOOKUP": "code of a table that outputs go through: table * 256 + output",
     "SHARE": "of several engines, which have a share in an output: a bit each",
 }
 """Memories that program words of the host are for."""

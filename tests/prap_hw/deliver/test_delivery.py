@@ -110,9 +110,12 @@ def test_the_readme_names_every_file_port_and_size(delivered):
         if path.name != "README.md":
             assert path.name in text, path.name
     assert ("prap_shell_macro" in text) == open_port
-    spaces = accelerator_limits(SIZES.network, SIZES.commands, ENGINES).memories
+    with_tables = replace(SIZES.network, max_tables=1)
+    spaces = accelerator_limits(with_tables, SIZES.commands, ENGINES).memories
     assert [Space(number).name for number in spaces] == list(delivery.SPACES)
-    assert list(engine_limits(CONFIG).memories) == [*spaces][:-2]
+    assert list(engine_limits(CONFIG).memories) == [*spaces][:-3]
+    assert "| `COMMAND` |" in text
+    assert "| `LOOKUP` |" not in text
 
 
 def test_the_delivered_driver_stands_by_itself(delivered):
