@@ -107,9 +107,6 @@ API void board_send(Board* board, const uint8_t* data, uint64_t count) {
     board->line.waiting.insert(board->line.waiting.end(), data, data + count);
 }
 
-// Bytes that it has not begun to hear are lost, as when a cable is pulled.
-API void board_unplug(Board* board) { board->line.waiting.clear(); }
-
 API void board_press(Board* board, int down) { board->model->button = down != 0; }
 
 // Runs so many cycles, or until `enough` bytes have come. Returns the bytes that came, or -1.

@@ -171,11 +171,6 @@ class SimulatedBoard:
             raise RuntimeError(f"the simulated board failed: {text}")
         self._kept += self._buffer[:found].tobytes()
 
-    def unplug(self) -> None:
-        """Lose the bytes on their way to the board, and those that were not read."""
-        self._call.board_unplug(self._handle)
-        self._kept.clear()
-
     def press(self, down: bool) -> None:
         """Press the button, or let it go."""
         self._call.board_press(self._handle, int(down))
@@ -217,7 +212,6 @@ def _functions(library: Path) -> ctypes.CDLL:
         "board_free": (None, [handle]),
         "board_error": (ctypes.c_char_p, [handle]),
         "board_send": (None, [handle, octets, count]),
-        "board_unplug": (None, [handle]),
         "board_press": (None, [handle, ctypes.c_int]),
         "board_run": (ctypes.c_int64, [handle, count, octets, count]),
         "board_figures": (None, [handle, words]),

@@ -1,5 +1,6 @@
 // Models of the phase-locked loops of the boards, for a simulation: the clock passes, and is right at
-// once. Which frequency it would be is not simulated. A netlist's other cells have Yosys' models.
+// once. Which frequency it would be is not simulated. A netlist's other cells are those of
+// ecp5_cells.v and ice40_cells.v.
 
 /* verilator lint_off DECLFILENAME */
 /* verilator lint_off UNUSEDPARAM */
