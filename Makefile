@@ -12,7 +12,6 @@ LAYERS ?= 20
 SEED ?= 1
 CROSSBAR ?= 256
 SEEDS ?= 5
-SYNTH_STAMP := $(VENV)/.prap-synth-installed
 FPGA_STAMP := $(VENV)/.prap-fpga-installed
 FORMAL_STAMP := $(VENV)/.prap-formal-installed
 DOCS_STAMP := $(VENV)/.prap-docs-installed
@@ -33,7 +32,7 @@ help:
 	@echo 'make test-long   setup, then what `make test` leaves out: larger networks, FPGA families'
 	@echo 'make lint    setup, then ruff, import-linter and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
-	@echo 'make formal   setup, then z3 and the proofs of the hardware, each with the mutants that it rejects'
+	@echo 'make formal  setup, then z3 and the proofs of the hardware, each with the mutants that it rejects'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
 	@echo 'make faults   setup, then every bit of a program in an engine'"'"'s memories flipped once: how many are found'
@@ -80,11 +79,11 @@ headline: setup
 bench: setup
 	@$(VENV)/bin/python benchmarks/bench.py $(JOBS)
 
-test: setup $(SYNTH_STAMP) $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
+test: setup $(FPGA_STAMP) $(if $(filter-out 0,$(TRAIN)),$(TRAIN_STAMP))
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not long' \
 	  --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 
-test-long: setup $(SYNTH_STAMP) $(FORMAL_STAMP)
+test-long: setup $(FPGA_STAMP) $(FORMAL_STAMP)
 	@MPLBACKEND=Agg $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m long $(PYTEST_ARGS)
 
 # The type checker reads PyTorch's own types.
@@ -127,16 +126,11 @@ registers: setup
 verilog-hashes: setup
 	@$(VENV)/bin/python -m tests.verilog_hashes
 
-synth: $(if $(CLOCKS),$(FPGA_STAMP),$(SYNTH_STAMP))
+synth: $(FPGA_STAMP)
 	@$(VENV)/bin/python benchmarks/synth.py $(if $(CLOCKS),--seeds $(SEEDS)) $(SYNTH_ARGS)
 
 $(FPGA_STAMP): $(STAMP)
 	@echo 'setup: Yosys and nextpnr'
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[fpga]'
-	@touch $@
-
-$(SYNTH_STAMP): $(STAMP)
-	@echo 'setup: Yosys'
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[fpga]'
 	@touch $@
 

@@ -106,6 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("network", help="a file of ONNX or TensorFlow Lite")
     parser.add_argument("--ou-rows", type=int, default=8, help="R, 1 to 32 (8)")
     given = parser.parse_args(arguments)
+    if not 1 <= given.ou_rows <= 32:
+        parser.error(f"expected --ou-rows of 1 to 32, found {given.ou_rows}")
     try:
         found = list(layers(given.network))
     except InputError as error:

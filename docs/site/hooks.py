@@ -18,8 +18,12 @@ AREA_OF = ("default", "paper")
 STYLE = """\
 .md-grid { max-width: 78rem; }
 .md-typeset img.wide { width: 100%; }
+.md-typeset table:not([class]) :is(th, td) { min-width: 3rem; padding: .9em .8em; }
 [data-md-color-scheme=slate] img.timing { filter: invert(0.87) hue-rotate(180deg); }
-@media (min-width: 60em) { .md-typeset :is(p, li, td) > code { white-space: nowrap; } }
+@media (min-width: 60em) {
+  .md-typeset :is(p, li) > code { white-space: nowrap; }
+  .md-typeset td > code { overflow-wrap: normal; word-break: normal; }
+}
 """
 """Rules of style beside the theme's: room for tables of 100 columns, where the screen has it."""
 

@@ -117,7 +117,7 @@ class Design:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A design that is placed, routed and packed.
+    """A design that is placed and routed.
 
     Attributes
     ----------
@@ -157,7 +157,8 @@ class Built:
             return []
         clock = min(best.clocks, key=lambda name: best.clocks[name])
         path = best.path(clock)
-        found = f"{best.slowest:.1f} MHz at best with {len(self.placements)} seeds"
+        count = len(self.placements)
+        found = f"{best.slowest:.1f} MHz at best with {count} seed{'s' if count > 1 else ''}"
         return [f"expected {wanted:g} MHz, found {found}; the slowest path is {path.words()}"]
 
 

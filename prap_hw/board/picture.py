@@ -41,7 +41,7 @@ def use_by_part(
         f'<text x="10" y="22" font-size="15">{escape(title)}</text>',
     ]
     for number, (kind, colour) in enumerate(COLOURS.items()):
-        x = LEFT + 150 * number
+        x = LEFT + 185 * number
         total = sum(part.get(kind, 0) for part in parts.values())
         lines.append(f'<rect x="{x}" y="34" width="10" height="10" fill="{colour}"/>')
         said = f"{kind}: {total:,} of {available[kind]:,}"

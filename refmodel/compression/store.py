@@ -56,8 +56,8 @@ def digest(*parts: NDArray | str | bytes) -> str:
 
 
 def sources() -> str:
-    """Digest of the code of this package, which results follow from, too."""
-    folder = Path(__file__).parent
+    """Digest of the code of ``refmodel``, which results follow from, too."""
+    folder = Path(__file__).parents[1]
     return digest(*(path.read_bytes() for path in sorted(folder.rglob("*.py"))))
 
 

@@ -43,16 +43,19 @@ def copy_as_onnx(path: str | Path, out: str | Path) -> None:
     Raises
     ------
     InputError
-        The file cannot be read.
+        It is no network, weights beside it are missing, or it has more than 2 GB with them.
+    OSError
+        The file cannot be read, or the copy not be written.
     """
     if _tflite(path):
         Path(out).write_bytes(load_model(path).SerializeToString())
     elif not _mentions(path, EXTERNAL):
         shutil.copyfile(path, out)
     else:
+        model = parse(path, str(path))
         try:
-            content = parse(path, str(path)).SerializeToString()
-        except ValueError as error:
+            content = model.SerializeToString()
+        except Exception as error:  # the class of protobuf's error depends on its implementation
             raise InputError(
                 f"expected a network of less than 2 GB with its weights, found more, in {path}"
             ) from error

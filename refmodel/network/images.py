@@ -266,8 +266,8 @@ def load_images(
     ----------
     paths
         A ``.npz`` with ``x`` and, if it has labels, ``y``; or an ``.npy`` or idx file of images and
-        one of labels, each plain or gzipped; or the idx file of images alone, then the labels are
-        read from the file beside it that has ``labels`` and ``idx1`` in its name where this one has
+        one of labels, each plain or gzipped; or the file of images alone, then the labels are read
+        from the file beside it that has ``labels`` and ``idx1`` in its name where this one has
         ``images`` and ``idx3``, if there is one. The kind of a file is told by its content, not its
         name. Or a folder of pictures: :func:`refmodel.network.pictures.load_pictures`.
     resize, crop

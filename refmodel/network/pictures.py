@@ -51,11 +51,18 @@ def load_pictures(
     Raises
     ------
     InputError
-        There are no pictures, some are damaged, too large or of different sizes, or a folder has
-        pictures both in and beside folders of classes; or Pillow is not installed.
+        The folder cannot be read, there are no pictures, some are damaged, too large or of
+        different sizes, or a folder has pictures both in and beside folders of classes; or Pillow
+        is not installed.
     """
     require_extra("images")
-    paths, y = _listed(folder)
+    try:
+        paths, y = _listed(folder)
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise InputError(
+            f"expected a readable folder of pictures, found: {found}, in {folder}"
+        ) from error
     pictures, sizes = [], {}
     total = 0
     for path in paths:

@@ -58,7 +58,7 @@ def read_preprocess(path: str | Path) -> dict[str, Any]:
         said = (str(error).splitlines() or ["nothing"])[0][:200]
         raise InputError(f"expected {kind}, found: {said}, in {path}") from error
     if not isinstance(found, dict) or not found:
-        raise InputError(f"expected a table of preprocessing, found {found!r:.80}, in {path}")
+        raise InputError(f"expected a table of preprocessing, found {_shown(found)}, in {path}")
     unknown = [key for key in found if key not in KEYS]
     if unknown:
         raise InputError(
@@ -80,19 +80,31 @@ def _toml(content: bytes) -> Any:
 
 
 def _value(key: str, value: Any, path: Path) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
     if key == "layout" and isinstance(value, str):
         return value
-    if key in ("resize", "crop") and number and isinstance(value, int):
+    if key in ("resize", "crop") and _number(value) and isinstance(value, int):
         return value
-    if key == "scale" and number and abs(value) < 1e300:
+    if key == "scale" and _number(value):
         return float(value)
     if key in ("mean", "std"):
         several = value if isinstance(value, list) else [value]
-        plain = [isinstance(each, int | float) and not isinstance(each, bool) for each in several]
-        if several and all(plain) and all(abs(each) < 1e300 for each in several):
+        if several and all(map(_number, several)):
             return tuple(map(float, several))
     wanted = {"layout": "text", "resize": "a whole number", "crop": "a whole number"}
     raise InputError(
-        f"expected {wanted.get(key, 'numbers')} as {key}, found {value!r:.80}, in {path}"
+        f"expected {wanted.get(key, 'numbers')} as {key}, found {_shown(value)}, in {path}"
     )
+
+
+def _number(value: Any) -> bool:
+    """Whether a value is a finite number that float64 has room for."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and abs(value) < 1e300
+
+
+def _shown(value: Any) -> str:
+    """Show what was found, where that can be: not thousands of tables in tables, or of digits."""
+    try:
+        return f"{value!r:.80}"
+    except (RecursionError, ValueError):
+        return f"{type(value).__name__} that is too long to show"

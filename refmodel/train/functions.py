@@ -31,7 +31,8 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Pow": torch.pow,
     "Reciprocal": torch.reciprocal,
     "Relu": functional.relu,
-    "Selu": lambda x, alpha, gamma: gamma * torch.where(x > 0, x, alpha * torch.expm1(x)),
+    # Not by torch.where: the gradient of the branch that is not taken is 0 times infinity.
+    "Selu": lambda x, alpha, gamma: gamma * functional.elu(x, alpha),
     "Sigmoid": torch.sigmoid,
     "Sin": torch.sin,
     "Softplus": functional.softplus,

@@ -71,3 +71,6 @@ def test_the_command_prints_a_table_or_a_line(depthwise, tmp_path, capsys):
     assert "1 depthwise layers, OUs of 8 rows" in capsys.readouterr().out
     assert depthwise.main([str(tmp_path / "none.onnx")]) == 2
     assert capsys.readouterr().err.startswith("depthwise: error: expected a readable ONNX file")
+    with pytest.raises(SystemExit, match="2"):
+        depthwise.main([str(tmp_path / "net.onnx"), "--ou-rows", "0"])
+    assert "expected --ou-rows of 1 to 32, found 0" in capsys.readouterr().err

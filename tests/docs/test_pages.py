@@ -16,6 +16,7 @@ CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(((?!http)[^)#]*)(?:#[^)]*)?\)|(?:srcset|src)=\"([^\"]*)\"")
 TARGET = re.compile(r"\bmake ([a-z-]+)")
 MADE = re.compile(r"^([a-z-]+):", re.MULTILINE)
+RELATIVE = re.compile(r":(?:mod|class|func|meth|data|attr|exc):`~?\.")
 
 
 def exists(name: str) -> bool:
@@ -84,3 +85,19 @@ def test_what_a_page_names_is_there(page):
 )
 def test_what_is_not_there_is_found(text, problem):
     assert problems(text, ROOT / "docs") == [problem]
+
+
+def test_docstrings_name_places_from_the_package_on():
+    # The site's extension looks a name up in its package, and ends the build where it has none.
+    found = [
+        path
+        for package in ("refmodel", "prap_hw", "sim")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if RELATIVE.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_a_relative_name_is_found():
+    assert RELATIVE.search("see :mod:`.file`")
+    assert not RELATIVE.search("see :mod:`refmodel.files`.")

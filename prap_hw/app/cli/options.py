@@ -48,8 +48,8 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Labels of .npy or idx images; left out, the file beside them with labels in its"
-        " name.",
+        help="Labels of .npy or idx images; left out, the file beside them with labels for"
+        " images in its name.",
     ),
 ]
 Settings = Annotated[

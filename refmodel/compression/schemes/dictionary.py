@@ -195,11 +195,14 @@ def learn_dictionary(
 
 
 LEARNT_EVERY = 3
-"""Of so many neighbouring K the error of one is measured with covariances."""
+"""Of so many neighbouring K the error of one is measured with covariances.
+
+A choice: docs/large-networks.md (Measured) has what a budget comes to with it on ResNet-20.
+"""
 
 
 def learnt(settings: list[LayerSetting]) -> list[LayerSetting]:
-    """Every third K, from the second on, with each T."""
+    """Every :data:`LEARNT_EVERY`-th K, from the second on, with each T."""
     patterns = sorted({each.patterns for each in settings})
     chosen = set(patterns[1::LEARNT_EVERY] or patterns)
     return [each for each in settings if each.patterns in chosen]
@@ -296,7 +299,7 @@ def _map_group(
     by_norm = np.lexsort([*first.T, -norm])
     back = np.argsort(by_norm)
     # Runs of cuts: those of a covariance, or as many as are worked on at a time.
-    covariances: list[Real | None] = [None]
+    covariances: list[Real | None]
     if blocks is None:
         step = max(1, RUN // (outputs * max(len(piece) for _, _, piece in cuts)))
         runs = [cuts[start : start + step] for start in range(0, len(cuts), step)]

@@ -18,7 +18,8 @@ from refmodel.exchange.onnx.builder import (
     type_name,
 )
 from refmodel.exchange.onnx.fold import FOLDED, QUANTISERS, Folder
-from refmodel.exchange.onnx.registry import DROPPED, LAST, OPERATORS, supported
+from refmodel.exchange.onnx.operators import OPERATORS
+from refmodel.exchange.onnx.registry import DROPPED, LAST, supported
 from refmodel.network.graph import FloatNetwork, Shape
 from refmodel.network.passes import tidy
 
@@ -217,7 +218,7 @@ class Importer:
             elif self.skipped.intersection(node.input):
                 pass
             elif kind in DROPPED:
-                self._check_dropped(node, attributes)
+                self._check_dropped(node)
             elif kind in LAST:
                 self._check_last(node, attributes)
             elif OPERATORS[kind].batch_last and any(map(net.untransposed, inputs)):
@@ -229,7 +230,7 @@ class Importer:
                 f"expected a well-formed {kind}, found: {one_line(error)}, in {net.place(node)}"
             ) from error
 
-    def _check_dropped(self, node: NodeProto, attributes: Attributes) -> None:
+    def _check_dropped(self, node: NodeProto) -> None:
         """Refuse what passes on something else than its first input."""
         net = self.net
         if any(net.uses[mask] for mask in node.output[1:]):

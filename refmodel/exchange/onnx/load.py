@@ -45,42 +45,8 @@ from refmodel.errors import InputError
 from refmodel.exchange.onnx.advice import export_advice
 from refmodel.exchange.onnx.builder import one_line
 from refmodel.exchange.onnx.importer import Importer
-from refmodel.exchange.onnx.operators import (
-    activations,
-    arithmetic,
-    einsum,
-    functions,
-    lines,
-    matrix,
-    normalisation,
-    pooling,
-    quantisation,
-    resize,
-    several,
-    shapes,
-    transposed,
-    volumes,
-)
 from refmodel.exchange.onnx.qoperator import as_qdq
 from refmodel.network.graph import FloatNetwork, Matrix
-
-FAMILIES = (
-    activations,
-    arithmetic,
-    einsum,
-    functions,
-    lines,
-    matrix,
-    normalisation,
-    pooling,
-    quantisation,
-    resize,
-    several,
-    shapes,
-    transposed,
-    volumes,
-)
-"""Modules that register operators when they are imported, and what these share."""
 
 
 def load_onnx(path: str | Path) -> FloatNetwork:

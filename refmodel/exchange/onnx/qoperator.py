@@ -17,6 +17,7 @@ import onnx
 from onnx import NodeProto, helper
 
 from refmodel.errors import InputError
+from refmodel.exchange.onnx.builder import one_line
 
 MICROSOFT = "com.microsoft"
 
@@ -173,7 +174,7 @@ def as_qdq(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     Raises
     ------
     InputError
-        A node has too few inputs, or channels last.
+        A node has too few inputs, an attribute of another type, or channels last.
     """
     nodes = list(model.graph.node)
     found = [REWRITES.get((each.domain.replace("ai.onnx", ""), each.op_type)) for each in nodes]
@@ -187,6 +188,12 @@ def as_qdq(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
             result.graph.node.append(node)
             continue
         on = _Rewriter(node, source)
-        rewrite(on)
+        try:
+            rewrite(on)
+        except (LookupError, TypeError, ValueError) as error:  # attributes of another type
+            raise InputError(
+                f"expected a well-formed {node.op_type}, found: {one_line(error)}, in node "
+                f"{on.name!r} of {source}"
+            ) from error
         result.graph.node.extend(on.nodes)
     return result

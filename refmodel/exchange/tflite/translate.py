@@ -118,6 +118,8 @@ class Translator:
             return self.read(op, at)
         tensor = self.tensor(op, at)
         values = self._real(tensor, values, op)
+        if values.ndim > rank:
+            self.fail(f"with constants of at most {rank} axes", f"{values.shape}", op)
         if rank == 4:
             values = values.reshape((1,) * (4 - values.ndim) + values.shape)
             values = values.transpose(TO_FIRST)

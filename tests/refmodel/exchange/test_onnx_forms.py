@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
@@ -155,7 +156,14 @@ def test_float16_between_casts(tmp_path):
     assert relative(found, runtime(model, x)) <= 5e-3
 
 
-def test_weights_in_a_file_beside_the_network(tmp_path):
+class TooLarge:
+    """What protobuf does with a network of more than 2 GB, which tests have no memory for."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802
+        raise EncodeError("Failed to serialize proto")
+
+
+def test_weights_in_a_file_beside_the_network(tmp_path, monkeypatch):
     model, path = small_cnn(SEED), tmp_path / "net.onnx"
     expected = load_onnx(save(model, tmp_path)).forward(floats(SEED, 2, 2, 8, 8))
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
@@ -163,6 +171,11 @@ def test_weights_in_a_file_beside_the_network(tmp_path):
     np.testing.assert_array_equal(load_onnx(path).forward(floats(SEED, 2, 2, 8, 8)), expected)
     # A copy has them inside.
     copy_as_onnx(path, tmp_path / "copy.onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "parse", lambda *_: TooLarge())
+        with pytest.raises(InputError, match="of less than 2 GB"):
+            copy_as_onnx(path, tmp_path / "large.onnx")
+    assert not (tmp_path / "large.onnx").exists()
     (tmp_path / "weights.bin").unlink()
     found = load_onnx(tmp_path / "copy.onnx")
     np.testing.assert_array_equal(found.forward(floats(SEED, 2, 2, 8, 8)), expected)
@@ -348,3 +361,16 @@ def test_operators_on_codes_are_refused_with_a_line(tmp_path):
         model = network([helper.make_node(operator, ["x"], ["y"], domain=domain)], {})
         with pytest.raises(InputError, match=f"expected {operator} with . inputs"):
             load_onnx(save(model, tmp_path))
+
+
+@pytest.mark.parametrize("attribute", [{"alpha": "half"}, {"alpha": [0.5]}])
+def test_operators_on_codes_with_attributes_of_another_type(attribute, tmp_path):
+    constants = {"s": f32(0.5), "z": np.array(3, np.uint8), "w": np.ones((5, 4), np.uint8)}
+    constants |= {"b": np.ones(4, np.int32)}
+    inputs = ["x", "s", "z", "w", "s", "z", "b", "s", "z"]
+    nodes = [helper.make_node("QGemm", inputs, ["y"], domain="com.microsoft", **attribute)]
+    path = save(network(nodes, constants, ("N", 5)), tmp_path)
+    with pytest.raises(
+        InputError, match=r"expected a well-formed QGemm, found: .*, in node 'y' of"
+    ):
+        load_onnx(path)

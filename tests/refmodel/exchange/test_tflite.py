@@ -195,8 +195,15 @@ def options(**values):
     return lambda net: net.operations[0]["options"].update(values)
 
 
-def short_bias(net) -> None:
+def bias_of_three(net):
     net.operations[0]["inputs"][2] = net.constant(np.ones(3, np.int32), "int32", 1.0)
+
+
+def joined_with_five_axes(net):
+    before, values = net.at, np.ones((1, 1, 6, 6, 1), np.int8)
+    net._same([*net.shape()[:3], net.shape()[3] + 1])
+    inputs = [before, net.constant(values, "int8", 1.0)]
+    net.operation("CONCATENATION", inputs, [net.at], "ConcatenationOptions", Axis=3)
 
 
 BAD = {
@@ -225,7 +232,8 @@ BAD = {
     "padding": (options(Padding=5), "expected CONV_2D with padding SAME or VALID, found 5"),
     "activation": (options(FusedActivationFunction=4), "expected CONV_2D with RELU, RELU6 or none"),
     "stride": (options(StrideH=0), "expected CONV_2D with strides of at least 1"),
-    "bias": (short_bias, "expected CONV_2D with a bias of 4 values"),
+    "bias": (bias_of_three, "expected CONV_2D with a bias of 4 values"),
+    "constant": (joined_with_five_axes, "expected CONCATENATION with constants of at most 4 axes"),
 }
 
 

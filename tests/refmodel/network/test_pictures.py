@@ -1,6 +1,8 @@
 """Folders of PNG and JPEG, and files of preprocessing."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,10 @@ def _cases(folder: Path) -> dict[str, str]:
     }
 
 
+def unreadable(path: Path):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 def test_what_is_refused(tmp_path, monkeypatch):
     for name, message in _cases(tmp_path).items():
         with pytest.raises(InputError, match=message) as caught:
@@ -134,6 +140,10 @@ def test_what_is_refused(tmp_path, monkeypatch):
         load_images(tmp_path / "small", crop=7)
     with pytest.raises(InputError, match="a folder of pictures alone"):
         load_images([tmp_path / "small", tmp_path / "x.npy"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", unreadable)
+        with pytest.raises(InputError, match="a readable folder of pictures, found: Permission d"):
+            load_images(tmp_path / "small")
     monkeypatch.setattr(pictures, "MOST_VALUES", 80)
     with pytest.raises(InputError, match="at most 80 values together, found more in the first 1"):
         load_images(tmp_path / "small")
@@ -187,6 +197,9 @@ def test_files_of_preprocessing(tmp_path):
         "layout = 3": "expected text as layout, found 3",
         "crop = 2.5": "expected a whole number as crop, found 2.5",
         "resize = 0": "resize must be 1 to 8192 pixels, not 0",
+        f"resize = 0x{'f' * 5000}": "expected a whole number as resize, found int that is too long",
+        f"scale = 0x{'f' * 5000}": "expected numbers as scale, found int that is too long to show",
+        f"mean{'.a' * 2000} = 1": "expected numbers as mean, found dict that is too long to show",
     }.items(),
 )
 def test_a_file_of_preprocessing_that_is_refused(text, message, tmp_path):

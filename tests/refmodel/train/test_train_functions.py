@@ -41,6 +41,15 @@ def test_an_operator_is_the_same_in_both(op):
     assert np.isfinite(tensor.grad.numpy()).all()
 
 
+@pytest.mark.parametrize("op", ["Celu", "Elu", "HardSwish", "Selu", "Sigmoid", "Softplus", "Tanh"])
+def test_gradients_of_large_values_are_finite(op):
+    # exp(200) is infinite in float32: it must not reach a gradient as 0 times infinity.
+    tensor = torch.tensor([-200.0, 200.0], requires_grad=True)
+    functions.evaluate(term(op, X, **ATTRIBUTES.get(op, {})), tensor).sum().backward()
+    assert tensor.grad is not None
+    assert np.isfinite(tensor.grad.numpy()).all()
+
+
 def test_the_error_function_by_hand():
     # 0.8427007929 and 0.5204998778 are erf(1) and erf(1/2).
     found = erf(np.array([0.0, 1.0, -0.5, 9.0]))

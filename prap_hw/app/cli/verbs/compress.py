@@ -99,7 +99,7 @@ def compress(
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
-    """Quantise, prune and compile an ONNX network into a program for the engine."""
+    """Quantise, prune and compile a network into a program for the engine."""
     from prap_hw.app import workflow
 
     values.need("--activations percentile", activations == "percentile", percentile=percentile)

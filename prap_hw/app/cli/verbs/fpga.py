@@ -42,7 +42,9 @@ def fpga(
     ] = 1,
     clock: Annotated[
         float | None,
-        typer.Option("--clock", metavar="MHZ", help="The clock; left out, the board's (75, 24)."),
+        typer.Option(
+            "--clock", metavar="MHZ", help="The clock; left out, 75 on ulx3s, 24 on hx8k."
+        ),
     ] = None,
     baud: Annotated[
         int | None,
@@ -88,7 +90,8 @@ def fpga(
     if "images_per_second" in about:
         print(
             f"images: {about['images_per_second']:,.0f} a second by {about['baud']:,} baud and "
-            f"{about['cycles']:,} cycles, without what the USB chip waits"
+            f"{about['cycles']:,} cycles of {about['khz'] / 1000:g} MHz, without what the USB chip "
+            "waits"
         )
     for name in about["files"]:
         print(out / name)

@@ -92,8 +92,7 @@ class LayerMapping:
         first has no patterns, no shapes, and no slot in its reuse words.
     weight_q8
         Integers [out, in / groups, kh, kw]: effective weights times 256, in units of the weight
-        scale
-        (:func:`weight_unit`) times ``output_scale``.
+        scale (:func:`weight_unit`) times ``output_scale``.
     kept, reused, dropped
         Weight patterns that are programmed, taken from another output, or zero. Weights that
         structured and orc prune are no patterns: they are in none of the three.

@@ -16,7 +16,7 @@ from refmodel.network.graph import Add, Function, Matrix, Product, Rearrange, Sh
 
 @operator("Add", "Sub", "Mul", "Div", batch_last=True)
 def import_arithmetic(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import a sum of two tensors, or arithmetic between a tensor and a constant."""
+    """Import a sum, difference, product or quotient of tensors, or of a tensor and a constant."""
     constant = [name in net.constants for name in node.input]
     if not any(constant):
         _of_two(net, node)

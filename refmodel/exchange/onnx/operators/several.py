@@ -49,7 +49,7 @@ def import_mean(net: NetworkBuilder, node: NodeProto, attributes: Attributes) ->
 
 @operator("Max", "Min", batch_last=True)
 def import_extreme(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import the largest of tensors, and limits, which are constants of one value."""
+    """Import the largest or least of tensors, and limits, which are constants of one value."""
     names, constants = _operands(net, node, "limits")
     if any(values.size != 1 for values in constants):
         found = f"constants of shapes {[values.shape for values in constants]}"

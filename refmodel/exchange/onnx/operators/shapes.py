@@ -75,7 +75,7 @@ def import_reshape(net: NetworkBuilder, node: NodeProto, attributes: Attributes)
 
 @operator("Transpose")
 def import_transpose(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import Transpose. It keeps the batch first, or turns a matrix (N, F) round."""
+    """Import an exchange of axes. It keeps the batch first, or turns a matrix (N, F) round."""
     source = net.untransposed(node.input[0])
     if source is not None and list(attributes.get("perm", (1, 0))) == [1, 0]:
         net.pass_on(node, source)

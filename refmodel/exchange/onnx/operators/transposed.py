@@ -14,7 +14,7 @@ from refmodel.network.graph import Matrix
 
 @operator("ConvTranspose")
 def import_conv_transpose(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import ConvTranspose.
+    """Import a transposed convolution.
 
     Each place in a block of (stride x stride) pixels of the output sees weights of its own. They
     are outputs of one convolution with a stride of 1 over the input, so that no zeros are
