@@ -46,9 +46,7 @@ def row(name: str) -> Row:
     computed = sum(each.outcome == "right" and each.computed for _, each in verdicts)
     becomes = sorted(set().union(*(each.becomes for _, each in verdicts)))
     problems = [
-        f"{case}: {each.said}"
-        for case, each in verdicts
-        if each.outcome in count and each.outcome in ("wrong", "broken")
+        f"{case}: {each.said}" for case, each in verdicts if each.outcome in ("wrong", "broken")
     ]
     cells = [f"`{name}`", _taken(name), ", ".join(f"`{kind}`" for kind in becomes) or "–"]
     cells += map(str, (count["right"], computed, count["refused"]))

@@ -1,7 +1,7 @@
 """What is proved, a specification to each component: with any inputs, in any cycle.
 
 Inputs that are streams keep the rule of streams, and a reset may come in any cycle where it is said
-so. Each specification has a mutant that it rejects, in :data:`MUTANTS`.
+so. Each specification has mutants that it rejects, in :data:`tests.formal.table.ROWS`.
 """
 
 import sys
@@ -18,7 +18,8 @@ from prap_hw.common.faults import FAULT
 from prap_hw.common.layouts import Space
 from prap_hw.driver.registers import CONFIGURATION, Core
 from prap_hw.shell import axi_lite, axi_stream, host_shell, packet_reader, packet_writer
-from prap_hw.shell.core import CoreLimits, FieldRange, MemoryLimits, core_signature
+from prap_hw.shell.core import core_signature
+from tests.support.rtl.standing_core import LIMITS
 
 
 def elaborated(component: Any) -> tuple[Module, dict[str, Any]]:
@@ -218,21 +219,12 @@ class Registers(Spec):
         ]
 
 
-LIMITS = CoreLimits(
-    memories={0: MemoryLimits(depth=4, width=64)},
-    cells=(FieldRange(low=0, width=8, most=255),),
-    activation_bytes=8,
-)
-
-
-def small_reader() -> packet_reader.PacketReader:
-    """A reader of items of few bits."""
-    return packet_reader.PacketReader(
-        load=data.StructLayout({"space": Space, "addr": 24, "data": 64}),
-        cells=data.StructLayout({"row": 8}),
-        acts=data.StructLayout({"data": 8, "last": 1}),
-        limits=LIMITS,
-    )
+ITEMS: dict[str, Any] = {
+    "load": data.StructLayout({"space": Space, "addr": 24, "data": 64}),
+    "cells": data.StructLayout({"row": 8}),
+    "acts": data.StructLayout({"data": 8, "last": 1}),
+}
+"""What a core takes, of few bits."""
 
 
 class Reader(Spec):
@@ -243,7 +235,7 @@ class Reader(Spec):
     """
 
     def __init__(self) -> None:
-        dut = small_reader()
+        dut = packet_reader.PacketReader(**ITEMS, limits=LIMITS)
         super().__init__(
             dut,
             [dut.i.valid, dut.i.payload, dut.o_load.ready, dut.o_cells.ready, dut.o_acts.ready,
@@ -292,12 +284,7 @@ class FreeCore(wiring.Component):
     free: Any
 
     def __init__(self) -> None:
-        members = core_signature(
-            load=data.StructLayout({"space": Space, "addr": 24, "data": 64}),
-            cells=data.StructLayout({"row": 8}),
-            acts=data.StructLayout({"data": 8, "last": 1}),
-            output=data.StructLayout({"code": 8}),
-        ).members
+        members = core_signature(**ITEMS, output=data.StructLayout({"code": 8})).members
         shape = data.StructLayout({"ready": 3, "busy": 1, "fault": FAULT, "valid": 1, "code": 8})
         super().__init__({**members, "free": In(shape)})
 

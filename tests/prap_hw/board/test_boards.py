@@ -59,7 +59,7 @@ def test_rates_of_the_line_are_divided_or_refused():
 
 @pytest.mark.parametrize("key", BOARDS)
 def test_every_port_has_one_pin_of_its_own(key):
-    pytest.importorskip("amaranth_boards")
+    pytest.importorskip("amaranth_boards", reason="needs the extra fpga")
     chosen = board(key)
     top = BoardTop(engine_shell(CONFIG), khz=1000, divisor=4, button=bool(chosen.button))
     Fragment.get(top, None)  # Amaranth wants every component used
@@ -73,7 +73,7 @@ def test_every_port_has_one_pin_of_its_own(key):
 
 
 def test_the_ulx3s_by_its_schematic():
-    pytest.importorskip("amaranth_boards")
+    pytest.importorskip("amaranth_boards", reason="needs the extra fpga")
     pins = {port: pin for port, (pin, _) in ULX3S.pins().items()}
     # ftdi_txd is what the FPGA hears, ftdi_rxd what it says.
     assert (pins["clk"], pins["rx"], pins["tx"], pins["leds[0]"]) == ("G2", "M1", "L4", "B2")

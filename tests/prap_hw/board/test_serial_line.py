@@ -47,10 +47,9 @@ def test_any_byte_that_is_damaged_spoils_its_frame_and_no_later_one(damage):
             "garbled": good[:at] + bytes([good[at] ^ draw.randrange(1, 256)]) + good[at + 1 :],
         }[damage]
         found = Frames().feed(changed + frame(b"next") + frame(b"after"))
-        # A doubled or lost end between two frames is none: there is another end beside it.
-        spoilt = [b"next", b"after"]
-        assert found in (spoilt, spoilt[1:], [body, *spoilt]), (at, found)
-        assert body not in found or at == len(good) - 1
+        # An end of it that is doubled or lost is none: the next frame begins with another one.
+        spoilt = damage == "garbled" or at < len(good) - 1
+        assert found == [*([] if spoilt else [body]), b"next", b"after"], at
 
 
 def test_registers_are_read_and_written_and_refusals_are_errors():
@@ -177,7 +176,7 @@ def test_a_cable_that_is_pulled_in_a_packet_leaves_the_next_packets_whole():
         host.send(bytes(2000))
     line.quiet()
     host.send(b"whole")
-    assert board.packets[-1].endswith(b"whole")
+    assert board.packets == [b"whole"]
     assert host.counts.sessions == 2
 
 
@@ -191,6 +190,6 @@ def test_a_shell_that_takes_nothing_is_waited_for_and_then_an_error():
 
 
 def test_a_port_that_is_none_is_one_line():
-    pytest.importorskip("serial")
+    pytest.importorskip("serial", reason="needs the extra fpga")
     with pytest.raises(LinkError, match="expected a serial port at /dev/no-such-port, found"):
         open_serial("/dev/no-such-port")

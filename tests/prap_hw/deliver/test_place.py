@@ -14,6 +14,7 @@ from prap_hw.deliver.verilog import SHELL, engine_verilog, shell_verilog
 from refmodel.config import PRESETS
 from refmodel.errors import InputError, MissingExtraError
 from tests.support.layers.hand import TINY_ENGINE
+from tests.support.tools import required
 
 PAIR = """\
 module part(
@@ -148,11 +149,8 @@ def test_a_harness_has_every_port_but_the_clock() -> None:
 
 @pytest.fixture
 def tools() -> None:
-    try:
-        for family in place.TOOLS:
-            place.require(family)
-    except InputError as missing:
-        pytest.skip(str(missing))
+    for family in place.TOOLS:
+        required(lambda family=family: place.require(family))
 
 
 @pytest.mark.slow

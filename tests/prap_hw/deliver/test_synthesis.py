@@ -15,6 +15,7 @@ from prap_hw.deliver.verilog import TOP, engine_verilog
 from refmodel.config import PRESETS
 from refmodel.errors import InputError
 from tests.support.layers.hand import TINY_ENGINE
+from tests.support.tools import required
 
 LATCH = "module top(input a, input b, output reg c);\nalways @* if (a) c = b;\nendmodule\n"
 LOOP = "module top(input a, output c);\nwire d; assign c = d & a; assign d = c | a;\nendmodule\n"
@@ -55,10 +56,7 @@ endmodule
 
 @pytest.fixture(scope="module", autouse=True)
 def yosys() -> None:
-    try:
-        synthesis.require()
-    except InputError as missing:
-        pytest.skip(str(missing))
+    required(synthesis.require)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from amaranth.back import verilog
 from prap_hw.deliver import synthesis
 from prap_hw.deliver.verilog import TOP
 from prap_hw.engine import engine as hardware
-from refmodel.errors import InputError
 from tests.support.layers.hand import TINY_ENGINE
 from tests.support.rtl.cones import Cones
 from tests.support.rtl.mutants import Mutant, apply
+from tests.support.tools import required
 
 COUNTER = 2
 """Cells in front of the adder of a counter in the core: whether a pause counts, and how long."""
@@ -20,10 +20,7 @@ READER = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def yosys() -> None:
-    try:
-        synthesis.require()
-    except InputError as missing:
-        pytest.skip(str(missing))
+    required(synthesis.require)
 
 
 def cones() -> Cones:

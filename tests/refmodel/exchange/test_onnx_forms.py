@@ -294,8 +294,8 @@ def qlinear_case(case) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
     return helper.make_model(graph, opset_imports=opsets), x.astype(np.float32), expected
 
 
-@pytest.mark.parametrize("operator", ["QLinearConv", "QLinearMatMul"])
-def test_cases_of_onnx_of_operators_on_codes(operator, tmp_path):
+@pytest.mark.parametrize(("operator", "refused"), [("QLinearConv", 0), ("QLinearMatMul", 4)])
+def test_cases_of_onnx_of_operators_on_codes(operator, refused, tmp_path):
     right = 0
     for case in node_cases(operator):
         model, x, expected = qlinear_case(case)
@@ -305,8 +305,7 @@ def test_cases_of_onnx_of_operators_on_codes(operator, tmp_path):
             continue
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=case.name)
         right += 1
-    print(f"{operator}: {right} of {len(node_cases(operator))}")
-    assert right
+    assert right == len(node_cases(operator)) - refused > 0
 
 
 class _Images(quantization.CalibrationDataReader):

@@ -36,6 +36,7 @@ from tests.support.nets.onnx_cases import (
     NORM,
     SEED,
     SHAPE,
+    error_in_integers,
     ints,
     relative,
     runtime,
@@ -78,15 +79,7 @@ def test_every_operator_in_integers_is_near_float(case, tmp_path):
     nodes, constants, shape, opset = CASES[case]
     loaded = load_onnx(save(network(nodes, constants, shape, opset=opset), tmp_path))
     x = floats(SEED, 8, *shape[1:])
-    program = compiler.compile_network(quantize(loaded, x), scheme="dense")
-    program.save(tmp_path / "p.prap")
-    program = type(program).load(tmp_path / "p.prap")
-    codes = golden.run_program(program, golden.quantise_input(program, x))
-    info = program.tensors[program.output]
-    found = (codes[program.output].astype(float) - info["zero"]) * info["scale"]
-    expected = loaded.forward(x)
-    expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
-    assert relative(found.reshape(expected.shape), expected) <= 0.04
+    assert error_in_integers(loaded, x, tmp_path) <= 0.04
 
 
 def test_operators_one_behind_the_other_match_onnxruntime(tmp_path):

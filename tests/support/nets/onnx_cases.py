@@ -1,10 +1,16 @@
 """ONNX networks, one to each operator and form, and ONNX Runtime as a second opinion."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, numpy_helper
 
+from refmodel import golden
+from refmodel.compression import compile as compiler
+from refmodel.compression.quantize import quantize
+from refmodel.network.graph import FloatNetwork
 from tests.support.nets.onnx_nets import f32, floats, node
 
 SEED = 71
@@ -41,6 +47,25 @@ def runtime(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     )
     (result,) = session.run(None, {session.get_inputs()[0].name: x})
     return np.asarray(result)
+
+
+def error_in_integers(loaded: FloatNetwork, x: np.ndarray, folder: Path) -> float:
+    """Compile a network, save and load it, and tell how far its codes are from floating point.
+
+    Returns
+    -------
+    float
+        The largest error, in shares of the largest value.
+    """
+    program = compiler.compile_network(quantize(loaded, x), scheme="dense")
+    program.save(folder / "p.prap")
+    program = type(program).load(folder / "p.prap")
+    codes = golden.run_program(program, golden.quantise_input(program, x))
+    info = program.tensors[program.output]
+    found = (codes[program.output].astype(float) - info["zero"]) * info["scale"]
+    expected = loaded.forward(x)
+    expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
+    return relative(found.reshape(expected.shape), expected)
 
 
 def ints(*values: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from prap_hw.shell.axi_lite import AxiLiteSlave
 from prap_hw.shell.host_shell import ADDRESS_BITS
 
 DIVISOR = 4
-BIT = 10 * DIVISOR
+BYTE = 10 * DIVISOR
 """Cycles of a byte."""
 
 KHZ = 1000
@@ -111,7 +111,7 @@ class BridgeLine:
             if ready and offered:
                 self.outputs.popleft()
             if not left and not tx:
-                left, phase, byte = 10 * DIVISOR, 0, 0
+                left, phase, byte = BYTE, 0, 0
             if left:
                 number = phase // DIVISOR
                 if phase % DIVISOR == DIVISOR // 2:

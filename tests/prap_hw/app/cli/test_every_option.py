@@ -132,7 +132,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--seed": "1",
         "--adc-bits": "1",
     },
-    "price": {"--technology": "isaac-32nm", "--engines": "2"} | ENGINE | {"--dac-bits": "2"},
+    "price": {"--technology": "isaac-32nm", "--engines": "2"} | ENGINE,
     "report": ENGINE
     | {
         "--out": "elsewhere.html",
@@ -261,6 +261,8 @@ REFUSED = {
 """Options that are refused in every case, and what is said."""
 
 
+TORCH = "PyTorch is not installed: make test installs it"
+
 SAME = {("compress", "--workers"): "processes; what is written does not depend on them"}
 """Options that change how long it takes and nothing else."""
 
@@ -268,6 +270,12 @@ SAME = {("compress", "--workers"): "processes; what is written does not depend o
 def commands() -> Mapping[str, Any]:
     group: Any = typer.main.get_command(program.app)
     return group.commands
+
+
+def base_of(verb: str) -> str:
+    """The command of a verb, with its figures in a file where it has some."""
+    has_figures = "--json" in (parameter.opts[0] for parameter in commands()[verb].params)
+    return BASES[verb] + " --json figures.json" * has_figures
 
 
 def options() -> list[tuple[str, str]]:
@@ -419,11 +427,8 @@ def test_every_option_changes_something_or_is_refused(
     verb: str, option: str, seen: Callable[..., Any]
 ) -> None:
     if verb == "finetune":
-        pytest.importorskip("torch")
-    base = BASES[verb]
-    if "--json" in (parameter.opts[0] for parameter in commands()[verb].params):
-        base += " --json figures.json"
-    base = base.replace(*INSTEAD.get((verb, option), ("", "")))
+        pytest.importorskip("torch", reason=TORCH)
+    base = base_of(verb).replace(*INSTEAD.get((verb, option), ("", "")))
     value = VALUES[verb][option]
     if f"{option} " in f"{base} ":
         words = re.sub(rf"{option} \S+", f"{option} {value}", base)
@@ -440,6 +445,7 @@ def test_every_option_changes_something_or_is_refused(
         code, (_, err, contents, _) = seen(0, verb, words)
         assert (code, contents) == (2, {}), "it says nothing alone, and was not refused"
         assert "expected" in err
+        assert option.lstrip("-") in err.replace("_", "-")
         base, words = f"{base} {NEEDS[verb, option]}", f"{words} {NEEDS[verb, option]}"
     if (verb, option) in SAME:
         assert seen(1, verb, base) == seen(2, verb, words)
@@ -462,9 +468,26 @@ def test_debug_and_json_of_every_verb(verb: str, seen: Callable[..., Any]) -> No
 
 
 def test_a_temperature_without_a_teacher_is_refused(seen: Callable[..., Any]) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason=TORCH)
     words = f"{BASES['finetune']} --method published --temperature 4"
     code, (_, err, _, asked) = seen(0, "finetune", words)
     assert (code, asked) == (2, ())
     assert "expected --teacher above 0 with --temperature, found none" in err
     assert seen(1, "finetune", f"{words} --teacher 0.5")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(each, marks=[pytest.mark.long] * (each in ("report", "finetune")))
+        for each in BASES
+    ],
+)
+def test_a_command_without_an_option_succeeds_and_does_the_same_twice(
+    verb: str, seen: Callable[..., Any]
+) -> None:
+    if verb == "finetune":
+        pytest.importorskip("torch", reason=TORCH)
+    first = seen(1, verb, base_of(verb))
+    assert first[0] == 0, first
+    assert seen(2, verb, base_of(verb)) == first
