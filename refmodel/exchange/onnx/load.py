@@ -43,8 +43,10 @@ import onnx.inliner
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.advice import export_advice
+from refmodel.exchange.onnx.branches import with_branches
 from refmodel.exchange.onnx.builder import one_line
 from refmodel.exchange.onnx.importer import Importer
+from refmodel.exchange.onnx.inputs import real_input
 from refmodel.exchange.onnx.qoperator import as_qdq
 from refmodel.network.graph import FloatNetwork, Matrix
 
@@ -84,7 +86,10 @@ def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
     source
         The file, for messages.
     """
-    model = as_qdq(_inlined(written, source), source)
+    for output in written.graph.output:  # whose shape nothing here asks for, but the checker does
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.shape.SetInParent()
+    model = _decided(real_input(as_qdq(_inlined(written, source), source)), source)
     importer = Importer(model, source)
     importer.refuse_unknown_operators()
     _check(written, source)
@@ -153,6 +158,17 @@ def _inlined(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
         raise InputError(
             f"expected functions that can be written out, found: {one_line(error)}, in {source}"
         ) from error
+
+
+def _decided(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Put the branch that is taken in the place of each If."""
+    importer = Importer(model, source, deciding=True)
+    if not importer.has_branches():
+        return model
+    importer.refuse_unknown_operators()
+    _check(model, source)
+    importer.network()
+    return with_branches(model, importer.decided)
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:
