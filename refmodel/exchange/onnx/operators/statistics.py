@@ -29,7 +29,7 @@ def import_instance_normalization(
     parts = Parts(net, node)
     axes = range(2, len(shape) + 1)
     normal = _standardised(parts, name, list(axes), float(attributes.get("epsilon", 1e-5)))
-    _scaled(parts, normal, _per_channel(net, node, shape, shape[0], 1))
+    _scaled(parts, normal, _per_channel(net, node, shape))
 
 
 @operator("GroupNormalization")
@@ -42,8 +42,7 @@ def import_group_normalization(
     if groups < 1 or shape[0] % groups or len(shape) < 2:
         found = f"{groups} groups of {shape_text(shape)}"
         net.fail("with groups that divide the channels", found, node)
-    values = groups if net.opset < 21 else shape[0]
-    scaling = _per_channel(net, node, shape, values, shape[0] // values)
+    scaling = _per_channel(net, node, shape)
     parts = Parts(net, node)
     rows = parts.add("Reshape", name, parts.constant(np.array([0, groups, -1])))
     normal = _standardised(parts, rows, [2], float(attributes.get("epsilon", 1e-5)))
@@ -88,16 +87,14 @@ def _standardised(
     return parts.add("Mul", x, factor)
 
 
-def _per_channel(
-    net: NetworkBuilder, node: NodeProto, shape: Shape, count: int, repeats: int
-) -> list[NDArray[np.float64]]:
-    """Read scale and bias, and spread them over the channels."""
+def _per_channel(net: NetworkBuilder, node: NodeProto, shape: Shape) -> list[NDArray[np.float64]]:
+    """Read scale and bias, one to a channel."""
     found = []
     for each, what in zip(node.input[1:3], ("scale", "bias"), strict=True):
         values = net.numbers(each, node, what).astype(np.float64)
-        if values.shape != (count,):
-            net.fail(f"with {what} of {count} values", f"{values.shape}", node)
-        found.append(values.repeat(repeats).reshape(-1, *(1 for _ in shape[1:])))
+        if values.shape != shape[:1]:
+            net.fail(f"with {what} of {shape[0]} values", f"{values.shape}", node)
+        found.append(values.reshape(-1, *(1 for _ in shape[1:])))
     return found
 
 
