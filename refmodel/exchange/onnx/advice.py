@@ -32,8 +32,7 @@ def export_advice(path: str) -> str:
 
 _SUGGESTIONS = {
     "train with BatchNormalization in its place": (
-        "GroupNormalization InstanceNormalization LayerNormalization LpNormalization "
-        "MeanVarianceNormalization RMSNormalization"
+        "LpNormalization MeanVarianceNormalization"
     ),
     "write the quantised network with QuantizeLinear and DequantizeLinear (QDQ)": (
         "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul"

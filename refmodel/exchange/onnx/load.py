@@ -7,17 +7,23 @@ The operators are those of feed-forward image classifiers:
 - BatchNormalization, and Add, Sub, Mul, Div and Neg between a tensor and constants;
 - Add, Sub, Mul and Div of two tensors, and Sum, Mean, Max and Min of any number;
 - Relu, Clip, HardSigmoid, and Max and Min with constants;
-- functions of each value alone, which become tables: Abs, Celu, Cos, Elu, Erf, Exp, Gelu,
-  HardSwish, LeakyRelu, Log, Mish, PRelu, Pow with a constant exponent, Reciprocal, Selu, Sigmoid,
-  Sin, Softplus, Softsign, Sqrt, Swish, Tanh and ThresholdedRelu, and whatever several nodes make of
-  one tensor; and LRN;
-- MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax and ReduceMean;
+- functions of each value alone, which become tables: Abs, Ceil, Celu, Cos, Elu, Erf, Exp, Floor,
+  Gelu, HardSwish, LeakyRelu, Log, Mish, PRelu, Pow with a constant exponent, Reciprocal, Round,
+  Selu, Shrink, Sigmoid, Sign, Sin, Softplus, Softsign, Sqrt, Swish, Tanh and ThresholdedRelu, and
+  whatever several nodes make of one tensor, with Where, Greater, GreaterOrEqual, Less, LessOrEqual,
+  And, Or and Not among them;
+- LRN, InstanceNormalization, GroupNormalization, LayerNormalization, RMSNormalization, and Softmax
+  and LogSoftmax before other nodes: averages, products and tables;
+- MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax, ReduceMean, ReduceMin,
+  ReduceSum, ReduceL1, ReduceL2 and ReduceSumSquare;
 - operators that only move values: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Split,
-  Pad, Concat, DepthToSpace, Gather with constant indices, and Resize and Upsample to the nearest
-  value;
+  Pad, Concat, DepthToSpace, Expand, Tile, Gather with constant indices, and Resize and Upsample to
+  the nearest value;
+- Resize and Upsample between values, linear or cubic, along one axis after the other;
 - QuantizeLinear and DequantizeLinear;
 - Identity, Dropout and Cast, which do nothing here, and Softmax, LogSoftmax or ArgMax as the
-  last step, which is left out, since it does not change which class is largest.
+  last step, which is left out, since it does not change which class is largest;
+- If where constants and sizes decide it.
 
 :func:`refmodel.exchange.onnx.registry.supported` lists them. Nodes that compute only with constants
 are worked out while reading, so the chains that exporters write around Reshape are no obstacle.
