@@ -31,9 +31,7 @@ def export_advice(path: str) -> str:
 
 
 _SUGGESTIONS = {
-    "train with BatchNormalization in its place": (
-        "LpNormalization MeanVarianceNormalization"
-    ),
+    "train with BatchNormalization in its place": ("LpNormalization MeanVarianceNormalization"),
     "write the quantised network with QuantizeLinear and DequantizeLinear (QDQ)": (
         "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul"
     ),

@@ -105,6 +105,23 @@ BAD = {
         after(node("Tile", "c r", "y"), r=ints(1, 1 << 20, 1 << 20, 1)),
         "expected Tile to 1 to 16777216 values, found repeats [1, 1048576, 1048576, 1]",
     ),
+    "tile-the-batch": (
+        after(node("Tile", "c r", "y"), r=ints(2, 1, 1, 1)),
+        "expected Tile with repeats for 4 axes, 1 of the batch, found [2, 1, 1, 1]",
+    ),
+    "resize-to-broken-sizes": (
+        after(
+            node(
+                "Resize",
+                "c - s",
+                "y",
+                mode="linear",
+                coordinate_transformation_mode="align_corners",
+            ),
+            s=f32([1, 1, 0.7, 1]),
+        ),
+        "expected Resize to whole sizes, where corners are aligned, found 6 to 4.2",
+    ),
     "resize-antialias": (
         first(
             node("Resize", "x - s", "r", mode="linear", antialias=1),

@@ -58,6 +58,11 @@ def import_resize(net: NetworkBuilder, node: NodeProto, attributes: Attributes) 
     if np.prod(np.array(sizes, np.float64)) > MOST_VALUES:
         net.fail(f"to at most {MOST_VALUES} values", shape_text(tuple(sizes[1:])), node)
     if mode != "nearest":
+        if aligned == "align_corners":
+            for old, new, scale in zip(shape, sizes[1:], scales[1:], strict=True):
+                if abs(old * scale - new) > 1e-4:  # which runtimes take for different sizes
+                    found = f"{old} to {old * scale:g}"
+                    net.fail("to whole sizes, where corners are aligned", found, node)
         kernel = _linear
         if mode == "cubic":
             kernel = partial(_cubic, a=float(attributes.get("cubic_coeff_a", -0.75)))

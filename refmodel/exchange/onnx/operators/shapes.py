@@ -120,10 +120,11 @@ def import_expand(net: NetworkBuilder, node: NodeProto, attributes: Attributes) 
     key = "shape" if node.op_type == "Expand" else "repeats"
     sizes = net.integers(node, {}, key, 1)
     rank = index.ndim + 1
-    if sizes is None or len(sizes) != rank or sizes[0] not in (0, 1, net.batch):
-        net.fail(f"with {key} for {rank} axes, 1 of the batch", f"{sizes}", node)
-    inner = [max(1, size) for size in sizes[1:]] if node.op_type == "Expand" else sizes[1:]
     tiled = node.op_type == "Tile"
+    batch = (1,) if tiled else (0, 1, net.batch)
+    if sizes is None or len(sizes) != rank or sizes[0] not in batch:
+        net.fail(f"with {key} for {rank} axes, 1 of the batch", f"{sizes}", node)
+    inner = sizes[1:] if tiled else [max(1, size) for size in sizes[1:]]
     if min(inner) < 1 or prod(inner) * (index.size if tiled else 1) > MOST_VALUES:
         net.fail(f"to 1 to {MOST_VALUES} values", f"{key} {sizes}", node)
     if tiled:
