@@ -62,18 +62,19 @@ class PacketReader(wiring.Component):
 
     Nothing of an item reaches the core before TKEEP and TLAST of its beats, its parity, its
     padding, its memory and its address and fields are found good. The first that is not raises
-    ``error`` for one cycle, with ``code`` and the number of the item; what the packet has left is
-    discarded. So one bit that is flipped anywhere in a packet of program words or cells, its header
-    included, is an error; of the activations only the header is covered. A program word takes four
-    cycles, a row of cells two more than its beats, an activation one.
+    ``error`` for one cycle, the one after the finding, with ``code`` and the number of the item;
+    what the packet has left is discarded from the finding on. So one bit that is flipped anywhere
+    in a packet of program words or cells, its header included, is an error; of the activations only
+    the header is covered. A program word takes four cycles, a row of cells two more than its beats,
+    an activation one.
 
     While ``halt`` is high, whole packets are discarded. ``forget`` (one cycle) clears what is
     loaded and goes back to the beginning of a packet, or, if one has begun, to discarding its rest;
-    with ``drop`` the rest will not come, and the next beat is a header. ``i`` is ready whenever a
-    beat can be used or discarded: nothing but the core can hold it up, and ``busy``, during which
-    a packet waits before its first beat. No output depends on an input within the cycle but
-    ``error`` and ``code``, which follow ``i`` and the state, and ``i.ready``, which follows
-    ``busy``. Reset is a ``forget`` with ``drop``.
+    with ``drop`` the rest will not come, and the next beat is a header. What was found in its cycle
+    is no error any more. ``i`` is ready whenever a beat can be used or discarded: nothing but the
+    core can hold it up, and ``busy``, during which a packet waits before its first beat. No output
+    depends on an input within the cycle but ``i.ready``, which follows ``busy``. Reset is a
+    ``forget`` with ``drop``.
 
     Members
     -------
@@ -94,7 +95,7 @@ class PacketReader(wiring.Component):
     loading : ``Out(1)``
         Whether a packet has begun and not ended, or an item is on its way.
     error, code, item : ``Out``
-        The error of this cycle, and the item at which it is.
+        What was found wrong in the cycle before, and the item at which it is.
     """
 
     i: stream.Interface
@@ -179,8 +180,12 @@ class PacketReader(wiring.Component):
         def go(following: State) -> None:
             m.d.sync += state.eq(following)
 
+        # What is wrong in this cycle. It stops the reader at once, and others a cycle later.
+        failed = Signal()
+        failure = Signal(ERROR_BITS)
+
         def fail(name: str) -> None:
-            m.d.comb += [self.error.eq(1), self.code.eq(codes[name])]
+            m.d.comb += [failed.eq(1), failure.eq(codes[name])]
 
         # What the checks find in an item: at most one of these.
         found = Signal(len(FINDINGS))
@@ -203,8 +208,10 @@ class PacketReader(wiring.Component):
                         m.d.sync += self.activations.eq(1)
 
         header = data.View(HEADER, beat.data)
-        m.d.comb += [
-            self.loading.eq((state != State.HEADER) | inside),
+        m.d.comb += self.loading.eq((state != State.HEADER) | inside)
+        m.d.sync += [
+            self.error.eq(failed & ~self.forget),
+            self.code.eq(failure),
             self.item.eq(Mux(state == State.HEADER, 0, number)),
         ]
         with m.Switch(state):
@@ -285,7 +292,7 @@ class PacketReader(wiring.Component):
 
         # After an error, or when stopped: the rest of the packet, if it has one.
         ended = Mux(taken, beat.last, ~inside)
-        with m.If(self.error | self.halt | self.forget):
+        with m.If(failed | self.halt | self.forget):
             go(State.DISCARD)
             with m.If(ended | (self.forget & self.drop)):
                 go(State.HEADER)
