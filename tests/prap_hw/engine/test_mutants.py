@@ -290,7 +290,7 @@ MUTANTS = [
     Mutant(
         "reuse_merge",
         "minus ignored",
-        (("Mux(word.minus, -shifted, shifted)", "shifted"),),
+        (("Mux(word.minus, ~shifted, shifted)", "shifted"),),
         "two_groups",
     ),
     Mutant(
