@@ -30,7 +30,7 @@ ALL_BYTES = (1 << BYTES) - 1
 
 
 FINDINGS = ("ITEM_PARITY", "PADDING", "SPACE", "ADDRESS", "VALUE")
-"""Errors of an item, by the names of their codes."""
+"""Errors of an item, by the names of their codes; of several the first counts."""
 
 
 class State(enum.Enum, shape=unsigned(3)):
@@ -187,12 +187,12 @@ class PacketReader(wiring.Component):
         def fail(name: str) -> None:
             m.d.comb += [failed.eq(1), failure.eq(codes[name])]
 
-        # What the checks find in an item: at most one of these.
+        # What the checks find in an item, all of it. What follows passes a register.
         found = Signal(len(FINDINGS))
         m.d.sync += found.eq(0)
 
-        def find(name: str) -> None:
-            m.d.sync += found.eq(1 << FINDINGS.index(name))
+        def find(name: str, wrong: Value) -> None:
+            m.d.sync += found[FINDINGS.index(name)].eq(wrong)
 
         def count() -> None:
             """One item more has reached the core; the last one makes the packet complete."""
@@ -256,11 +256,10 @@ class PacketReader(wiring.Component):
                     with m.Elif(final & ~beat.last):
                         fail("LONG")
 
-            # Findings pass a register before anything follows from them.
             with m.Case(State.CHECK):
                 go(State.ITEM)
                 with m.If(is_cells):
-                    self._check_cells(m, whole, find)
+                    self._check_cells(whole, find)
                 with m.Else():
                     self._check_program(m, whole, find)
 
@@ -273,7 +272,8 @@ class PacketReader(wiring.Component):
                 with m.If(sound & Mux(is_cells, self.o_cells.ready, self.o_load.ready)):
                     go(State.BEAT)
                     count()
-                for number_of_finding, name in enumerate(FINDINGS):
+                # The last assignment counts: the first finding does.
+                for number_of_finding, name in reversed(list(enumerate(FINDINGS))):
                     with m.If(found[number_of_finding]):
                         fail(name)
 
@@ -330,17 +330,14 @@ class PacketReader(wiring.Component):
         with m.Elif(is_acts & length_wrong):
             fail("LENGTH")
 
-    def _check_cells(self, m: Module, whole: Value, fail) -> None:
+    def _check_cells(self, whole: Value, find) -> None:
         """Row of cells: parity, padding, then place."""
         bits = _padded(self.row.size)
-        with m.If(whole[:bits].xor()):
-            fail("ITEM_PARITY")
-        with m.Elif(whole[self.row.size : bits - 1].any()):
-            fail("PADDING")
-        with m.Elif(_outside(whole, self.limits.cells)):
-            fail("ADDRESS")
+        find("ITEM_PARITY", whole[:bits].xor())
+        find("PADDING", whole[self.row.size : bits - 1].any())
+        find("ADDRESS", _outside(whole, self.limits.cells))
 
-    def _check_program(self, m: Module, whole: Value, fail) -> None:
+    def _check_program(self, m: Module, whole: Value, find) -> None:
         """Program word: parity, padding, memory, address, fields."""
         bits = _padded(self.load.size)
         item = data.View(self.load, whole[: self.load.size])
@@ -358,16 +355,11 @@ class PacketReader(wiring.Component):
             unknown |= loads & judged[0]
             beyond |= loads & judged[1]
             wrong |= loads & judged[2]
-        with m.If(whole[:bits].xor()):
-            fail("ITEM_PARITY")
-        with m.Elif(whole[self.load.size : bits - 1].any()):
-            fail("PADDING")
-        with m.Elif(unknown):
-            fail("SPACE")
-        with m.Elif(beyond | _outside(whole, self.limits.word)):
-            fail("ADDRESS")
-        with m.Elif(wrong):
-            fail("VALUE")
+        find("ITEM_PARITY", whole[:bits].xor())
+        find("PADDING", whole[self.load.size : bits - 1].any())
+        find("SPACE", unknown)
+        find("ADDRESS", beyond | _outside(whole, self.limits.word))
+        find("VALUE", wrong)
 
     def _judge(
         self,

@@ -240,8 +240,8 @@ def check_bad_packet_about_a_reset() -> None:
     async def bench(host: Host) -> None:
         for command in (SOFT, SOFT | DROP):
             codes = []
-            for reset in range(10):
-                for cycle in range(16):
+            for reset in range(14):
+                for cycle in range(20):
                     begin = cycle - 6
                     if 0 <= begin < 5:
                         bad_packet(host, begin)
