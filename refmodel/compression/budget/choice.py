@@ -225,7 +225,7 @@ def _measured(search: Search, hulls: Hulls, budget: Budget) -> tuple[Settings, f
         search.progress("measure choices", min(tries, TRIES - 1), TRIES)
         tries += 1
         least, factor = min(least, cost), cost / costs[guess]
-        if cost <= limit:
+        if _within(cost, limit):
             low, found = guess, (settings, cost)
         else:
             high = guess
@@ -233,6 +233,11 @@ def _measured(search: Search, hulls: Hulls, budget: Budget) -> tuple[Settings, f
     if low < 0:
         raise _UnreachableError(search, budget, least)
     return found
+
+
+def _within(cost: float, limit: float) -> bool:
+    """Whether a cost that was measured keeps to a limit."""
+    return cost <= limit
 
 
 def _last(costs: Sequence[float], limit: float) -> int:
