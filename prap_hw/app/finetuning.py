@@ -96,8 +96,8 @@ def finetune(
         ``network`` and ``sha256`` of its file, ``scheme``, ``data``, the number of ``images``,
         ``recipe``, ``versions``, ``history`` (``loss`` and ``accuracy`` on the changed training
         images, per epoch); with a budget ``budget``, its fields and those of
-        :class:`refmodel.compression.budget.Choice`, and the ``engine``; with ``test`` ``accuracy`` of
-        ``float`` and ``tuned``, shares of 1, on so many ``test_images``.
+        :class:`refmodel.compression.budget.Choice`, and the ``engine``; with ``test`` ``accuracy``
+        of ``float`` and ``tuned``, shares of 1, on so many ``test_images``.
 
     Raises
     ------

@@ -77,6 +77,9 @@ class DictionarySetting(SchemeSetting):
         T, patterns that an output is the sum of at most, 1 to 4.
     rounds
         Alternations of coding and patterns, 0 to 1000.
+    ous
+        Operation units that a pattern takes, 1 to 4: it has as many times R rows at most, of groups
+        as many times as large.
     """
 
     channels: int = channels_field()
@@ -84,6 +87,7 @@ class DictionarySetting(SchemeSetting):
     patterns: int = integer(0, 0, 4096)
     terms: int = integer(3, 1, MAX_TERMS)
     rounds: int = integer(25, 0, 1000)
+    ous: int = integer(1, 1, 4)
 
 
 def default_patterns(outputs: int) -> int:
@@ -156,6 +160,7 @@ def learn_dictionary(
     outputs, inputs, height, width = weight.shape
     unit = weight_unit(weight) or 1.0
     count = outputs // groups
+    rows = ou_rows * setting.ous
     patterns = min(setting.patterns or max(1, int(count * setting.keep)), count)
     # Codes of 8-bit weights reach -128, patterns +-127: they are coded like any others.
     parts: list[PatternGroup] = []
@@ -166,11 +171,11 @@ def learn_dictionary(
                 unit,
                 channel=index * inputs,
                 output=index * count,
-                cuts=_cuts(inputs, height * width, setting.channels, ou_rows),
+                cuts=_cuts(inputs, height * width, setting.channels, rows),
                 patterns=patterns,
                 terms=setting.terms,
                 rounds=setting.rounds,
-                rows=ou_rows,
+                rows=rows,
                 blocks=_blocks(statistics, index, groups, setting.channels),
             )
         )
