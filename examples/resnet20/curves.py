@@ -2,11 +2,11 @@
 
     python examples/resnet20/curves.py net.onnx --data train.npz --images test.npz -o build/curves
 
-A point is a scheme, a budget (so many times less than dense, of what `--budget-of` says) and a seed.
-For each the network is fine-tuned, compiled and measured in 8 bits, as `prap finetune`,
-`prap compress` and `prap evaluate` do it, and its figures are written to a file of their own; points
-that are there already are not computed again. Nothing here knows a network: settings come from the
-budget. Scheme `dense` is compiled as it is. `energy.py` prices the points.
+A point is a scheme, a budget (so many times less than dense, of what `--budget-of` says) and a
+seed. For each the network is fine-tuned, compiled and measured in 8 bits, as `prap finetune`,
+`prap compress` and `prap evaluate` do it, and its figures are written to a file of their own;
+points that are there already are not computed again. Nothing here knows a network: settings come
+from the budget. Scheme `dense` is compiled as it is. `energy.py` prices the points.
 """
 
 import argparse

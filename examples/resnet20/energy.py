@@ -24,6 +24,19 @@ Row = dict[str, Any]
 
 COLOURS = {"dense": "#444444", "orc": "#888888", "prap": "#d1495b", "dictionary": "#00798c"}
 
+HEADINGS = (
+    "technology",
+    "scheme",
+    "engine",
+    "accuracy",
+    "seeds",
+    "energy, µJ",
+    "latency, µs",
+    "cycles",
+    "conversions",
+    "merges",
+)
+
 COSTS = {"joules": "energy", "seconds": "latency", "conversions": "conversions"}
 """Costs whose ratios are reported."""
 
@@ -145,9 +158,8 @@ def name_of(row: Row) -> str:
 def tables(found: Sequence[Row], better: Sequence[Row], one: str, other: str) -> str:
     """Write both tables as Markdown."""
     lines = [
-        "| technology | scheme | engine | accuracy | seeds | energy, uJ | latency, us | cycles |"
-        " conversions | merges |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(HEADINGS)} |",
+        "|" + "---|" * len(HEADINGS),
     ]
     for row in found:
         engine = ", ".join(f"{value} {name}" for name, value in row["engine"].items())
@@ -185,9 +197,7 @@ def figure(found: Sequence[Row], path: Path, title: str) -> None:
     for axis, (technology, key, factor, label) in zip(axes.flat, panels, strict=False):
         for scheme in dict.fromkeys(name_of(row) for row in found):
             mine = [
-                row
-                for row in found
-                if row["technology"] == technology and name_of(row) == scheme
+                row for row in found if row["technology"] == technology and name_of(row) == scheme
             ]
             mine.sort(key=lambda row: row[key])
             axis.errorbar(

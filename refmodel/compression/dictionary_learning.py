@@ -26,11 +26,8 @@ CANDIDATES = 256
 BLOCK = 1 << 18
 """Values of the largest array in work at a time, about."""
 
-BEAM = 8
-"""States of the terms that are gone on with where they are chosen together."""
-
-LEARN_BEAM = 1
-LEARN_BEAM_FROM = 0
+BEAM = 4
+"""States of an output's terms that are gone on with where they are chosen together."""
 
 REFINEMENTS = 4
 """Alternations for each group where the covariance of the inputs is known."""
@@ -128,7 +125,7 @@ def _learn(
     kept = chosen
     for turn in range(rounds + 1):
         chosen, _ = _scaled(chosen)
-        codes = code(table, chosen, terms, beam=LEARN_BEAM if turn >= LEARN_BEAM_FROM else 1)
+        codes = code(table, chosen, terms)
         matrix = codes.matrix(patterns)
         residual = table - matrix @ chosen
         error = np.square(residual).sum((1, 2))
@@ -183,7 +180,7 @@ def refine(
         patterns = values[None, i, :, : end - start].astype(np.float64)
         valid = np.ones((1, end - start), bool)
         for _ in range(REFINEMENTS):
-            matrix = code(weighed, patterns @ metric, terms, beam=BEAM).matrix(count)
+            matrix = code(weighed, patterns @ metric, terms).matrix(count)
             residual = few - matrix @ patterns
             patterns = _least_squares(few, patterns, matrix, residual, valid, rows)
             patterns, _ = _scaled(patterns)

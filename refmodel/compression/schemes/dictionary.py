@@ -37,7 +37,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.compression import processes
-from refmodel.compression.dictionary_learning import Real, code, learn, refine, upper_factor
+from refmodel.compression.dictionary_learning import (
+    BEAM,
+    Real,
+    code,
+    learn,
+    refine,
+    upper_factor,
+)
 from refmodel.compression.schemes.base import (
     MAX_TERMS,
     Choices,
@@ -77,9 +84,6 @@ class DictionarySetting(SchemeSetting):
         T, patterns that an output is the sum of at most, 1 to 4.
     rounds
         Alternations of coding and patterns, 0 to 1000.
-    ous
-        Operation units that a pattern takes, 1 to 4: it has as many times R rows at most, of groups
-        as many times as large.
     """
 
     channels: int = channels_field()
@@ -87,7 +91,6 @@ class DictionarySetting(SchemeSetting):
     patterns: int = integer(0, 0, 4096)
     terms: int = integer(3, 1, MAX_TERMS)
     rounds: int = integer(25, 0, 1000)
-    ous: int = integer(1, 1, 4)
 
 
 def default_patterns(outputs: int) -> int:
@@ -160,7 +163,6 @@ def learn_dictionary(
     outputs, inputs, height, width = weight.shape
     unit = weight_unit(weight) or 1.0
     count = outputs // groups
-    rows = ou_rows * setting.ous
     patterns = min(setting.patterns or max(1, int(count * setting.keep)), count)
     # Codes of 8-bit weights reach -128, patterns +-127: they are coded like any others.
     parts: list[PatternGroup] = []
@@ -171,11 +173,11 @@ def learn_dictionary(
                 unit,
                 channel=index * inputs,
                 output=index * count,
-                cuts=_cuts(inputs, height * width, setting.channels, rows),
+                cuts=_cuts(inputs, height * width, setting.channels, ou_rows),
                 patterns=patterns,
                 terms=setting.terms,
                 rounds=setting.rounds,
-                rows=rows,
+                rows=ou_rows,
                 blocks=_blocks(statistics, index, groups, setting.channels),
             )
         )
@@ -338,7 +340,7 @@ def _map_group(
             order = np.concatenate(row_lists)
             upper = upper_factor(covariance[np.ix_(order, order)])
         if upper is None:  # nothing is known of the inputs, or they do not vary
-            codes = code(table, values.astype(np.float64), terms)
+            codes = code(table, values.astype(np.float64), terms, beam=BEAM)
         else:
             codes = refine(table, values, support, lengths, upper, terms, rows)
         result = []
