@@ -90,11 +90,13 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--augment": "flip",
         "--budget": "1.2",
         "--budget-of": "cycles",
+        "--technology": "modern-22nm",
         "--max-loss": "50",
         "--force": "",
         "--workers": "2",
     },
-    "finetune": PIXELS
+    "finetune": ENGINE
+    | PIXELS
     | {
         "--data": "others.npz",
         "--out": "elsewhere.onnx",
@@ -103,8 +105,8 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--set": "'*=2,4,0.25'",
         "--budget": "1.2",
         "--budget-of": "cycles",
+        "--technology": "modern-22nm",
         "--max-loss": "50",
-        "--ou-rows": "16",
         "--augment": "flip",
         "--method": "published",
         "--epochs": "2",
@@ -214,7 +216,10 @@ IDX = "--images images.idx"
 NEEDS = {
     ("compress", "--percentile"): "--activations percentile",
     ("compress", "--budget-of"): "--budget 1.2 --scheme orc",
+    ("compress", "--technology"): "--budget 1.2 --scheme orc --budget-of energy",
     ("finetune", "--budget-of"): "--budget 1.2",
+    ("finetune", "--technology"): "--budget 1.2 --budget-of energy",
+    **{("finetune", name): "--budget 1.2" for name in ENGINE if name != "--ou-rows"},
     ("finetune", "--calibration"): "--scheme dictionary",
     ("evaluate", "--trials"): "--device wan-2022",
     ("evaluate", "--seed"): "--device wan-2022",
