@@ -111,7 +111,7 @@ def _simulation_name(model: Path) -> str:
     bench = Path(str(streams.__file__)).with_name("engine.py")
     parts = (comparison, crossbar_model, streams, words)
     paths = [bench, *(Path(str(part.__file__)) for part in parts)]
-    paths += sorted(Path(str(devices.__file__)).parent.glob("*.py"))
+    paths += sorted(Path(str(devices.__file__)).parent.rglob("*.py"))
     return digest(model.name, *(path.read_text("utf-8") for path in paths))
 
 
