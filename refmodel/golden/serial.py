@@ -275,9 +275,8 @@ def serial_accumulators(
     int64 [N, OH, OW, O], in units of 1/256.
     """
     check_codes(codes, layer.in_shape, f"layer {layer.name}")
-    if device is not None and not callable(device) and config.dac_bits == 1:
-        if layer.ou_rows <= ROWS:
-            return _by_tables(layer, codes, config, device)
+    if config.dac_bits == 1 and layer.ou_rows <= ROWS and not (device is None or callable(device)):
+        return _by_tables(layer, codes, config, device)
     programmed = cells(layer, config)
     by_column = programmed.transpose(0, 2, 1).reshape(-1, layer.ou_rows)
     seen = patches(layer, codes)
@@ -354,7 +353,7 @@ def _by_tables(
     flat = seen.reshape(-1, seen.shape[2])
     depth = flat.shape[1]
     result = np.empty((len(flat), layer.out_shape[2]), np.int64)
-    width, digits = config.columns_per_weight, config.digits
+    width = config.columns_per_weight
     weights, offset, _ = coding(layer, config, device)
     exact = _exact_type(config)
     column_weight = weights.astype(exact)
@@ -410,10 +409,12 @@ def _factors(
     kept: int, outputs: slice, words: list[tuple[np.ndarray | slice, np.ndarray | int]]
 ) -> np.ndarray | None:
     """Factors [outputs, kept] of a group's partial sums; None where too few of them are not 0."""
-    if any(isinstance(slots, slice) for slots, _ in words) or kept > _DENSE * len(words):
-        return None
     result = np.zeros((outputs.stop - outputs.start, kept))
+    if kept > _DENSE * len(words):
+        return None
     for slots, factors in words:
+        if isinstance(slots, slice):
+            return None
         np.add.at(result, (np.arange(len(result)), slots), np.ravel(factors))
     return result
 

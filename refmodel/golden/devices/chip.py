@@ -214,9 +214,7 @@ class Chip:
     def _range(self, layer: int) -> AdcRange:
         return self.ranges.get(layer) or AdcRange.of(self.config)
 
-    def _words(
-        self, layer: int, index: NDArray, *more: int
-    ) -> Callable[[int], NDArray[np.uint64]]:
+    def _words(self, layer: int, index: NDArray, *more: int) -> Callable[[int], NDArray[np.uint64]]:
         """Random words of a layer at some places, by stream."""
         return lambda stream: draw_words(key_of(self.seed, stream, layer, *more), index)
 
@@ -336,9 +334,7 @@ class Chip:
         drawn = self._layer_chip(matrix, number, positions)
         return replace(drawn, first_image=first_image)
 
-    def _layer_chip(
-        self, matrix: NDArray[np.float32], number: int, positions: int
-    ) -> LayerChip:
+    def _layer_chip(self, matrix: NDArray[np.float32], number: int, positions: int) -> LayerChip:
         """The crossbars of a layer whose cells add ``matrix`` [OUs, R, C] to a code."""
         ous = len(matrix)
         return LayerChip(

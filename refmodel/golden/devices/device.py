@@ -11,9 +11,9 @@ step = (1 - G_off) / L, a bitline on whose rows the wordlines put digits x carri
 ``written`` has the errors of every write (table, variation, normal, lognormal, write-verify),
 ``change`` what happens to cells afterwards (drift, temperature, stuck cells), ``array`` what wires
 let through; f is what drift and temperature do to the reference column. ``gain`` is that of all
-converters and g a column's own. Threshold k lies at k - 1/2 and where nonlinearity moves it; without
-any the code is clip(rint(y)), halves to even. Every effect's formula stands in its file, and all of
-them in docs/devices.md.
+converters and g a column's own. Threshold k lies at k - 1/2 and where nonlinearity moves it;
+without any the code is clip(rint(y)), halves to even. Every effect's formula stands in its file,
+and all of them in docs/devices.md.
 
 A differential pair holds a digit of ``|w|`` in a plus cell (w > 0) or in a minus cell (w < 0), and
 its other cell is off (:func:`refmodel.golden.cells.pair_cells`). The two bitlines are subtracted
@@ -31,25 +31,16 @@ modulo 2^64::
     key(a, b, ...) = mix(... mix(mix(g * (a + 1)) + g * (b + 1)) ...)       g = 0x9E3779B97F4A7C15
     word(key, index) = mix(key + g * (index + 1))
 
-============  =====================  =================================================
-drawn         key                    index
-============  =====================  =================================================
-cells         seed, stream, layer    (crossbar * X + row) * X + column
-  variation     0, minus cells 4
-  stuck         1, minus cells 5
-  table         8, 9
-  proportional  10, 11
-  independent   12, 13
-  lognormal     14, 15
-  drift         16, 17
-converters    seed, stream, layer    crossbar * X + column
-  offset        2
-  gain          18
-thresholds    seed, 19, layer        (crossbar * X + column) * T + number of the threshold
-noise         seed, 3, layer, image  (column * digits + digit) * ceil(positions / 4)
-                                     + floor(position / 4), column = OU * C + column of
-                                     the OU
-============  =====================  =================================================
+    noise       key seed, 3, layer, image; index (column * digits + digit) * ceil(positions / 4)
+                + floor(position / 4), column = OU * C + column of the OU
+    converters  key seed, stream, layer; index crossbar * X + column; stream 2: offset, 18: gain
+    thresholds  key seed, 19, layer; index (crossbar * X + column) * T + number of the threshold
+    cells       key seed, stream, layer; index (crossbar * X + row) * X + column; the second stream
+                is that of minus cells
+                0, 4    variation       12, 13  independent normal error
+                1, 5    stuck           14, 15  lognormal error
+                8, 9    table           16, 17  exponent of drift
+                10, 11  proportional normal error
 
 What a cell draws at the n-th of several writes, from 1, has n - 1 as one more part of its key where
 that is not 0.

@@ -52,9 +52,7 @@ class Drift(Effect):
 
     def reference(self, device: Any) -> float:
         past = device.drift_time / device.drift_start
-        return past**-device.drift_nu * math.exp(
-            (device.drift_nu_spread * math.log(past)) ** 2 / 2
-        )
+        return past**-device.drift_nu * math.exp((device.drift_nu_spread * math.log(past)) ** 2 / 2)
 
     def gain(self, device: Any) -> float:
         return self.reference(device) ** -device.drift_compensation

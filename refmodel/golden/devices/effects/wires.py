@@ -16,11 +16,11 @@ _AT_ONCE = 2048
 class Wires(Effect):
     """Every piece of wire between neighbouring cells has a resistance.
 
-    Drivers are at the left end of wordlines and hold them at the voltage of their digit, 0 included;
-    bitlines end at the bottom in a virtual ground. Cells outside the OU are cut off, so that wires
-    run past them to its first column and from its last row. All of it is linear, so that an OU has
-    for each cell a conductance in effect: the current on its bitline for a volt on its wordline.
-    The reference column is taken to have no wires.
+    Drivers are at the left end of wordlines and hold them at the voltage of their digit, 0
+    included; bitlines end at the bottom in a virtual ground. Cells outside the OU are cut off, so
+    that wires run past them to its first column and from its last row. All of it is linear, so that
+    an OU has for each cell a conductance in effect: the current on its bitline for a volt on its
+    wordline. The reference column is taken to have no wires.
     """
 
     order = 60
