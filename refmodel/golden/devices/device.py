@@ -58,7 +58,7 @@ request at a time gives the same codes as a whole layer at once.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -90,6 +90,11 @@ UNITS: Mapping[str, str] = MappingProxyType(_units)
 def effects() -> tuple[Effect, ...]:
     """Give all effects, in their order."""
     return tuple(_effects)
+
+
+def name_of(effect: Effect) -> str:
+    """Name of an effect: that of its file."""
+    return type(effect).__module__.rpartition(".")[2]
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -142,6 +147,20 @@ class Device(Record):
     def varies(self) -> bool:
         """Whether two chips can differ: drift alone is the same on all."""
         return any(effect.varies(self) for effect in effects())
+
+    def effects(self) -> tuple[str, ...]:
+        """Names of the effects that it has: of their files, in their order."""
+        return tuple(name_of(effect) for effect in effects() if effect.acts(self))
+
+    def only(self, names: Collection[str]) -> "Device":
+        """The device with some of its effects, and with the ideal values of all others."""
+        values = {
+            each.name: each.default
+            for effect in effects()
+            if name_of(effect) not in names
+            for each in effect.values
+        }
+        return dataclasses.replace(self, **values)
 
     @classmethod
     def load(cls, path: str | Path) -> "Device":

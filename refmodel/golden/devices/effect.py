@@ -142,6 +142,10 @@ class Effect:
     def check(self, device: Any) -> None:
         """Refuse values that do not go together: ValueError."""
 
+    def acts(self, device: Any) -> bool:
+        """Whether a device has the effect: any of its values is not that of an ideal device."""
+        return any(getattr(device, each.name) != each.default for each in self.values)
+
     def varies(self, device: Any) -> bool:
         """Whether two chips of a device can differ by it."""
         del device

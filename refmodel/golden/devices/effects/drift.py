@@ -37,6 +37,11 @@ class Drift(Effect):
                 f"drift_time must be at least drift_start, above 0, not {device.drift_time!r}"
             )
 
+    def acts(self, device: Any) -> bool:
+        return device.drift_time > device.drift_start and bool(
+            device.drift_nu or device.drift_nu_spread
+        )
+
     def varies(self, device: Any) -> bool:
         return bool(device.drift_nu_spread) and device.drift_time > device.drift_start
 

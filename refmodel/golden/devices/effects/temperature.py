@@ -33,6 +33,11 @@ class Temperature(Effect):
                 f"a coefficient of {worst!r}"
             )
 
+    def acts(self, device: Any) -> bool:
+        return device.temperature != device.temperature_start and bool(
+            device.temperature_on or device.temperature_off
+        )
+
     @staticmethod
     def _factor(device: Any) -> Any:
         return lambda slope: 1 + slope * (device.temperature - device.temperature_start)

@@ -32,6 +32,9 @@ class WriteVerify(Effect):
         if device.verify_writes != int(device.verify_writes):
             raise ValueError(f"verify_writes must be whole, not {device.verify_writes!r}")
 
+    def acts(self, device: Any) -> bool:
+        return device.verify_writes > 1
+
     def writes(self, device: Any) -> int:
         return int(device.verify_writes)
 
