@@ -106,6 +106,7 @@ class Tree:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self.plain: dict[str, str] = {}
+        self.passing: set[tuple[str, ...]] = set()
         self.process: subprocess.Popen[str] | None = None
 
     def stop(self) -> None:
@@ -158,21 +159,32 @@ class Tree:
             if plain is None:
                 raise RuntimeError(f"no Verilog is made without a mutant: {what}")
             self.plain[what] = plain
-        began = time.monotonic()
-        with self.planted(edit):
-            for tests in stages(edit, self.folder):
+        seconds = 0.0
+        for tests in stages(edit, self.folder):
+            self.check(tests)
+            began = time.monotonic()
+            with self.planted(edit):
                 code, said = self.test(tests)
+                seconds += time.monotonic() - began
                 if code == 0:
                     continue
-                by = "more than the time a stage may take" if code is None else _first(said)
                 outcome: Outcome = "killed"
                 # Whatever cannot be elaborated is no mutant of the hardware.
                 if code is not None and "Error" in said and self.emitted(edit) is None:
                     outcome = "no hardware"
-                return Verdict(outcome, by, time.monotonic() - began)
-            found = self.emitted(edit)
-        same = found == self.plain[what]
-        return Verdict("no change" if same else "survived", "", time.monotonic() - began)
+            by = "more than the time a stage may take" if code is None else _first(said)
+            return Verdict(outcome, by, seconds)
+        with self.planted(edit):
+            same = self.emitted(edit) == self.plain[what]
+        return Verdict("no change" if same else "survived", "", seconds)
+
+    def check(self, tests: tuple[str, ...]) -> None:
+        """Run some tests without a mutant, once; a RuntimeError where they fail."""
+        if tests not in self.passing:
+            code, said = self.test(tests)
+            if code != 0:
+                raise RuntimeError(f"tests fail without a mutant: {_first(said)}")
+            self.passing.add(tests)
 
     def test(self, tests: tuple[str, ...]) -> tuple[int | None, str]:
         """Run some tests up to the first that fails."""

@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.support.rtl import mutants
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests of mutants: they look for lines of the source, not at what it does."""
@@ -15,6 +13,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip what plants a mutant of its own, whatever its name."""
+    # Not before the suite's own settings: pytest rewrites the assertions of what it imports later.
+    from tests.support.rtl import mutants
 
     def skip(mutant: mutants.Mutant) -> None:
         pytest.skip(f"plants a mutant: {mutant}")
