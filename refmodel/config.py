@@ -92,6 +92,9 @@ class EngineConfig:
         A, converters, 1 to 32: columns converted in a cycle.
     merge_lanes
         L, reuse words merged in a cycle, 1, 2 or 4.
+    position_lanes
+        P, consecutive output positions that every index word and reuse word is read for once, 1, 2
+        or 4: a reuse word is merged for all of them in its cycle.
     crossbar_latency
         Cycles from a request to its response in the emulated crossbar, 1 to 40.
     requests_in_flight
@@ -142,6 +145,7 @@ class EngineConfig:
     adc_bits: int = 0
     adcs: int = 8
     merge_lanes: int = 1
+    position_lanes: int = 1
     crossbar_latency: int = 1
     requests_in_flight: int = 64
     gather_buffers: int = 4
@@ -180,6 +184,7 @@ class EngineConfig:
         self._check("adc_bits", 0, 13)
         self._check("adcs", 1, 32)
         self._choice("merge_lanes", (1, 2, 4))
+        self._choice("position_lanes", (1, 2, 4))
         self._check("crossbar_latency", 1, 40)
         self._check("requests_in_flight", self.crossbar_latency + 4, 256)
         self._check("gather_buffers", 2, 16)
@@ -301,6 +306,10 @@ class EngineConfig:
     def max_ous(self) -> int:
         """OUs that the engine's crossbars hold together."""
         return self.ous_per_crossbar * self.crossbars
+
+    def blocks_of(self, positions: int) -> int:
+        """Blocks of P output positions in which a layer's are walked; the last may be short."""
+        return -(-positions // self.position_lanes)
 
     @property
     def params(self) -> int:
