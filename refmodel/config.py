@@ -92,9 +92,6 @@ class EngineConfig:
         A, converters, 1 to 32: columns converted in a cycle.
     merge_lanes
         L, reuse words merged in a cycle, 1, 2 or 4.
-    position_lanes
-        P, consecutive output positions that every index word and reuse word is read for once, 1, 2
-        or 4: a reuse word is merged for all of them in its cycle.
     crossbar_latency
         Cycles from a request to its response in the emulated crossbar, 1 to 40.
     requests_in_flight
@@ -132,6 +129,9 @@ class EngineConfig:
         with 0 there is no memory of tables.
     products
         Whether an accelerator's pool unit multiplies two operands.
+    position_lanes
+        P, consecutive output positions that every index word and reuse word is read for once, 1, 2
+        or 4: a reuse word is merged for all of them in its cycle.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -145,7 +145,6 @@ class EngineConfig:
     adc_bits: int = 0
     adcs: int = 8
     merge_lanes: int = 1
-    position_lanes: int = 1
     crossbar_latency: int = 1
     requests_in_flight: int = 64
     gather_buffers: int = 4
@@ -164,6 +163,7 @@ class EngineConfig:
     port_timeout: int = 4096
     max_tables: int = 0
     products: bool = False
+    position_lanes: int = 1
     trace: bool = True
 
     def __post_init__(self) -> None:

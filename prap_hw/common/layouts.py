@@ -265,8 +265,8 @@ class Layouts:
             {"bias": signed(config.acc_width), "multiplier": signed(16), "shift": 6}
         )
 
-        # Streams between components. Where positions go in blocks, which of its block's a vector, an
-        # answer or a sum is of, and whether that is the last one.
+        # Streams between components. Where positions go in blocks, which of its block's positions a
+        # vector, an answer or a sum is of, and whether that is the last one.
         blocked = config.position_lanes > 1
         turns = {"turn": self.turn_bits, "last_turn": 1} if blocked else {}
         self.turns = tuple(turns)
@@ -277,8 +277,8 @@ class Layouts:
         self.segment = data.StructLayout(
             {"address": self.address_bits, "length": self.row_bits, "last": 1, **task}
         )
-        # What is kept of a segment for the other positions of its block. Fits: an offset of a kernel
-        # position and a channel.
+        # What is kept of a segment for the other positions of its block. Fits: an offset of a
+        # kernel position and a channel.
         self.replayed = data.StructLayout(
             {"offset": self.address_bits + 1, "length": self.row_bits}
         )

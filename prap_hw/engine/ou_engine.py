@@ -16,10 +16,10 @@ class OUEngine(wiring.Component):
     each ``adcs`` columns in use. OUs are numbered consecutively from the start of the position's
     program: column block fastest, then row block, then crossbar, from crossbar 0 or, with
     ``config.network``, ``first_crossbar`` on; behind a position's last gather comes OU 0 again.
-    Where blocks have several positions, a vector of each comes for a gather, one after another; each
-    goes through the gather's OUs again, and its sums to slots of the same numbers, in a bank of its
-    own. The patterns of a vector lie side by side from its first OU on, so that one may go on in the
-    next OU; it has its slot in the OU in which it begins.
+    The patterns of a vector lie side by side from its first OU on, so that one may go on in the
+    next OU; it has its slot in the OU in which it begins. Where blocks have several positions, a
+    gather has a vector of each, one after another: every one goes through the gather's OUs, and its
+    sums to slots of the same numbers, in a bank of its own.
 
     A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
     request per cycle, without a dead cycle between OUs or vectors. The data that go with the answer

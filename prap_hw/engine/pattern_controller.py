@@ -21,8 +21,9 @@ class PatternController(wiring.Component):
     what consumes them, each with its own memories. Positions go by in blocks of ``position_lanes``,
     in the order of the walk; the last block may be short. A block's index words are read once: a
     gather's segments are kept, and come again for each of the block's positions before the next
-    gather; a header and a word of the reuse stream are for all of them. With ``config.network`` the memories hold
-    several layers and the activation memory several tensors: registers say where this one's begin.
+    gather; a header and a word of the reuse stream are for all of them. With ``config.network`` the
+    memories hold several layers and the activation memory several tensors: registers say where this
+    one's begin.
 
     The first segment is valid three cycles after ``start``, the first header and words two; then
     throughput is one item per cycle on each stream, without a dead cycle between gathers, groups

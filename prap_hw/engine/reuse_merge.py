@@ -16,8 +16,9 @@ class ReuseMerge(wiring.Component):
     outputs, and for each block its terms. Contribution: ``+-(partial sum << stored shift)`` with
     stored shift = 8 + k, or nothing where it is 15. Where blocks have several positions, a word is
     merged for all of them in its cycle, each with a partial sum and an accumulator of its own; of a
-    short block those that are not there are neither written nor counted. The terms of an output are added up before the
-    accumulator is touched. With ``identity``, slot = output - first output, shift 8.
+    short block those that are not there are neither written nor counted. The terms of an output are
+    added up before the accumulator is touched. With ``identity``, slot = output - first output,
+    shift 8.
 
     A group's first step issues when all its partial sums are complete and the accumulator half of
     its position is free, which it is in the cycle of ``half_read`` already: the step's accumulators
@@ -186,8 +187,8 @@ class ReuseMerge(wiring.Component):
             ]
         bad = issue & beyond.any()
         m.d.comb += self.faults.eq(Cat(bad & self.identity, bad & ~self.identity))
-        merged: Value = sum(enable[lane] for lane in range(lanes))
-        shifted: Value = sum(adding[lane] for lane in range(lanes))
+        merged = Value.cast(sum(enable[lane] for lane in range(lanes)))
+        shifted = Value.cast(sum(adding[lane] for lane in range(lanes)))
         # Lanes of the positions that are in the block.
         enabled: Value = enable
         if config.position_lanes > 1:

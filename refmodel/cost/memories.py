@@ -89,7 +89,9 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
             depth=config.activation_bytes,
         ),
         Memory(name="vectors", kind="sram", width=8 * config.ou_rows, depth=config.gather_buffers),
-        Memory(name="pending", kind="sram", width=pending_bits(config), depth=config.requests_in_flight),
+        Memory(
+            name="pending", kind="sram", width=pending_bits(config), depth=config.requests_in_flight
+        ),
         Memory(
             name="partial sums",
             kind="sram",
@@ -154,10 +156,10 @@ def flip_flops(config: EngineConfig) -> int:
     """Estimate the flip-flops of one engine.
 
     Registers between stages by their widths: gathered rows and digits, codes and their sums, the
-    merge and the accumulators to each lane and position of a block, seven registers of the requantiser, two words of each
-    index memory, counters, layer registers. Synthesis finds 2,402 for the default, 2,091 for the
-    small engine (``prap area``, without the emulated crossbar); the estimate is within a tenth
-    of them.
+    merge and the accumulators to each lane and each position of a block, seven registers of the
+    requantiser, two words of each index memory, counters, layer registers. Synthesis finds 2,402
+    for the default, 2,091 for the small engine (``prap area``, without the emulated crossbar); the
+    estimate is within a tenth of them.
     """
     widths = memory_bits(config)
     index = sum(width for name, width in widths.items() if name != "output")
