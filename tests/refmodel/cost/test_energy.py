@@ -250,6 +250,23 @@ def test_merge_lanes_cost_copies_of_every_partial_sum(program, tmp_path):
     assert found == pytest.approx({n: 6 * (n + 1) * 440 + 6 * 440 for n in (1, 2, 4)})
 
 
+def test_blocks_of_positions_cost_a_copy_of_no_sum_and_an_index_word_once(program, tmp_path):
+    technology = round_technology(tmp_path)
+    one, four = (
+        price(program, dataclasses.replace(ENGINE, position_lanes=lanes), technology)
+        for lanes in (1, 4)
+    )
+    for before, after in zip(one.layers, four.layers, strict=True):
+        for part in ("partial sums", "merge", "accumulators", "adc", "tables"):
+            assert after.parts[part] == before.parts[part]
+        assert after.parts["index"] < before.parts["index"]
+    # Area: three times as much again of sums, accumulators and what adds to these.
+    assert four.areas["memory of sums"] > 3 * one.areas["memory of sums"]
+    assert four.areas["logic"] > one.areas["logic"]
+    assert four.areas["registers"] > one.areas["registers"]
+    assert four.areas["memory of indices"] == one.areas["memory of indices"]
+
+
 def test_slow_converters_take_turns_and_slow_reads_are_noted(events, tmp_path):
     cost = price_events(events, None, round_technology(tmp_path, {"adc_rate": 0.03}))
     # 0.1 GHz over 0.03 GS/s: 4 converters to each of 8; 2 crossbars * 32 * 1 as before.
