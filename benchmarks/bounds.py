@@ -176,14 +176,14 @@ def report(rows: Sequence[Row], worst: int = 10) -> str:
     """The worst combinations, and how many there are and miss."""
     listed = sorted(rows, key=lambda row: row["ratio"], reverse=True)[:worst]
     heads = (
-        f"{'network':<9} {'layer':<24} {'scheme':<21} {'ADCs':>4} {'lanes':>5} {'block':>5} {'latency':>7} "
-        f"{'cycles':>11} {'bound':>11} {'start':>7} {'ratio':>6}"
+        f"{'network':<9} {'layer':<24} {'scheme':<21} {'ADCs':>4} {'lanes':>5} {'block':>5} "
+        f"{'latency':>7} {'cycles':>11} {'bound':>11} {'start':>7} {'ratio':>6}"
     )
     lines = [f"worst {len(listed)} by (cycles - start) / bound", heads]
     lines += [
         f"{row['network']:<9} {row['layer'][-24:]:<24} {row['scheme']:<21} {row['adcs']:>4} "
-        f"{row['lanes']:>5} {row['positions']:>5} {row['latency']:>7} {row['cycles']:>11,} {row['bound']:>11,} "
-        f"{row['start']:>7,} {row['ratio']:>6.3f}"
+        f"{row['lanes']:>5} {row['positions']:>5} {row['latency']:>7} {row['cycles']:>11,} "
+        f"{row['bound']:>11,} {row['start']:>7,} {row['ratio']:>6.3f}"
         for row in listed
     ]
     missed = sum(row["missed"] for row in rows)
