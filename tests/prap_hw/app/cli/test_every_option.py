@@ -57,6 +57,7 @@ ENGINE = {
     "--preset": "small",
     "--adcs": "4",
     "--merge-lanes": "2",
+    "--position-lanes": "2",
     "--latency": "3",
     "--ou-rows": "16",
     "--ou-cols": "16",
