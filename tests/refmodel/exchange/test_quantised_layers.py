@@ -58,7 +58,7 @@ class Images(quantization.CalibrationDataReader):
     def __init__(self) -> None:
         self.images = iter([{"x": floats(70 + at, 1, *SHAPE)} for at in range(8)])
 
-    def get_next(self):
+    def get_next(self) -> dict | None:  # pyright: ignore
         """Return the next image, or None."""
         return next(self.images, None)
 
