@@ -184,7 +184,7 @@ class HostShell(wiring.Component):
         wiring.connect(m, reader.o_acts, core.i_acts)
         begin = Signal()
         m.d.comb += [
-            reader.busy.eq(running | begin),
+            reader.busy.eq(running | file.CONTROL_start),
             reader.input_bytes.eq(file.INPUT_BYTES_value),
             reader.halt.eq(error | reader.error),
             reader.forget.eq(forget),
