@@ -284,7 +284,7 @@ MUTANTS = [
     Mutant(
         "reuse_merge",
         "k + 1",
-        (("self.psum[lane] << word.shift", "self.psum[lane] << (word.shift + 1)"),),
+        (("self.psum[place] << word.shift", "self.psum[place] << (word.shift + 1)"),),
         "two_groups",
     ),
     Mutant(
@@ -296,7 +296,7 @@ MUTANTS = [
     Mutant(
         "reuse_merge",
         "sum of terms not cleared",
-        (("Mux(shift_first_term, 0, self.contribution[lane])", "self.contribution[lane]"),),
+        (("Mux(shift_first_term, 0, self.contribution[place])", "self.contribution[place]"),),
         "two_groups",
     ),
     Mutant(
@@ -563,8 +563,8 @@ MUTANTS = [
             ),
             ("slots_ok.eq(", "slots_ok.eq(~dead & "),
             (
-                "~first_request | accumulate | (free >= per_ou) | none_begins",
-                "(~first_request | accumulate | (free >= per_ou))",
+                "~first_request | held | (free >= per_ou) | none_begins",
+                "(~first_request | held | (free >= per_ou))",
             ),
         ),
         "two_groups",
