@@ -523,7 +523,7 @@ def history_table(history: Sequence[Mapping[str, float]]) -> Table:
 
 
 def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of devices: the accuracy of their chips, its mean and standard deviation.
+    """Make the table of devices: the accuracy of their chips, its mean, how sure, its deviation.
 
     Parameters
     ----------
@@ -543,7 +543,25 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
         shares = [f"{100 * value:.2f} %" for value in ends]
         clipped = 1e6 * sum(each["clipped"]) / max(1, len(seeds) * each["conversions"])
         share = f"{clipped:,.0f}" if clipped >= 100 else f"{clipped:.3g}"
-        rows.append([each["name"], each["cells"], codes, chips, *shares, spread, share])
+        half = each["interval"]
+        within = None if half is None else f"± {100 * half:.2f} points"
+        row = [each["name"], each["cells"], codes, chips, *shares, spread, within, share]
+        rows.append(row)
     columns = ["device", "cells", "codes", "chips", "lowest", "mean", "highest", "spread"]
-    columns.append("clipped,\nof 1e6")
+    columns += ["mean within,\n95 % sure", "clipped,\nof 1e6"]
     return table("Accuracy on chips", columns, rows)
+
+
+def programming_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what programming a chip takes, of devices whose file has energy or time for it."""
+    lines = []
+    for each in found:
+        cost = each["programming"]
+        if not (cost["energy_nj"] or cost["time_ms"]):
+            continue
+        writes = cost["writes"] / max(1, cost["cells"])
+        lines.append(
+            f"{each['name']}: {cost['cells']:,} cells, {writes:.2f} writes to each, "
+            f"{cost['energy_nj'] / 1e3:,.4g} uJ and {cost['time_ms']:,.4g} ms one after the other"
+        )
+    return lines

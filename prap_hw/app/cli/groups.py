@@ -54,6 +54,16 @@ class Engine:
             rich_help_panel=PANEL,
         ),
     ] = None
+    position_lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--position-lanes",
+            help="Output positions for which every index word is read once, and a reuse word merged"
+            " in one cycle: 1, 2 or 4.",
+            min=1,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     crossbar_latency: Annotated[
         int | None,
         typer.Option(

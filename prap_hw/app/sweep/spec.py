@@ -23,7 +23,7 @@ TABLES = ("network", "points", "engine", "devices", "pricing")
 
 ENGINE_KEYS = (
     "ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits", "adcs",
-    "merge_lanes",
+    "merge_lanes", "position_lanes",
 )  # fmt: skip
 """Sizes of the engine that may be swept, besides ``engines``; the latency is the technology's."""
 

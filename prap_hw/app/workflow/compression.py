@@ -194,6 +194,7 @@ def compress(
             scheme=scheme,
             settings=settings,
             ou_rows=base.ou_rows,
+            packed=base.patterns_per_ou > 1,
             moments=moments,
             source=names_of(calibration),
             report=report,

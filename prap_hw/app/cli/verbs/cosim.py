@@ -8,7 +8,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
-from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
+from prap_hw.app.cli.options import AdcRanges, Debug, Folder, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import judge, write_json
 from refmodel.config import MAX_OUTPUT_SIDE, MOST_ENGINES
 
@@ -79,6 +79,7 @@ def cosim(
             max=1 << 62,
         ),
     ] = None,
+    adc_ranges: AdcRanges = None,
     engines: Annotated[
         int,
         typer.Option(
@@ -117,7 +118,8 @@ def cosim(
     For each layer it prints the bound of the cycles (what the busiest of conversion, gather, merge
     and output takes at least), the prediction, the simulation, and the ratio (simulated - start) /
     bound, of which 1.02 at most is owed; start is what a layer may take once: the first group's
-    conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles. Then
+    conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles; with
+    --position-lanes conversion and outputs of as many positions. Then
     the cycles in which no conversion was requested, by cause.
     """
     from prap_hw.app import workflow
@@ -133,6 +135,7 @@ def cosim(
             fresh=fresh,
             waves=waves,
             device=device,
+            adc_ranges=adc_ranges,
             seed=seed or 0,
             engines=engines,
             layers=[] if layers is None else [name for name in layers.split(",") if name],
