@@ -9,6 +9,7 @@ import numpy as np
 
 from refmodel.config import MOST_ENGINES, EngineConfig
 from refmodel.errors import InputError
+from refmodel.golden.devices.converters import AdcRange
 from refmodel.golden.devices.device import Device
 from refmodel.program.program import Program
 from sim.kept import CACHE
@@ -49,6 +50,7 @@ TIERS: Mapping[str, Tier] = {
             {
                 "device",
                 "chip_seed",
+                "ranges",
                 "port",
                 "plant",
                 "stall",
@@ -81,7 +83,7 @@ TIERS: Mapping[str, Tier] = {
 """The tiers: an engine, layer after layer, under cocotb or as a library behind whole arrays; or the
 accelerator, which runs the network by itself."""
 
-SAID = {"window": "waves", "record_difference": "waves"}
+SAID = {"ranges": "adc_ranges", "window": "waves", "record_difference": "waves"}
 """Options of a job that the user knows by another name."""
 
 
@@ -153,6 +155,8 @@ class Job:
     device, chip_seed
         Cells and converters that are not ideal, and the number of the chip that is drawn of them:
         it stands at the port, which is open then, and the golden model goes through the same.
+    ranges
+        What the converters of a device tell apart, by the number of a layer.
     port
         ``emulated``: crossbars in Verilog; ``open``: :mod:`sim.benches.crossbar_model` at the port.
     plant
@@ -193,6 +197,7 @@ class Job:
     fresh: bool = False
     device: Device | None = None
     chip_seed: int = 0
+    ranges: Mapping[int, AdcRange] = field(default_factory=dict)
     port: str = "emulated"
     plant: str | None = None
     stall: float = 0.0
@@ -209,17 +214,19 @@ class Job:
             raise ValueError(f"port must be one of {PORTS}, not {self.port!r}")
         if self.plant is not None and self.plant not in PLANTS:
             raise ValueError(f"plant must be one of {PLANTS}, not {self.plant!r}")
+        if self.ranges and self.device is None:
+            raise ValueError("ranges must come with a device, whose converters have them")
         if self.positions is not None and self.positions < 1:
             raise ValueError(f"positions must be at least 1, not {self.positions!r}")
         if not 0 <= self.stall < 1:
             raise ValueError(f"stall must be from 0 to below 1, not {self.stall!r}")
 
 
-OPTIONS = {
+OPTIONS: Mapping[str, object] = {
     each.name: each.default
     for each in fields(Job)
     if each.default is not MISSING and each.name not in ("tier", "folder", "cache", "progress")
-}
+} | {"ranges": {}}
 """Options of a job that not every tier takes, with their defaults."""
 
 

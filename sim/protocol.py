@@ -7,6 +7,7 @@ results enters the simulation but what stands on the comparing side.
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def simulate(job: Job) -> CosimResult:
     """
     if job.device is not None:
         # What no chip can have for a number is refused before anything is built.
-        Chip(device=job.device, config=job.config, seed=job.chip_seed)
+        Chip(device=job.device, config=job.config, seed=job.chip_seed, ranges=job.ranges)
     job, predicted = prepared(job)
     folder = Path(job.folder)
     for name in ("result.json", "progress.jsonl", "logits.npy", "failing.npy", "kept.npy"):
@@ -53,7 +54,11 @@ def simulate(job: Job) -> CosimResult:
         "plant_code": plant_code,
         "device": None
         if job.device is None
-        else {"values": job.device.values(), "chip": job.chip_seed},
+        else {
+            "values": job.device.values(),
+            "chip": job.chip_seed,
+            "ranges": {number: asdict(each) for number, each in job.ranges.items()},
+        },
         "mutant": job.mutant,
     }
     began = time.monotonic()
@@ -111,7 +116,7 @@ def _simulation_name(model: Path) -> str:
     bench = Path(str(streams.__file__)).with_name("engine.py")
     parts = (comparison, crossbar_model, streams, words)
     paths = [bench, *(Path(str(part.__file__)) for part in parts)]
-    paths += sorted(Path(str(devices.__file__)).parent.glob("*.py"))
+    paths += sorted(Path(str(devices.__file__)).parent.rglob("*.py"))
     return digest(model.name, *(path.read_text("utf-8") for path in paths))
 
 

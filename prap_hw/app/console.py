@@ -274,6 +274,7 @@ COSTS = {
     "ous": "OU activations",
     "cycles": "predicted cycles",
     "weighted": "conversions and weighted merges",
+    "energy": "energy",
 }
 """Costs that a budget counts, in words."""
 
@@ -296,7 +297,10 @@ def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:
         [name, *(each[key] for key in keys)]
         for name, each in zip(short_names(list(settings)), settings.values(), strict=True)
     ]
-    line = f"chosen: {budget['ratio']:.2f} times less than dense ({COSTS[budget['of']]})"
+    of = COSTS[budget["of"]]
+    if budget["of"] == "energy":
+        of += f" in {budget['technology']}, {budget['cost'] * 1e6:.4g} uJ"
+    line = f"chosen: {budget['ratio']:.2f} times less than dense ({of})"
     if budget["loss"] is not None:
         line += f", {budget['loss']:.2f} points lost on the calibration images"
     headings = [SETTING_COLUMNS[key] for key in keys]
@@ -519,7 +523,7 @@ def history_table(history: Sequence[Mapping[str, float]]) -> Table:
 
 
 def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of devices: the accuracy of their chips, its mean and standard deviation.
+    """Make the table of devices: the accuracy of their chips, its mean, how sure, its deviation.
 
     Parameters
     ----------
@@ -539,7 +543,25 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
         shares = [f"{100 * value:.2f} %" for value in ends]
         clipped = 1e6 * sum(each["clipped"]) / max(1, len(seeds) * each["conversions"])
         share = f"{clipped:,.0f}" if clipped >= 100 else f"{clipped:.3g}"
-        rows.append([each["name"], each["cells"], codes, chips, *shares, spread, share])
+        half = each["interval"]
+        within = None if half is None else f"± {100 * half:.2f} points"
+        row = [each["name"], each["cells"], codes, chips, *shares, spread, within, share]
+        rows.append(row)
     columns = ["device", "cells", "codes", "chips", "lowest", "mean", "highest", "spread"]
-    columns.append("clipped,\nof 1e6")
+    columns += ["mean within,\n95 % sure", "clipped,\nof 1e6"]
     return table("Accuracy on chips", columns, rows)
+
+
+def programming_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what programming a chip takes, of devices whose file has energy or time for it."""
+    lines = []
+    for each in found:
+        cost = each["programming"]
+        if not (cost["energy_nj"] or cost["time_ms"]):
+            continue
+        writes = cost["writes"] / max(1, cost["cells"])
+        lines.append(
+            f"{each['name']}: {cost['cells']:,} cells, {writes:.2f} writes to each, "
+            f"{cost['energy_nj'] / 1e3:,.4g} uJ and {cost['time_ms']:,.4g} ms one after the other"
+        )
+    return lines

@@ -272,13 +272,15 @@ class ReuseMerge(wiring.Component):
                 scaled = Signal(signed(config.acc_width), name=f"scaled_{place}")
                 m.d.comb += [
                     shifted.eq(Mux(word.shift == SHIFT_NONE, 0, self.psum[place] << word.shift)),
-                    scaled.eq(Mux(word.minus, -shifted, shifted)),
+                    # A number's complement is 1 less than what it is subtracted as.
+                    scaled.eq(Mux(word.minus, ~shifted, shifted)),
                 ]
-                # Where the words pause between terms, what was added up so far stands.
+                # Where the words pause between terms, what was added up so far stands. A bit below
+                # the lowest carries the 1 in: one chain of carries for both signs.
+                before = Mux(shift_first_term, 0, self.contribution[place]).as_signed()
+                total = Cat(word.minus, scaled).as_signed() + Cat(word.minus, before).as_signed()
                 with m.If(shift_valid):
-                    m.d.sync += self.contribution[place].eq(
-                        scaled + Mux(shift_first_term, 0, self.contribution[place])
-                    )
+                    m.d.sync += self.contribution[place].eq(total >> 1)
         return m
 
     def _times(self, count: Value) -> Value:

@@ -29,8 +29,18 @@ class Crossbars(Protocol):
         """Give ADC codes [columns, digits * n] for digits [rows in use, digits * n] of a gather."""
         ...
 
-    def levels(self, digits: np.ndarray, ous: slice, places: np.ndarray) -> np.ndarray:
-        """Give currents [ous, n, digits, C], in codes before rounding, for digits [..., R]."""
+    def sums(
+        self, columns: slice, rows: int, inputs: np.ndarray, places: np.ndarray, weights: np.ndarray
+    ) -> np.ndarray | None:
+        """Give sums [patterns, n] of a whole gather's codes times weights [S] and digits.
+
+        ``inputs`` [digits, n] are the 1-bit digits of the rows in use, a word to each digit. None
+        where :meth:`codes` is to be asked.
+        """
+        ...
+
+    def trace(self, digits: np.ndarray, ous: slice, places: np.ndarray) -> np.ndarray:
+        """Give ADC codes [ous, n, digits, C] of consecutive OUs for digits [..., R]."""
         ...
 
 

@@ -15,6 +15,7 @@ from refmodel.golden.layer import (
     patches,
     slot_of_patterns,
 )
+from refmodel.golden.wordlines import ROWS, packed_digits, unpacked
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import columns_of_ous, flat_words, ous_of_gathers
 
@@ -23,6 +24,12 @@ LayerFunction = Callable[..., np.ndarray]
 
 _SERIAL_POSITIONS = 1024
 """Output positions that go through ADC codes at once, at most."""
+
+_TABLE_POSITIONS = 1 << 14
+"""Output positions that go through tables of codes at once, at most."""
+
+_DENSE = 64
+"""Partial sums of a group, to each term of an output, up to which their factors are a matrix."""
 
 _SERIAL_VALUES = 1 << 17
 """Codes that are formed and folded at once, about: they stay in the cache."""
@@ -182,7 +189,7 @@ def run_layer_serial(
                 ask = _count if device is None else device
                 level = ask(bits, programmed[here], numbers[here])
             else:
-                level = device.levels(bits, here, places[i : i + step])
+                level = device.trace(bits, here, places[i : i + step])
             code = np.zeros((*level.shape[:3], config.ou_cols + 1), exact)
             np.clip(np.rint(level), least, config.max_code, out=code[..., :-1], casting="unsafe")
             ou, digit = program.ou[asked] - first_ou[a], program.digit[asked]
@@ -271,6 +278,8 @@ def serial_accumulators(
     int64 [N, OH, OW, O], in units of 1/256.
     """
     check_codes(codes, layer.in_shape, f"layer {layer.name}")
+    if config.dac_bits == 1 and layer.ou_rows <= ROWS and not (device is None or callable(device)):
+        return _by_tables(layer, codes, config, device)
     programmed = cells(layer, config)
     by_column = programmed.transpose(0, 2, 1).reshape(-1, layer.ou_rows)
     seen = patches(layer, codes)
@@ -333,6 +342,113 @@ def serial_accumulators(
                 sums[outputs] += psum[slots] * factors
         result[i : i + step] = sums.T
     return result.reshape(len(codes), *layer.out_shape)
+
+
+def _by_tables(
+    layer: LayerProgram, codes: np.ndarray, config: EngineConfig, device: Crossbars
+) -> np.ndarray:
+    """Compute accumulators [N, OH, OW, O] by whole gathers, through tables where they are worth it.
+
+    For 1-bit digits and eight rows at most. Partial sums and accumulators are float64, which is
+    exact: they are below 2^42.
+    """
+    seen = patches(layer, codes)
+    flat = seen.reshape(-1, seen.shape[2])
+    depth = flat.shape[1]
+    result = np.empty((len(flat), layer.out_shape[2]), np.int64)
+    width = config.columns_per_weight
+    weights, offset, _ = coding(layer, config, device)
+    exact = _exact_type(config)
+    column_weight = weights.astype(exact)
+    rows = gather_columns(layer)
+    rows = np.where(rows < 0, depth, rows)
+    rows = np.pad(rows, ((0, 0), (0, ROWS - rows.shape[1])), constant_values=depth)
+    length, patterns = layer.gather_rows.tolist(), layer.gather_patterns.tolist()
+    starts = (np.cumsum(layer.gather_accumulate == 0) - 1).tolist()
+    ous = ous_of_gathers(layer, config)
+    first_column = ((np.cumsum(ous) - ous) * config.ou_cols).tolist()
+    merges = [
+        (gathers, kept, outputs, words, _factors(kept, outputs, words))
+        for gathers, kept, outputs, words in _merges(layer)
+    ]
+    most = max(layer.group_kept.max(initial=1), ROWS, depth // 8, layer.out_shape[2])
+    step = max(1, min(_TABLE_POSITIONS, CHUNK // int(most)))
+    for i in range(0, len(flat), step):
+        count = len(flat[i : i + step])
+        part = np.zeros((depth + 1, count), np.uint8)
+        part[:depth] = flat[i : i + step].T
+        places = np.arange(i, i + count)
+        sums = np.zeros((layer.out_shape[2], count))
+        gather = 0
+        for gathers, kept, outputs, words, factor in merges:
+            psum = np.zeros((kept, count))
+            slot = 0
+            for g in range(gather, gather + gathers):
+                used = length[g]
+                if g > gather and starts[g] != starts[g - 1]:
+                    slot += patterns[g - 1]
+                driven = np.ascontiguousarray(part[rows[g]].T)
+                here = psum[slot : slot + patterns[g]]
+                if offset:
+                    here -= offset * driven.sum(1, dtype=np.float64)
+                inputs = packed_digits(driven).T.astype(np.intp)
+                columns = slice(first_column[g], first_column[g] + patterns[g] * width)
+                found = device.sums(columns, used, inputs, places, column_weight)
+                if found is not None:
+                    here += found
+                else:
+                    _convert(device, columns, unpacked(inputs, used), places, column_weight, here)
+            gather += gathers
+            if factor is not None:
+                sums[outputs] += factor @ psum
+                continue
+            for slots, factors in words:
+                sums[outputs] += psum[slots] * factors
+        result[i : i + step] = sums.T
+    return result.reshape(len(codes), *layer.out_shape)
+
+
+def _factors(
+    kept: int, outputs: slice, words: list[tuple[np.ndarray | slice, np.ndarray | int]]
+) -> np.ndarray | None:
+    """Factors [outputs, kept] of a group's partial sums; None where too few of them are not 0."""
+    result = np.zeros((outputs.stop - outputs.start, kept))
+    if kept > _DENSE * len(words):
+        return None
+    for slots, factors in words:
+        if isinstance(slots, slice):
+            return None
+        np.add.at(result, (np.arange(len(result)), slots), np.ravel(factors))
+    return result
+
+
+def _convert(
+    device: Crossbars,
+    columns: slice,
+    lines: np.ndarray,
+    places: np.ndarray,
+    weights: np.ndarray,
+    psum: np.ndarray,
+) -> None:
+    """Convert all columns of a gather, and add their 1-bit digits' codes to [patterns, n]."""
+    count, width = len(places), len(weights)
+    digits = lines.shape[1] // count
+    weight = np.outer(weights, 1 << np.arange(digits)).astype(weights.dtype).ravel()
+    planes = lines.reshape(len(lines), digits, count)
+    for i in range(0, count, _SERIAL_POSITIONS):
+        part = np.ascontiguousarray(planes[:, :, i : i + _SERIAL_POSITIONS])
+        here = part.shape[2]
+        block = max(1, _SERIAL_VALUES // (width * digits * here))
+        for p in range(0, len(psum), block):
+            these = min(block, len(psum) - p)
+            first = columns.start + p * width
+            code = device.codes(
+                slice(first, first + these * width),
+                part.reshape(len(part), -1),
+                places[i : i + here],
+            )
+            code = code.astype(weights.dtype, copy=False).reshape(these, -1, here)
+            psum[p : p + these, i : i + here] += weight @ code
 
 
 def _levels(

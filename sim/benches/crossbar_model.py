@@ -216,9 +216,10 @@ class ChipModel(CrossbarModel):
             return answer.word
         # Few currents are so near to another code that their noise must be drawn.
         position, digit = divmod(ordinal, self.chip.config.digits)
-        level = answer.level + self._drawn.noise_at(answer.ou, answer.near, digit, position)
+        level = answer.level + self._drawn.noise_in(answer.ou, answer.near, digit, position)
         word = answer.word
-        for lane, code in zip(answer.lanes, self.codes(level), strict=True):
+        codes = self._drawn.convert(level, answer.ou, answer.near).astype(int).tolist()
+        for lane, code in zip(answer.lanes, codes, strict=True):
             word |= code << lane * self.code_bits
         return word
 
@@ -232,16 +233,13 @@ class ChipModel(CrossbarModel):
             [request >> offset + row * self.dac_bits & mask for row in range(self.rows)], np.uint8
         )
         level = drawn.still(ou, wordlines)[first : first + self.adcs]
-        near = drawn.near(level)
+        columns = np.arange(first, first + len(level))
+        near = drawn.near(level[:, None], ou * self.cols + columns)[:, 0]
         word = 0
-        for lane, code in enumerate(self.codes(level)):
+        for lane, code in enumerate(drawn.convert(level, ou, columns).astype(int).tolist()):
             word |= 0 if near[lane] else code << lane * self.code_bits
         lanes = np.flatnonzero(near)
         return Answer(ou, word, level[lanes], lanes + first, lanes.tolist())
-
-    def codes(self, level: np.ndarray) -> list[int]:
-        """Convert currents to codes."""
-        return np.clip(np.rint(level), 0, (1 << self.code_bits) - 1).astype(int).tolist()
 
     def number(self, place: int) -> int:
         """Which OU lies at a place."""

@@ -35,6 +35,7 @@ from cocotb.utils import get_sim_time
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.golden.devices.chip import Chip
+from refmodel.golden.devices.converters import AdcRange
 from refmodel.golden.devices.device import Device
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
@@ -80,7 +81,13 @@ class Bench:
         self.chip: Chip | None = None
         if job["device"] is not None:
             device = Device(**job["device"]["values"])
-            self.chip = Chip(device=device, config=self.config, seed=job["device"]["chip"])
+            ranges = {
+                int(number): AdcRange(**values)
+                for number, values in job["device"]["ranges"].items()
+            }
+            self.chip = Chip(
+                device=device, config=self.config, seed=job["device"]["chip"], ranges=ranges
+            )
         self.fault: Fault | None = None
         self.hang: str | None = None
         self.origin: int | None = None
@@ -140,7 +147,12 @@ class Bench:
         if self.chip is None:
             return CrossbarModel(**sizes)
         # A chip of its own: nothing that it has drawn comes from the comparing side.
-        chip = Chip(device=self.chip.device, config=self.config, seed=self.chip.seed)
+        chip = Chip(
+            device=self.chip.device,
+            config=self.config,
+            seed=self.chip.seed,
+            ranges=self.chip.ranges,
+        )
         return ChipModel(chip=chip, first=int(self.job["mutant"] == "ordinal"), **sizes)
 
     async def run(self) -> None:

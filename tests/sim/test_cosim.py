@@ -17,7 +17,7 @@ from refmodel.predict import cycles
 from refmodel.program.program import Program
 from sim import protocol
 from sim.results import KINDS, CosimResult
-from tests.support.layers.bad_devices import BAD
+from tests.support.layers.bad_devices import BAD, EFFECTS, EVERYTHING
 from tests.support.layers.builders import side_by_side
 from tests.support.nets.cosim_nets import (
     EMULATED,
@@ -122,16 +122,18 @@ LIKE_WAN = dataclasses.replace(Device.load("wan-2022"), stuck_on=0.02, read_nois
 
 NOISY = {
     "like wan-2022": (LIKE_WAN, OPEN, 0.0),
-    "everything": (BAD, OPEN, 0.3),
+    "everything": (EVERYTHING, OPEN, 0.3),
+    "bad": (BAD, OPEN, 0.3),
     "clipping": (BAD, dataclasses.replace(OPEN, adc_bits=3), 0.0),
     "wide": (BAD, WIDE, 0.3),
 }
-"""Devices, engines and shares of stalls: every non-ideality at once; the same with converters that
-clip; and with multi-level cells and digits, under payloads of several words."""
+"""Devices, engines and shares of stalls: every effect at once; those that every device file has;
+the same with converters that clip; and with multi-level cells and digits, under payloads of several
+words."""
 
 
-LONG = ("clipping", "wide")
-"""Those with an engine of their own to be built."""
+LONG = ("bad", "clipping", "wide")
+"""Those with an engine of their own to be built, and one that has less than another."""
 
 
 def accumulators_of(
@@ -185,6 +187,20 @@ def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
     assert any((a != b).any() for a, b in zip(found, ideal, strict=True))
     assert any((a != b).any() for a, b in zip(found, other, strict=True))
     assert any((sums[0] != sums[1]).any() for sums in found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_code_under_one_effect(name: str, tmp_path: Path, cache: Path) -> None:
+    device = EFFECTS[name]
+    program = random_network(701, 2, OPEN)
+    codes = inputs(program, 1, 702)
+    result = cosim(program, codes, OPEN, tmp_path, device=device, chip_seed=3, cache=cache)
+    assert_equal(result, 1)
+    chip = Chip(device=device, config=OPEN, seed=3)
+    found = accumulators_of(program, codes, OPEN, chip)
+    ideal = accumulators_of(program, codes, OPEN, None)
+    assert any((a != b).any() for a, b in zip(found, ideal, strict=True))
 
 
 def test_a_request_counted_wrongly_is_found(tmp_path: Path, cache: Path) -> None:

@@ -75,6 +75,15 @@ Trials = Annotated[
     int | None,
     typer.Option("--trials", help="Chips drawn of each --device; 5 where left out.", min=1),
 ]
+AdcRanges = Annotated[
+    Path | None,
+    typer.Option(
+        "--adc-ranges",
+        metavar="FILE",
+        help="What the converters of each layer tell apart, as `prap ranges` wrote it. Without"
+        " --device, the device is ideal.",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -12,6 +12,7 @@ Functions return their figures as a dictionary of JSON values. Bad input raises
 """
 
 from prap_hw.app.workflow.accuracy import evaluate, inspect, program_accuracy
+from prap_hw.app.workflow.chips import adc_ranges, by_effect
 from prap_hw.app.workflow.compression import (
     compile_floats,
     compress,
@@ -58,10 +59,12 @@ __all__ = [
     "EngineOptions",
     "Job",
     "Paths",
+    "adc_ranges",
     "area",
     "area_of",
     "asked_or_compressed_for",
     "board",
+    "by_effect",
     "check_golden",
     "compile_floats",
     "compress",

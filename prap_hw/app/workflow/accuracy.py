@@ -4,7 +4,6 @@ import dataclasses
 import math
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow import hints
+from prap_hw.app.workflow.chips import measure
 from prap_hw.app.workflow.engines import EngineOptions, engine, folder_engine
 from prap_hw.app.workflow.folders import (
     NETWORK_FILE,
@@ -26,8 +26,7 @@ from refmodel import golden
 from refmodel.api import BATCH, float_accuracy, predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
-from refmodel.golden.devices.chip import Chip
-from refmodel.golden.devices.chip import accuracy as chip_accuracy
+from refmodel.golden.devices import calibration
 from refmodel.golden.devices.device import Cells, Device
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
@@ -75,6 +74,7 @@ def evaluate(
     cells: Cells | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    adc_ranges: Paths | None = None,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
@@ -100,6 +100,10 @@ def evaluate(
     seed
         Seed of the first chip; the next have ``seed + 1`` and so on; None: 0. InputError without a
         device.
+    adc_ranges
+        File of the ranges of the layers' converters, which
+        :func:`prap_hw.app.workflow.chips.adc_ranges` wrote. Without a device they apply to
+        ``ideal``.
     config
         The engine whose cells and converters the devices are, as for :func:`inspect`.
 
@@ -111,8 +115,10 @@ def evaluate(
         dB by the same names (None: not a single difference); ``preprocess``, how pixels became
         inputs, and ``hints``, sentences on what may be wrong with that. With devices also
         ``devices``, of each: ``name``, ``cells``, ``adc_bits``, ``values``; and of its chips
-        ``seeds``, ``accuracy`` of each, ``mean``, and ``spread``, their standard deviation (None of
-        one chip); ``conversions`` of a chip, and how many of them ``clipped`` on each.
+        ``seeds``, ``accuracy`` of each, ``mean``, ``spread``, their standard deviation, and
+        ``interval``, half of the 95 % confidence interval of the mean (both None of one chip);
+        ``conversions`` of a chip, and how many of them ``clipped`` on each; and ``programming`` of
+        the first, ``cells``, ``writes``, ``energy_nj`` and ``time_ms``.
     """
     from refmodel.exchange.onnx.load import load_onnx
 
@@ -128,7 +134,10 @@ def evaluate(
     clips = False
     if not kinds and program.layers:
         clips = not folder_engine(folder, program, config).lossless
-    if not kinds and (cells is not None or _code_bits(config) is not None or clips):
+    ranges = None if adc_ranges is None else calibration.load(adc_ranges, program)
+    if ranges and _code_bits(config) is not None:
+        raise InputError("expected bits of an ADC code or ADC ranges, found both")
+    if not kinds and (cells is not None or _code_bits(config) is not None or clips or ranges):
         kinds = [Device.load(IDEAL)]
     cells = cells or "twos-complement"
     trials, seed = 5 if trials is None else trials, seed or 0
@@ -166,36 +175,20 @@ def evaluate(
         return figures
     fitted = folder_engine(folder, program, config)
     codes = golden.quantise_input(program, inputs)
-    found = []
-    for kind in kinds:
-        rights: list[float] = []
-        clipped: list[int] = []
-        conversions = 0
-        for number in range(seed, seed + trials):
-            stage = f"evaluate chip {number} of {kind.name}"
-            if rights and not kind.varies:  # all its chips are the same
-                rights.append(rights[0])
-                clipped.append(clipped[0])
-                continue
-            report(stage, 0, len(codes))
-            chip = Chip(device=kind, config=fitted, seed=number, pairs=cells == "pairs")
-            rights.append(chip_accuracy(program, codes, y, chip, progress=partial(report, stage)))
-            clipped.append(chip.tally.clipped)
-            conversions = chip.tally.conversions
-        found.append(
-            {
-                "name": kind.name,
-                "cells": cells,
-                "adc_bits": fitted.code_bits,
-                "values": kind.values(),
-                "seeds": list(range(seed, seed + trials)),
-                "accuracy": rights,
-                "mean": float(np.mean(rights)),
-                "spread": float(np.std(rights, ddof=1)) if trials > 1 else None,
-                "conversions": conversions,
-                "clipped": clipped,
-            }
+    found = [
+        measure(
+            program,
+            codes,
+            y,
+            kind,
+            fitted,
+            seeds=range(seed, seed + trials),
+            cells=cells,
+            ranges=ranges,
+            report=report,
         )
+        for kind in kinds
+    ]
     return figures | {"devices": found}
 
 

@@ -12,6 +12,7 @@ from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names
 from refmodel.api import predict
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
+from refmodel.golden.devices import calibration
 from refmodel.golden.devices.device import Device
 from refmodel.network.images import Preprocess, load_images
 from refmodel.predict import cycles
@@ -37,6 +38,7 @@ def cosim(
     fresh: bool = False,
     waves: str | None = None,
     device: Paths | Device | None = None,
+    adc_ranges: Paths | None = None,
     seed: int = 0,
     engines: int = 1,
     layers: Sequence[str] = (),
@@ -66,6 +68,10 @@ def cosim(
     device
         Tier ``protocol``: what stands at the engine's open crossbar port, a device file or the name
         of a packaged one; the golden model goes through the same chip. None: emulated crossbars.
+    adc_ranges
+        Tier ``protocol``: file of the ranges of the layers' converters at the open port, which
+        :func:`prap_hw.app.workflow.chips.adc_ranges` wrote. Without a device they are those of
+        ``ideal``.
     seed
         Number of the chip that is drawn of ``device``; or what draws ``positions``.
     engines
@@ -98,6 +104,9 @@ def cosim(
     chosen: dict[str, Any] = {"every_value": every_value, "fresh": fresh, "engines": engines}
     chosen |= {"layers": tuple(layers), "positions": positions}
     check_options(tier, **chosen, device=device, window=waves)
+    if adc_ranges is not None and device is None:
+        check_options(tier, ranges={0: None})
+        device = Device(name="ideal")
     kind = device if isinstance(device, Device | None) else Device.load(device)
     if waves is not None:  # refused before anything is read or run
         chosen["record_difference"] = waves == DIFFERENCE or None
@@ -111,6 +120,7 @@ def cosim(
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
+    ranges = {} if adc_ranges is None else calibration.load(adc_ranges, program)
     job = Job(
         program=program,
         codes=input_codes(program, x[:count], source=names_of(images)),
@@ -120,6 +130,7 @@ def cosim(
         progress=report,
         device=kind,
         chip_seed=0 if device is None else seed,
+        ranges=ranges,
         **chosen,
     )
     labels = None if y is None else y[:count].tolist()
@@ -177,7 +188,9 @@ def simulate(job: Job, predictions: Sequence[cycles.Prediction]) -> dict[str, An
         figures["device"] = {
             "name": job.device.name,
             "chip": job.chip_seed,
-            "adc_bits": job.config.code_bits,
+            "adc_bits": max(
+                (each.bits for each in job.ranges.values()), default=job.config.code_bits
+            ),
             "values": job.device.values(),
         }
     return figures

@@ -1,17 +1,18 @@
 """Chips drawn from a device: all effects on their cells and converters put together."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmodel import golden
 from refmodel.config import EngineConfig
+from refmodel.golden.devices.converters import AdcRange, Converters
 from refmodel.golden.devices.device import Device, effects
-from refmodel.golden.devices.effect import CellDraw, ConverterDraw
-from refmodel.golden.devices.layer_chip import LayerChip, Tally
+from refmodel.golden.devices.effect import ArrayDraw, CellDraw, ConverterDraw
+from refmodel.golden.devices.layer_chip import LayerChip, Room, Tables, Tally
 from refmodel.golden.devices.random import draw_words, key_of, quantiles
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
@@ -20,6 +21,36 @@ _NOISE = 3
 """Stream of the random words of all noise from read to read."""
 
 _LARGEST = 4
+
+_KEPT = 1 << 28
+"""Bytes of tables that a chip keeps; more of them are made again each time."""
+
+
+@dataclass(kw_only=True)
+class Writes:
+    """Count of cells that were drawn, and of the writes that they took.
+
+    Attributes
+    ----------
+    cells
+        Cells of whole layers.
+    writes
+        Writes to them: more than one to a cell only where writes are verified.
+    """
+
+    cells: int = 0
+    writes: int = 0
+
+    def cost(self, device: Device) -> dict[str, float]:
+        """Energy in nJ and time in ms of all writes, one cell after the other.
+
+        By the values of a device file: ``write_energy`` and ``write_time`` of a write and, where
+        writes are verified, ``verify_energy`` and ``verify_time`` of the read after each.
+        """
+        verified = device.verify_writes > 1
+        energy = device.write_energy + verified * device.verify_energy
+        time = device.write_time + verified * device.verify_time
+        return {"energy_nj": self.writes * energy / 1e3, "time_ms": self.writes * time / 1e6}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,22 +70,29 @@ class Chip:
     pairs
         Differential pairs of cells in place of two's complement, which the RTL does not have. The
         plus cells of a chip are those that it has without.
+    ranges
+        What the converters tell apart, by the number of a layer; elsewhere as the engine's do.
     tally
         Counts all conversions of whole layers, and those that clipped.
+    written
+        Counts the writes of the layers that were drawn.
     """
 
     device: Device
     config: EngineConfig
     seed: int
     pairs: bool = False
+    ranges: Mapping[int, AdcRange] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    _drawn: dict[int, tuple[LayerProgram, NDArray[np.float32], NDArray[np.float32]]] = field(
-        default_factory=dict, repr=False
-    )
+    written: Writes = field(default_factory=Writes)
+    _room: Room = field(default_factory=lambda: Room(left=_KEPT), repr=False)
+    _drawn: dict[int, tuple[LayerProgram, LayerChip]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
             raise ValueError(f"seed must be 0 to 2^63 - 1, not {self.seed!r}")
+        if self.pairs and any(each.low for each in self.ranges.values()):
+            raise ValueError("low must be 0 in the ranges of pairs, whose codes have a sign")
 
     @property
     def fraction_bits(self) -> int:
@@ -96,35 +134,142 @@ class Chip:
         -------
         float32 [n, R, C]; what minus cells add is to be subtracted.
         """
+        return self._cells(programmed, layer, ous, minus=minus)[0]
+
+    def _cells(
+        self,
+        programmed: NDArray[np.uint8],
+        layer: int,
+        ous: NDArray[np.integer],
+        *,
+        minus: bool = False,
+    ) -> tuple[NDArray[np.float32], int]:
+        """What :meth:`cells` computes, and the number of writes that it took."""
         device, config = self.device, self.config
         top = (1 << config.cell_bits) - 1
         step = (1 - device.off) / top
-        crossbar, row, column = self._places(np.asarray(ous, np.int64))
+        places = self._places(np.asarray(ous, np.int64))
+        crossbar, row, column = places
         size = config.crossbar_size
         index = (crossbar[:, None, None] * size + row[:, :, None]) * size + column[:, None, :]
         level = programmed.astype(np.float64)
+        conductance, writes = self._write(level, top, layer, index, minus=minus)
         drawn = CellDraw(level=level, top=top, minus=minus, words=self._words(layer, index))
-        conductance = device.off + level * step
-        off = device.off
+        array = ArrayDraw(row=row[:, 0], column=column[:, 0], size=size)
+        off, gain = device.off, self._gain
         for effect in effects():
-            effect.change_cells(device, drawn, conductance)
+            if not effect.written:
+                effect.change_cells(device, drawn, conductance)
             off *= effect.reference(device)
-        return self._round((conductance - off) / step, _LARGEST * top)
+        for effect in effects():
+            conductance = effect.change_array(device, array, conductance)
+        scale = step * self._range(layer).step
+        added = (conductance - off) / scale * gain
+        for gains in self._converted(layer, places, "gains"):
+            added *= gains[:, None, :]
+        return self._round(added, _LARGEST * top), writes
 
-    def _words(self, layer: int, index: NDArray) -> Callable[[int], NDArray[np.uint64]]:
+    def _write(
+        self,
+        level: NDArray[np.float64],
+        top: int,
+        layer: int,
+        index: NDArray[np.int64],
+        *,
+        minus: bool,
+    ) -> tuple[NDArray[np.float64], int]:
+        """Write cells, again where that is called for: conductances [n, R, C], and the writes."""
+        device = self.device
+        target = device.off + level * ((1 - device.off) / top)
+        errors = [effect for effect in effects() if effect.written]
+
+        def once(time: int, at: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+            # Cells that are not written again are not drawn, either.
+            own = (target, level, index) if at is None else (target[at], level[at], index[at])
+            found = own[0].copy()
+            words = self._words(layer, own[2], *([time] if time else []))
+            drawn = CellDraw(level=own[1], top=top, minus=minus, words=words)
+            for effect in errors:
+                effect.change_cells(device, drawn, found)
+            return found
+
+        conductance = once(0, None)
+        total = conductance.size
+        for time in range(1, max(effect.writes(device) for effect in effects())):
+            masks = [effect.again(device, target, conductance) for effect in effects()]
+            off = [mask for mask in masks if mask is not None]
+            at = np.logical_or.reduce(off) if off else np.zeros(level.shape, bool)
+            count = int(np.count_nonzero(at))
+            if not count:
+                break
+            total += count
+            conductance[at] = once(time, at)
+        return conductance, total
+
+    @property
+    def _gain(self) -> float:
+        """The gain of all converters."""
+        return math.prod(effect.gain(self.device) for effect in effects())
+
+    def _range(self, layer: int) -> AdcRange:
+        return self.ranges.get(layer) or AdcRange.of(self.config)
+
+    def _words(self, layer: int, index: NDArray, *more: int) -> Callable[[int], NDArray[np.uint64]]:
         """Random words of a layer at some places, by stream."""
-        return lambda stream: draw_words(key_of(self.seed, stream, layer), index)
+        return lambda stream: draw_words(key_of(self.seed, stream, layer, *more), index)
 
     def offsets(self, layer: int, ous: NDArray[np.integer]) -> NDArray[np.float32]:
         """Offsets of the columns of some OUs, in codes: float32 [n, C]."""
-        crossbar, _, column = self._places(np.asarray(ous, np.int64))
-        index = crossbar[:, None] * self.config.crossbar_size + column
-        drawn = ConverterDraw(words=self._words(layer, index))
-        parts = [effect.offsets(self.device, drawn) for effect in effects()]
-        found = [part for part in parts if part is not None]
-        if not found:
-            return np.zeros(index.shape, np.float32)
-        return self._round(np.sum(found, axis=0), self._most)
+        places = self._places(np.asarray(ous, np.int64))
+        found = np.zeros(places[2].shape)
+        for part in self._converted(layer, places, "offsets"):
+            found = found + part
+        own = self._range(layer)
+        return self._round(found - own.low / own.step, self._most)
+
+    def _converted(
+        self, layer: int, places: tuple[NDArray, NDArray, NDArray], what: str
+    ) -> list[NDArray[np.float64]]:
+        """What effects say of the converters of some OUs: ``gains`` or ``offsets``, each [n, C]."""
+        drawn = self._converter_draw(layer, places[0][:, None], places[2])
+        parts = (getattr(effect, what)(self.device, drawn) for effect in effects())
+        return [part for part in parts if part is not None]
+
+    def _converter_draw(
+        self, layer: int, crossbar: NDArray[np.int64], column: NDArray[np.int64]
+    ) -> ConverterDraw:
+        own = self._range(layer)
+        steps = np.arange(1 - own.most if self.pairs else 1, own.most + 1).astype(np.float64)
+        index = crossbar * self.config.crossbar_size + column
+        each = index[..., None] * len(steps) + np.arange(len(steps))
+        return ConverterDraw(
+            words=self._words(layer, index), steps=steps, step_words=self._words(layer, each)
+        )
+
+    def _converters(self, layer: int, ous: int) -> Converters:
+        """The converters of a layer with some OUs."""
+        config, own = self.config, self._range(layer)
+        crossbars = -(-ous // config.ous_per_crossbar)
+        number, column = np.divmod(
+            np.arange(crossbars * config.crossbar_size), config.crossbar_size
+        )
+        drawn = self._converter_draw(layer, number[:, None], column[:, None])
+        parts = [effect.thresholds(self.device, drawn) for effect in effects()]
+        moved = [part[:, 0] for part in parts if part is not None]
+        thresholds = place = None
+        if moved:
+            found = np.sort(drawn.steps - 0.5 + np.sum(moved, axis=0), axis=1)
+            thresholds = self._round(found, float(1 << 14))
+            crossbar, _, columns = self._places(np.arange(ous))
+            place = (crossbar[:, None] * config.crossbar_size + columns).ravel()
+        return Converters(
+            least=-own.most if self.pairs else 0,
+            most=own.most,
+            below=self.pairs or own.low > 0,
+            thresholds=thresholds,
+            place=place,
+            values=own.values(config, pairs=self.pairs),
+        )
 
     @property
     def _most(self) -> float:
@@ -154,10 +299,12 @@ class Chip:
         """
         kept = self._drawn.get(number)
         if kept is None or kept[0] is not layer:
-            matrix = self._matrix(layer, number)
-            kept = (layer, _by_column(matrix), self.offsets(number, np.arange(len(matrix))).ravel())
+            matrix, writes = self._matrix(layer, number)
+            self.written.cells += matrix.size << self.pairs
+            self.written.writes += writes
+            kept = (layer, self._layer_chip(matrix, number, layer.positions))
             self._drawn[number] = kept
-        return self._layer_chip(kept[1], kept[2], number, layer.positions, first_image)
+        return replace(kept[1], first_image=first_image)
 
     def crossbars(
         self,
@@ -183,48 +330,48 @@ class Chip:
         """
         if self.pairs:
             raise ValueError("pairs must be False where cells are given: they hold one level each")
-        ous = np.arange(len(programmed))
-        matrix = _by_column(self.cells(programmed, number, ous))
-        offset = self.offsets(number, ous).ravel()
-        return self._layer_chip(matrix, offset, number, positions, first_image)
+        matrix = self.cells(programmed, number, np.arange(len(programmed)))
+        drawn = self._layer_chip(matrix, number, positions)
+        return replace(drawn, first_image=first_image)
 
-    def _layer_chip(
-        self,
-        matrix: NDArray[np.float32],
-        offset: NDArray[np.float32],
-        number: int,
-        positions: int,
-        first_image: int,
-    ) -> LayerChip:
+    def _layer_chip(self, matrix: NDArray[np.float32], number: int, positions: int) -> LayerChip:
+        """The crossbars of a layer whose cells add ``matrix`` [OUs, R, C] to a code."""
+        ous = len(matrix)
         return LayerChip(
-            matrix=matrix,
-            offset=offset,
-            noise_of=self._noise_table(),
+            matrix=_by_column(matrix),
+            offset=self.offsets(number, np.arange(ous)).ravel(),
+            noise_of=self._noise_table(number),
             key=key_of(self.seed, _NOISE, number),
             positions=positions,
-            first_image=first_image,
+            first_image=0,
             config=self.config,
+            converters=self._converters(number, ous),
             pairs=self.pairs,
             tally=self.tally,
+            kept=Tables(room=self._room),
         )
 
-    def _matrix(self, layer: LayerProgram, number: int) -> NDArray[np.float32]:
-        """Compute how much each cell, or pair of cells, adds to a code: [OUs, R, C]."""
+    def _matrix(self, layer: LayerProgram, number: int) -> tuple[NDArray[np.float32], int]:
+        """Compute how much each cell, or pair of cells, adds to a code: [OUs, R, C]; the writes."""
         if not self.pairs:
             programmed = golden.cells(layer, self.config)
-            return self.cells(programmed, number, np.arange(len(programmed)))
+            return self._cells(programmed, number, np.arange(len(programmed)))
         signed = golden.pair_cells(layer, self.config)
         ous = np.arange(len(signed))
         plus, minus = (np.maximum(each, 0).astype(np.uint8) for each in (signed, -signed))
-        return self.cells(plus, number, ous) - self.cells(minus, number, ous, minus=True)
+        one, writes = self._cells(plus, number, ous)
+        other, more = self._cells(minus, number, ous, minus=True)
+        return one - other, writes + more
 
-    def _noise_table(self) -> NDArray[np.float32] | None:
-        parts = [noise for effect in effects() if (noise := effect.noise(self.device))]
+    def _noise_table(self, layer: int) -> NDArray[np.float32] | None:
+        device = self.device
+        step = (1 - device.off) / ((1 << self.config.cell_bits) - 1) * self._range(layer).step
+        scale = (math.sqrt(2) if self.pairs else 1) * self._gain / step
+        parts = [scale * noise for effect in effects() if (noise := effect.noise(device))]
+        parts += [noise for effect in effects() if (noise := effect.code_noise(device))]
         if not parts:
             return None
-        noise = parts[0] if len(parts) == 1 else math.hypot(*parts)
-        step = (1 - self.device.off) / ((1 << self.config.cell_bits) - 1)
-        sigma = noise / step * (math.sqrt(2) if self.pairs else 1)
+        sigma = parts[0] if len(parts) == 1 else math.hypot(*parts)
         return self._round(sigma * quantiles(), self._most)
 
     def layer_function(self, program: Program, *, first_image: int = 0) -> golden.LayerFunction:

@@ -3,22 +3,25 @@
 In units of the read voltage times G_on, with G_off = 1 / ratio, L = 2^cell_bits - 1 and
 step = (1 - G_off) / L, a bitline on whose rows the wordlines put digits x carries::
 
-    I = sum over rows of G * x                      b = G_off * (t / t0)^-nu * sum of x
-    G = (G_off + l * step) * exp(sigma * z) * (t / t0)^-nu      a cell that was programmed to l
-    G = G_off, G = 1                                            a cell that is stuck
-    code = clip(rint((I - b) / step + offset + noise), 0, 2^code_bits - 1)
+    I = sum over rows of G * x                      b = G_off * f * sum of x
+    G = array(change(written(G_off + l * step)))    a cell that was programmed to l
+    y = gain * (g * (I - b) / step + noise) + offset
+    code = how many thresholds y reaches            0 to 2^code_bits - 1
 
-b is the reference column's share, sigma goes from ``variation_off`` at l = 0 to ``variation_on`` at
-l = L in even steps, the offset has ``adc_offset`` as its standard deviation, and the noise
-``read_noise / step``. With 1-bit cells (I - b) / step is (I - b) / (G_on - G_off).
+``written`` has the errors of every write (table, variation, normal, lognormal, write-verify),
+``change`` what happens to cells afterwards (drift, temperature, stuck cells), ``array`` what wires
+let through; f is what drift and temperature do to the reference column. ``gain`` is that of all
+converters and g a column's own. Threshold k lies at k - 1/2 and where nonlinearity moves it;
+without any the code is clip(rint(y)), halves to even. Every effect's formula stands in its file,
+and all of them in docs/devices.md.
 
 A differential pair holds a digit of ``|w|`` in a plus cell (w > 0) or in a minus cell (w < 0), and
 its other cell is off (:func:`refmodel.golden.cells.pair_cells`). The two bitlines are subtracted
 before they are converted, by a converter with a sign: what a reference column would take from each
 cancels, and the read noise of both adds up::
 
-    code = clip(rint((I+ - I-) / step + offset + sqrt(2) * noise), -most, most)
-                                                                    most = 2^code_bits - 1
+    y = gain * (g * (I+ - I-) / step + sqrt(2) * noise) + offset
+    code = clip(rint(y), -most, most)                               most = 2^code_bits - 1
 
 Every random number is a function of where it is used, so that any part of a chip can be drawn alone
 and in any order. With ``mix`` the output function of SplitMix64 (Steele, Lea and Flood: Fast
@@ -28,19 +31,21 @@ modulo 2^64::
     key(a, b, ...) = mix(... mix(mix(g * (a + 1)) + g * (b + 1)) ...)       g = 0x9E3779B97F4A7C15
     word(key, index) = mix(key + g * (index + 1))
 
-=========  =====================  ====================================================
-drawn      key                    index
-=========  =====================  ====================================================
-variation  seed, 0, layer         (crossbar * X + row) * X + column
-           seed, 4, layer         the same, of minus cells
-stuck      seed, 1, layer         the same
-           seed, 5, layer         the same, of minus cells
-offset     seed, 2, layer         crossbar * X + column
-noise      seed, 3, layer, image  (column * digits + digit) * ceil(positions / 4)
-                                  + floor(position / 4), column = OU * C + column of the OU
-=========  =====================  ====================================================
+    noise       key seed, 3, layer, image; index (column * digits + digit) * ceil(positions / 4)
+                + floor(position / 4), column = OU * C + column of the OU
+    converters  key seed, stream, layer; index crossbar * X + column; stream 2: offset, 18: gain
+    thresholds  key seed, 19, layer; index (crossbar * X + column) * T + number of the threshold
+    cells       key seed, stream, layer; index (crossbar * X + row) * X + column; the second stream
+                is that of minus cells
+                0, 4    variation       12, 13  independent normal error
+                1, 5    stuck           14, 15  lognormal error
+                8, 9    table           16, 17  exponent of drift
+                10, 11  proportional normal error
 
-Variation and offset are normal by Box and Muller from the halves of a word; a cell is stuck by its
+What a cell draws at the n-th of several writes, from 1, has n - 1 as one more part of its key where
+that is not 0.
+
+All that is normal is so by Box and Muller from the halves of a word; a cell is stuck by its
 word as a fraction. A word of noise holds 16 bits for each of 4 output positions, the lowest bits
 for the lowest; they choose among the middles of 65,536 equally likely parts of the normal
 distribution (the last at 4.3 sigma). Where not even the last would change how a current is rounded,
@@ -53,7 +58,7 @@ request at a time gives the same codes as a whole layer at once.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -87,6 +92,11 @@ def effects() -> tuple[Effect, ...]:
     return tuple(_effects)
 
 
+def name_of(effect: Effect) -> str:
+    """Name of an effect: that of its file."""
+    return type(effect).__module__.rpartition(".")[2]
+
+
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Device(Record):
     """A kind of cell and its converters.
@@ -113,9 +123,11 @@ class Device(Record):
     about: str = ""
 
     def __post_init__(self) -> None:
-        for name in UNITS:
+        for name, each in _values.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if each.read is not None:
+                object.__setattr__(self, name, _rows(name, value))
+            elif isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{name} must be a number, not {value!r}")
         if not self.on_off_ratio > 1:
             raise ValueError(f"on_off_ratio must be above 1, not {self.on_off_ratio!r}")
@@ -135,6 +147,20 @@ class Device(Record):
     def varies(self) -> bool:
         """Whether two chips can differ: drift alone is the same on all."""
         return any(effect.varies(self) for effect in effects())
+
+    def effects(self) -> tuple[str, ...]:
+        """Names of the effects that it has: of their files, in their order."""
+        return tuple(name_of(effect) for effect in effects() if effect.acts(self))
+
+    def only(self, names: Collection[str]) -> "Device":
+        """The device with some of its effects, and with the ideal values of all others."""
+        values = {
+            each.name: each.default
+            for effect in effects()
+            if name_of(effect) not in names
+            for each in effect.values
+        }
+        return dataclasses.replace(self, **values)
 
     @classmethod
     def load(cls, path: str | Path) -> "Device":
@@ -174,6 +200,14 @@ class Device(Record):
                     f"expected a source of {name}, found {entry['source']!r} in {file.name}"
                 )
             values[name], sources[name] = entry["value"], entry["source"]
+            read = _values[name].read
+            if read is not None:
+                if not isinstance(values[name], str):
+                    raise InputError(
+                        f"expected the name of a file as {name}, found {values[name]!r} "
+                        f"in {file.name}"
+                    )
+                values[name] = read(file.parent / values[name])
         try:
             return cls(
                 name=str(found.get("name", file.stem)),
@@ -184,9 +218,17 @@ class Device(Record):
         except (TypeError, ValueError) as problem:
             raise InputError(f"expected a device, found {problem} in {file.name}") from None
 
-    def values(self) -> dict[str, float]:
-        """The values without their sources."""
+    def values(self) -> dict[str, Any]:
+        """The values without their sources: numbers, and tuples of tuples of a file."""
         return {name: getattr(self, name) for name in UNITS}
+
+
+def _rows(name: str, value: Any) -> tuple[tuple[float, ...], ...]:
+    """Rows of a file, which may come as lists from JSON."""
+    try:
+        return tuple(tuple(float(number) for number in row) for row in value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be rows of numbers, not {value!r}") from None
 
 
 def register(kind: type[Effect]) -> type[Effect]:
@@ -207,7 +249,7 @@ def register(kind: type[Effect]) -> type[Effect]:
     for value in effect.values:
         _values[value.name] = value
         _units[value.name] = value.unit
-    plain = [(each.name, float, field(default=each.default)) for each in effect.values]
+    plain = [(each.name, Any, field(default=each.default)) for each in effect.values]
     Device.declare(dataclasses.make_dataclass(kind.__name__, plain))
     _effects.append(effect)
     _effects.sort(key=lambda each: each.order)

@@ -1,11 +1,14 @@
 """The crossbars of one layer on one chip: the codes that they give, with the noise of each read."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.config import EngineConfig
+from refmodel.golden.devices import sums
+from refmodel.golden.devices.converters import Columns, Converters
 from refmodel.golden.devices.random import GOLDEN, MASK, draw_word, mix
 
 _LANES = 4
@@ -33,6 +36,27 @@ class Tally:
     clipped: int = 0
 
 
+@dataclass(kw_only=True)
+class Room:
+    """Bytes that the tables of a chip may still take."""
+
+    left: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Tables of a layer that are kept, by the first column of a gather.
+
+    Attributes
+    ----------
+    room
+        Room for more of them, of all layers.
+    """
+
+    room: Room = field(default_factory=Room)
+    found: dict[int, tuple[sums.Table, bytes]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerChip:
     """The crossbars of one layer on one chip, as :mod:`refmodel.golden` asks them.
@@ -53,10 +77,14 @@ class LayerChip:
         Number of the image that stands first in the arrays.
     config
         Sizes of the engine.
+    converters
+        From currents to codes.
     pairs
         Whether weights are differential pairs, and codes signed.
     tally
-        Counts what :meth:`codes` converts.
+        Counts what :meth:`codes` and :meth:`sums` convert.
+    kept
+        Tables of :meth:`sums` that are kept.
     """
 
     matrix: NDArray[np.float32]
@@ -66,8 +94,11 @@ class LayerChip:
     positions: int
     first_image: int
     config: EngineConfig
+    converters: Converters
     pairs: bool = False
     tally: Tally = field(default_factory=Tally)
+    kept: Tables = field(default_factory=Tables)
+    seeded: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def _quads(self) -> int:
@@ -137,16 +168,43 @@ class LayerChip:
             self.noise_of.take(chosen, out=noise, mode="clip")
             level[first - columns.start : last - columns.start] += noise.reshape(len(noise), -1)
 
-    def _noise_at(
+    def noise_at(
         self, column: NDArray[np.int64], digit: NDArray[np.int64], place: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Noise of single currents, all arrays [n]; the columns as for :meth:`noise`."""
+        """Noise of single currents, all arrays [n], in codes; there must be noise.
+
+        Columns are numbered over all OUs, and places are as for :meth:`noise`.
+        """
         assert self.noise_of is not None
         start, _, lane = self._starts(place)
-        line = (column * self.config.digits + digit).astype(np.uint64)
-        z = mix(start + line * np.uint64(GOLDEN * self._quads & MASK))
-        bits = z >> (lane * 16).astype(np.uint64) & np.uint64(0xFFFF)
-        return self.noise_of[bits.astype(np.int64)]
+        return self.noise_from(column, digit, start, (lane * 16).astype(np.uint64))
+
+    def noise_from(
+        self,
+        column: NDArray[np.int64],
+        digit: NDArray[np.int64],
+        start: NDArray[np.uint64],
+        shift: NDArray[np.uint64],
+    ) -> NDArray[np.float32]:
+        """Give what :meth:`noise_at` does, from :meth:`seeds` of the places."""
+        assert self.noise_of is not None
+        z = column * self.config.digits
+        z += digit
+        z = z.view(np.uint64) if z.dtype == np.int64 else z.astype(np.uint64)
+        z *= np.uint64(GOLDEN * self._quads & MASK)
+        z += start
+        z = mix(z)
+        z >>= shift
+        z &= np.uint64(0xFFFF)
+        return self.noise_of.take(z.view(np.int64), mode="clip")
+
+    def seeds(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Where the words of noise of some places begin, and which of their bits are whose."""
+        last = self.seeded.get("last")
+        if last is None or last[0] is not places:
+            start, _, lane = self._starts(places)
+            last = self.seeded["last"] = places, start, (lane * 16).astype(np.uint64)
+        return last[1], last[2]
 
     def codes(
         self, columns: slice, lines: NDArray[np.float32], places: NDArray[np.int64]
@@ -169,21 +227,59 @@ class LayerChip:
         """
         level = self.matrix[columns, : len(lines)] @ lines
         level += self.offset[columns, None]
-        if self.noise_of is None:
-            code = np.rint(level, out=level)
-        else:
-            code = self._round_noisy(level, columns, places)
-        most = self.config.max_code
-        self.tally.conversions += code.size
-        self.tally.clipped += int(np.count_nonzero(code > most))
-        if self.pairs:
-            self.tally.clipped += int(np.count_nonzero(code < -most))
-        return np.clip(code, -most if self.pairs else 0, most, out=code)
+        self.tally.conversions += level.size
+        if self.noise_of is not None:
+            if self.converters.plain:
+                return self._noisy(level, columns, places)
+            self._add_noise(level, columns, places)
+        self.tally.clipped += int(np.count_nonzero(self.converters.clipped(level)))
+        return self.converters.convert(level, columns)
 
-    def _round_noisy(
+    def sums(
+        self,
+        columns: slice,
+        rows: int,
+        inputs: NDArray[np.intp],
+        places: NDArray[np.int64],
+        weights: NDArray[Any],
+    ) -> NDArray[Any] | None:
+        """Sum the codes of one gather over the columns of each pattern and over 1-bit digits.
+
+        Parameters
+        ----------
+        columns
+            Those of whole patterns, all of the gather, numbered over all OUs.
+        rows
+            Rows in use.
+        inputs
+            [digits, n], digits of all wordlines, a bit to each.
+        places
+            As for :meth:`noise`.
+        weights
+            [columns of a pattern], what their codes count, in a type in which all sums are exact.
+
+        Returns
+        -------
+        [patterns, n] in the type of the weights; None where :meth:`codes` is to be asked instead,
+        because tables are not worth it.
+        """
+        kept = self.kept.found.get(columns.start)
+        what = weights.tobytes()
+        if kept is None or kept[1] != what:
+            if not sums.worthwhile(rows, inputs.size):
+                return None
+            table = sums.make(self, columns, rows, weights)
+            if table.size <= self.kept.room.left:
+                self.kept.room.left -= table.size
+                self.kept.found[columns.start] = table, what
+        else:
+            table = kept[0]
+        return sums.look_up(self, table, columns, inputs, places, weights)
+
+    def _noisy(
         self, level: NDArray[np.float32], columns: slice, places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Round currents [columns, digits * n], with their noise, to integers; may change them."""
+        """Convert currents [columns, digits * n] with their noise; may change them."""
         assert self.noise_of is not None
         # Noise changes nothing below this distance from an integer. Exact, since all of these are
         # multiples of the same power of two.
@@ -197,11 +293,13 @@ class LayerChip:
                 at = np.flatnonzero(near)
                 column, rest = np.divmod(at, level.shape[1])
                 digit, place = np.divmod(rest, len(places))
-                noise = self._noise_at(column + columns.start, digit, places[place])
-                code.ravel()[at] = np.rint(level.ravel()[at] + noise)
-                return code
+                level.ravel()[at] += self.noise_at(column + columns.start, digit, places[place])
+                self.tally.clipped += int(np.count_nonzero(self.converters.clipped(level)))
+                code.ravel()[at] = np.rint(level.ravel()[at])
+                return np.clip(code, self.converters.least, self.converters.most, out=code)
         self._add_noise(level, columns, places)
-        return np.rint(level, out=level)
+        self.tally.clipped += int(np.count_nonzero(self.converters.clipped(level)))
+        return self.converters.convert(level, columns)
 
     def request(
         self, ou: int, digit: int, place: int, wordlines: NDArray[np.uint8]
@@ -223,7 +321,7 @@ class LayerChip:
         """
         level = self.still(ou, wordlines)
         if self.noise_of is not None:
-            level += self.noise_at(ou, np.arange(self.config.ou_cols), digit, place)
+            level += self.noise_in(ou, np.arange(self.config.ou_cols), digit, place)
         return level
 
     def still(self, ou: int, wordlines: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -241,7 +339,7 @@ class LayerChip:
         columns = slice(ou * self.config.ou_cols, (ou + 1) * self.config.ou_cols)
         return self.matrix[columns] @ wordlines.astype(np.float32) + self.offset[columns]
 
-    def noise_at(
+    def noise_in(
         self, ou: int, columns: NDArray[np.int64], digit: int, place: int
     ) -> NDArray[np.float32]:
         """Read noise of some columns of one OU activation, in codes; there must be noise.
@@ -258,19 +356,49 @@ class LayerChip:
         float32 [n].
         """
         each = np.full_like(columns, digit), np.full_like(columns, place)
-        return self._noise_at(ou * self.config.ou_cols + columns, *each)
+        return self.noise_at(ou * self.config.ou_cols + columns, *each)
 
-    def near(self, level: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which currents may be rounded to another integer with their noise than without."""
+    def convert(
+        self, level: NDArray[np.float32], ou: int, columns: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Convert currents of some columns of one OU activation to codes.
+
+        Parameters
+        ----------
+        level
+            float32 [n], in codes before rounding.
+        ou
+            Its number.
+        columns
+            [n], of the OU.
+
+        Returns
+        -------
+        float32 [n], what goes to the engine: integers.
+        """
+        own = ou * self.config.ou_cols + columns
+        return self.converters.convert(level[:, None].copy(), own)[:, 0]
+
+    def near(self, level: NDArray[np.float32], columns: Columns) -> NDArray[np.bool_]:
+        """Which currents [columns, n] may become another code with their noise than without."""
         if self.noise_of is None:
             return np.zeros(level.shape, bool)
-        # Exact, since all of these are multiples of the same power of two.
-        return np.abs(level - np.rint(level)) >= np.float32(0.5) - self.noise_of[-1]
+        if self.converters.thresholds is None:
+            # Exact, since all of these are multiples of the same power of two.
+            return np.abs(level - np.rint(level)) >= np.float32(0.5) - self.noise_of[-1]
+        least, most = (self.converters.convert(level + end, columns) for end in self._ends)
+        return least != most
 
-    def levels(
+    @property
+    def _ends(self) -> tuple[np.float32, np.float32]:
+        """The least and the largest noise."""
+        assert self.noise_of is not None
+        return self.noise_of[0], self.noise_of[-1]
+
+    def trace(
         self, digits: NDArray[np.uint8], ous: slice, places: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Currents in codes before rounding, of consecutive OUs at all places.
+        """Codes of consecutive OUs at all places.
 
         Parameters
         ----------
@@ -283,7 +411,7 @@ class LayerChip:
 
         Returns
         -------
-        float32 [ous, n, digits, C].
+        float32 [ous, n, digits, C], integers.
         """
         count, n, steps, rows = digits.shape
         columns = slice(ous.start * self.config.ou_cols, ous.stop * self.config.ou_cols)
@@ -295,4 +423,6 @@ class LayerChip:
         noise = self.noise(columns, places)
         if noise is not None:
             level += noise.reshape(count, -1, steps, n).transpose(0, 3, 2, 1)
-        return level
+        own = np.ascontiguousarray(level.transpose(0, 3, 1, 2)).reshape(-1, n * steps)
+        code = self.converters.convert(own, columns).reshape(count, -1, n, steps)
+        return code.transpose(0, 2, 3, 1)

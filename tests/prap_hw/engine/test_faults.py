@@ -681,11 +681,11 @@ MUTANTS: list[tuple[str, str, tuple[str, str], Callable[[], None]]] = [
         ("& table.wrong)", "& table.wrong & 0)"),
         parity_check(4),
     ),
-    ("requantise", "parity of parameters", ("valid[0] & memory.wrong", "0"), parity_check(5)),
+    ("requantise", "parity of parameters", ("valid[1] & ~parities.xor()", "0"), parity_check(5)),
     (
         "requantise",
         "parameters of the wrong parity are used",
-        ("valid[1].eq(valid[0] & ~unusable)", "valid[1].eq(valid[0])"),
+        ("valid[2].eq(valid[1] & ~unusable)", "valid[2].eq(valid[1])"),
         lambda: check_wrong_parameters(),
     ),
     (

@@ -290,7 +290,7 @@ MUTANTS = [
     Mutant(
         "reuse_merge",
         "minus ignored",
-        (("Mux(word.minus, -shifted, shifted)", "shifted"),),
+        (("Mux(word.minus, ~shifted, shifted)", "shifted"),),
         "two_groups",
     ),
     Mutant(
@@ -396,13 +396,13 @@ MUTANTS = [
     Mutant(
         "requantise",
         "rounds down",
-        (("half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1))", "half_unit.eq(0)"),),
+        (("HALF = Const(1, 1)", "HALF = Const(0, 1)"),),
         "outputs",
     ),
     Mutant(
         "requantise",
         "zero point lost",
-        (("rounded + offset", "rounded"),),
+        (("Cat(HALF, offset)", "Cat(HALF, Const(0, 25))"),),
         "two_groups",
     ),
     # Cells and digits of more bits, several patterns at once, patterns in two OUs, clipping.

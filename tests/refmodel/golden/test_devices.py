@@ -17,39 +17,17 @@ from refmodel.errors import InputError
 from refmodel.golden import devices
 from refmodel.golden.devices.chip import Chip, LayerChip
 from refmodel.golden.devices.device import Device
+from refmodel.golden.devices.device import _values as device_values
 from refmodel.golden.devices.random import draw_words, key_of
-from refmodel.program.layer import LayerProgram
 from tests.support.layers.bad_devices import BAD
+from tests.support.layers.chips import ENGINES, SEEDS, chip, sequential_is_vectorised
 from tests.support.layers.drawn_layers import draw_layer
 from tests.support.layers.layers_by_hand import single
-
-ENGINES = st.builds(
-    EngineConfig,
-    ou_rows=st.sampled_from([4, 8, 9, 32]),
-    ou_cols=st.sampled_from([4, 8, 12, 32]),
-    crossbar_size=st.sampled_from([32, 64]),
-    cell_bits=st.sampled_from([1, 2, 4]),
-    dac_bits=st.sampled_from([1, 2, 4]),
-    adc_bits=st.sampled_from([0, 0, 3]),
-    adcs=st.sampled_from([1, 3, 8]),
-)
-SEEDS = st.integers(0, 2**32 - 1)
-
 
 QUIET = dataclasses.replace(
     BAD, read_noise=0.02, variation_on=0.1, variation_off=0.1, drift_nu=0.0, adc_offset=0.1
 )
 """Few codes are changed by read noise, so that most of it need not be drawn."""
-
-
-def chip(
-    device: Device = BAD,
-    config: EngineConfig | None = None,
-    seed: int = 1,
-    *,
-    pairs: bool = False,
-) -> Chip:
-    return Chip(device=device, config=config or EngineConfig(), seed=seed, pairs=pairs)
 
 
 def square(rows: int = 200) -> np.ndarray:
@@ -279,7 +257,7 @@ def test_only_near_currents_are_rounded_otherwise_with_noise():
     for device in (BAD, mild, Device()):
         drawn = chip(device).layer(layer, 1)
         still = np.array([drawn.still(0, each) for each in wordlines])
-        near = drawn.near(still)
+        near = drawn.near(still.T, np.arange(8)).T
         # Every value that the noise can have.
         noise = np.zeros(1, np.float32) if drawn.noise_of is None else drawn.noise_of
         ends = noise[[0, -1], None, None]
@@ -289,7 +267,7 @@ def test_only_near_currents_are_rounded_otherwise_with_noise():
         assert near.all() == (device is BAD)
         read = still[0]
         if drawn.noise_of is not None:
-            read = read + drawn.noise_at(0, np.arange(8), 2, layer.positions - 1)
+            read = read + drawn.noise_in(0, np.arange(8), 2, layer.positions - 1)
         assert (read == drawn.request(0, 2, layer.positions - 1, wordlines[0])).all()
 
 
@@ -344,44 +322,6 @@ def test_what_clips_is_counted(seed: int, pairs: bool):
     assert counted[0].clipped == 0
     assert counted[1].clipped == (np.abs(whole.codes) > 1).sum()
     assert counted[0].conversions == counted[1].conversions >= counted[1].clipped
-
-
-def by_request(
-    layer: LayerProgram, codes: np.ndarray, config: EngineConfig, drawn: LayerChip
-) -> np.ndarray:
-    """Codes of all requests one at a time, in their order."""
-    ideal = golden.run_layer_serial(layer, codes, config)
-    result = np.zeros(ideal.codes.shape, np.int32)
-    images, positions, requests, _ = ideal.codes.shape
-    for image in range(images):
-        for position in range(positions):
-            for r in range(requests):
-                level = drawn.request(
-                    int(ideal.ou[r]),
-                    int(ideal.digit[r]),
-                    image * positions + position,
-                    ideal.digits[image, position, r],
-                )
-                first = int(ideal.chunk[r]) * config.adcs
-                part = level[first : first + config.adcs]
-                least = -config.max_code if drawn.pairs else 0
-                part = np.clip(np.rint(part), least, config.max_code)
-                result[image, position, r, : len(part)] = part
-    return result
-
-
-SMALL: dict[str, Any] = {"in_shape": (2, 3, 4), "outputs": 3, "groups": 1, "kernel": (1, 1)}
-
-
-def sequential_is_vectorised(
-    seed: int, config: EngineConfig, device: Device = BAD, *, pairs: bool = False
-) -> bool:
-    layer, codes = draw_layer(seed, config, **SMALL)
-    drawn = chip(device, config, seed, pairs=pairs).layer(layer, 3, first_image=5)
-    trace = golden.run_layer_serial(layer, codes, config, device=drawn)
-    same = (by_request(layer, codes, config, drawn) == trace.codes).all()
-    fast = golden.serial_accumulators(layer, codes, config, device=drawn)
-    return bool(same) and bool((fast == trace.accumulators.reshape(fast.shape)).all())
 
 
 @settings(max_examples=10)
@@ -585,7 +525,8 @@ def test_packaged_files_say_where_every_value_is_from():
     for name in devices.device_names():
         device = Device.load(name)
         assert device.name == name
-        assert set(device.sources) == set(devices.UNITS)
+        required = {name for name, value in device_values.items() if value.required}
+        assert set(device.sources) == required < set(devices.UNITS)
         assert device.about.endswith(".")
     assert Device.load("ideal").values() == Device().values()
     found = Device.load("wan-2022")

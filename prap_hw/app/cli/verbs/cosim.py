@@ -8,7 +8,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
-from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
+from prap_hw.app.cli.options import AdcRanges, Debug, Folder, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import judge, write_json
 from refmodel.config import MAX_OUTPUT_SIDE, MOST_ENGINES
 
@@ -79,6 +79,7 @@ def cosim(
             max=1 << 62,
         ),
     ] = None,
+    adc_ranges: AdcRanges = None,
     engines: Annotated[
         int,
         typer.Option(
@@ -134,6 +135,7 @@ def cosim(
             fresh=fresh,
             waves=waves,
             device=device,
+            adc_ranges=adc_ranges,
             seed=seed or 0,
             engines=engines,
             layers=[] if layers is None else [name for name in layers.split(",") if name],

@@ -7,7 +7,7 @@ import typer
 from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
-from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, Trials, verb
+from prap_hw.app.cli.options import AdcRanges, Debug, Folder, Images, Json, Labels, Trials, verb
 from prap_hw.app.cli.outcome import write_json
 
 Cells = Literal["twos-complement", "pairs"]
@@ -80,6 +80,7 @@ def evaluate(
             min=0,
         ),
     ] = None,
+    adc_ranges: AdcRanges = None,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
@@ -99,6 +100,7 @@ def evaluate(
             cells=cells,
             trials=trials,
             seed=seed,
+            adc_ranges=adc_ranges,
             config={"adc_bits": adc_bits},
             report=report,
         )
@@ -109,6 +111,8 @@ def evaluate(
         screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     if "devices" in figures:
         screen.print(console.device_table(figures["devices"]))
+        for line in console.programming_lines(figures["devices"]):
+            print(line)
     print(f"inputs: {workflow.input_words(figures['preprocess'])}")
     console.hint(figures)
     write_json(json_file, figures)

@@ -20,6 +20,7 @@ class Variation(Effect):
         Value(name="variation_off", unit="ln G", least=0, most=2, required=True),
     )
     streams = (0, 4)
+    written = True
 
     def varies(self, device: Any) -> bool:
         return bool(device.variation_on or device.variation_off)

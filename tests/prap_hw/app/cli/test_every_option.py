@@ -37,6 +37,8 @@ BASES = {
     "finetune": "net.onnx --data images.npz -o out.onnx",
     "inspect": "done",
     "evaluate": f"done {IMAGES}",
+    "effects": f"done {IMAGES} --device wan-2022",
+    "ranges": f"done {IMAGES} --bits 2 -o out.json",
     "price": "done",
     "report": "done -o out.html",
     "compare": f"net.onnx {CALIBRATION} -o out",
@@ -91,11 +93,13 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--augment": "flip",
         "--budget": "1.2",
         "--budget-of": "cycles",
+        "--technology": "modern-22nm",
         "--max-loss": "50",
         "--force": "",
         "--workers": "2",
     },
-    "finetune": PIXELS
+    "finetune": ENGINE
+    | PIXELS
     | {
         "--data": "others.npz",
         "--out": "elsewhere.onnx",
@@ -104,8 +108,8 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--set": "'*=2,4,0.25'",
         "--budget": "1.2",
         "--budget-of": "cycles",
+        "--technology": "modern-22nm",
         "--max-loss": "50",
-        "--ou-rows": "16",
         "--augment": "flip",
         "--method": "published",
         "--epochs": "2",
@@ -132,6 +136,24 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--trials": "2",
         "--seed": "1",
         "--adc-bits": "1",
+        "--adc-ranges": "ranges.json",
+    },
+    "effects": {
+        "--images": "others.npz",
+        "--labels": "marks.idx",
+        "--limit": "3",
+        "--device": "falcone-2025",
+        "--cells": "pairs",
+        "--trials": "2",
+        "--seed": "1",
+        "--figure": "effects.png",
+    },
+    "ranges": {
+        "--images": "others.npz",
+        "--bits": "1",
+        "--out": "elsewhere.json",
+        "--count": "1",
+        "--cells": "pairs",
     },
     "price": {"--technology": "isaac-32nm", "--engines": "2"} | ENGINE,
     "report": ENGINE
@@ -173,6 +195,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--fresh": "",
         "--waves": "1:9",
         "--device": "wan-2022",
+        "--adc-ranges": "ranges.json",
         "--seed": "1",
         "--engines": "2",
         "--layers": "c1*",
@@ -215,7 +238,10 @@ IDX = "--images images.idx"
 NEEDS = {
     ("compress", "--percentile"): "--activations percentile",
     ("compress", "--budget-of"): "--budget 1.2 --scheme orc",
+    ("compress", "--technology"): "--budget 1.2 --scheme orc --budget-of energy",
     ("finetune", "--budget-of"): "--budget 1.2",
+    ("finetune", "--technology"): "--budget 1.2 --budget-of energy",
+    **{("finetune", name): "--budget 1.2" for name in ENGINE if name != "--ou-rows"},
     ("finetune", "--calibration"): "--scheme dictionary",
     ("evaluate", "--trials"): "--device wan-2022",
     ("evaluate", "--seed"): "--device wan-2022",
@@ -239,6 +265,7 @@ INSTEAD = {
     ("board", "--labels"): (IMAGES, IDX),
     ("board", "--port"): ("--simulate netlist", ""),
     ("evaluate", "--labels"): (IMAGES, IDX),
+    ("effects", "--labels"): (IMAGES, IDX),
     ("cosim", "--labels"): (IMAGES, IDX),
     ("finetune", "--labels"): ("--data images.npz", "--data images.idx"),
     ("compress", "--force"): ("-o out", "-o done"),
@@ -312,6 +339,7 @@ def make(folder: Path) -> None:
     (folder / "pixels.toml").write_text("mean = [0.4]\n", encoding="utf-8")
     workflow.compress(folder / "net.onnx", folder / "images.npz", folder / "done", scheme="prap")
     shutil.copyfile(folder / "done" / "program.prap", folder / "board" / "program.prap")
+    workflow.adc_ranges(folder / "done", folder / "images.npz", folder / "ranges.json", bits=1)
     found = workflow.evaluate(folder / "done", folder / "images.npz", limit=4)
     (folder / "accuracy.json").write_text(json.dumps(found), encoding="utf-8")
     counts = {"values": 3, "expected": 3, "different": 1}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from prap_hw.app import cli, console, workflow
-from prap_hw.app.workflow import accuracy
+from prap_hw.app.workflow import chips
 from refmodel import files
 from refmodel.config import PRESETS
 from refmodel.errors import InputError
@@ -157,7 +157,7 @@ def test_evaluate_on_chips_of_pairs(
     assert found["spread"] is None
     assert found["accuracy"] == [figures["accuracy"]["prap"]]
     monkeypatch.setattr(
-        accuracy, "chip_accuracy", lambda *args, **_: float(args[3].pairs * args[3].config.adc_bits)
+        chips, "chip_accuracy", lambda *args, **_: float(args[3].pairs * args[3].config.adc_bits)
     )
     code, text, _ = prap(*asked, "--adc-bits", "3")
     (found,) = json.loads(path.read_text())["devices"]
