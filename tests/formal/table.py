@@ -246,7 +246,7 @@ ROWS = (
             ),
             (
                 "a slot that is not complete is counted",
-                "complete.eq(Mux(final, stored, 0))",
+                "complete.eq(Mux(completing, stored, 0))",
                 "complete.eq(stored)",
             ),
         ),
