@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from prap_hw.accelerator import operand_reader, pool_unit, write_back
 from prap_hw.common import crossbar, index_reader
 from prap_hw.engine import input_gather, ou_engine, pattern_controller, requantise
-from tests.formal.control import NETWORK, List
+from tests.formal.control import NETWORK, List, Positions
 from tests.formal.memories import Additions, Sums, Walk
 from tests.formal.specs import Buffer, Ports, Reader, Registers, Shell, Spec, Writer
 from tests.support.layers.hand import TINY_ENGINE
@@ -246,7 +246,7 @@ ROWS = (
             ),
             (
                 "a slot that is not complete is counted",
-                "complete.eq(Mux(final, stored, 0))",
+                "complete.eq(Mux(completing, stored, 0))",
                 "complete.eq(stored)",
             ),
         ),
@@ -271,6 +271,29 @@ ROWS = (
             ),
         ),
         within=6,
+    ),
+    Row(
+        module="engine.block_reader",
+        what="a pulse to each position of a block, one a cycle; a half is free with its last read",
+        spec=Positions,
+        depth=2,
+        mutants=(
+            (
+                "a half is free with its first position",
+                "(self.read_turn == last)",
+                "(self.read_turn == 0)",
+            ),
+            (
+                "a block that comes is not looked at",
+                "Mux(here, self.last_turn, Array(lasts)[self.read_half])",
+                "Array(lasts)[self.read_half]",
+            ),
+            (
+                "a position of a block has no pulse",
+                "Mux(self.block_done, self.last_turn + 1, 0)",
+                "Mux(self.block_done, self.last_turn, 0)",
+            ),
+        ),
     ),
     Row(
         module="engine.requantise",
