@@ -20,6 +20,7 @@ from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.cells import coding
 from refmodel.golden.devices.converters import AdcRange
+from refmodel.golden.devices.device import Cells
 from refmodel.golden.layer import gather_columns, patches
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
@@ -147,19 +148,22 @@ def calibrate(
     return result
 
 
-def save(ranges: Mapping[int, AdcRange], program: Program, path: str | Path) -> None:
-    """Write ranges as JSON, by the names of their layers."""
-    found = {program.layers[number].name: asdict(each) for number, each in ranges.items()}
-    Path(path).write_text(json.dumps({"layers": found}, indent=2) + "\n", encoding="utf-8")
+def save(
+    ranges: Mapping[int, AdcRange], program: Program, path: str | Path, *, cells: Cells
+) -> None:
+    """Write ranges as JSON, by the names of their layers, with how the cells hold weights."""
+    layers = {program.layers[number].name: asdict(each) for number, each in ranges.items()}
+    found = {"cells": cells, "layers": layers}
+    Path(path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def load(path: str | Path, program: Program) -> dict[int, AdcRange]:
-    """Read what :func:`save` wrote, for the same program.
+def load(path: str | Path, program: Program, *, cells: Cells) -> dict[int, AdcRange]:
+    """Read what :func:`save` wrote, for the same program and cells.
 
     Raises
     ------
     InputError
-        The file is not there, is not one of ranges, or is of other layers.
+        The file is not there, is not one of ranges, or is of other layers or cells.
     """
     file = Path(path)
     try:
@@ -167,12 +171,17 @@ def load(path: str | Path, program: Program) -> dict[int, AdcRange]:
     except (OSError, UnicodeDecodeError):
         raise InputError(f"expected a file of ADC ranges, found none at {path}") from None
     try:
-        found: Any = json.loads(text)["layers"]
-        entries = {str(name): dict(values) for name, values in found.items()}
+        found: Any = json.loads(text)
+        entries = {str(name): dict(values) for name, values in found["layers"].items()}
+        given = found["cells"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"expected ADC ranges by layer in JSON, found others in {file.name}"
         ) from None
+    if given != cells:
+        raise InputError(
+            f"expected ADC ranges for {cells}, found some for {given!r} in {file.name}"
+        )
     numbers = {layer.name: number for number, layer in enumerate(program.layers)}
     for name in entries:
         if name not in numbers:
