@@ -20,7 +20,7 @@ TRAIN_STAMP := $(VENV)/.prap-train-installed
 TRAIN ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help check setup train demo headline bench test test-long lint docs formal fuzz cosim-random faults schemes synth registers verilog-hashes clean
+.PHONY: help check setup train demo headline bench test test-long lint docs formal fuzz cosim-random faults schemes synth registers verilog-hashes mutate clean
 
 help:
 	@echo 'make setup   build .venv from the pinned versions (a minute or two)'
@@ -33,6 +33,7 @@ help:
 	@echo 'make lint    setup, then ruff, import-linter and basedpyright'
 	@echo 'make docs    setup, then the documentation: build/docs/index.html'
 	@echo 'make formal  setup, then z3 and the proofs of the hardware, each with the mutants that it rejects'
+	@echo 'make mutate  mutants of the hardware against its tests; hours, goes on where it was'
 	@echo 'make fuzz    setup, then damaged files for FUZZ_SECONDS (300): findings in build/fuzz'
 	@echo 'make cosim-random   setup, then random engines by random layers, with stalls and noise: ENGINES (20), LAYERS (20), SEED (1)'
 	@echo 'make faults   setup, then every bit of a program in an engine'"'"'s memories flipped once: how many are found'
@@ -136,6 +137,9 @@ $(FPGA_STAMP): $(STAMP)
 
 formal: $(FORMAL_STAMP)
 	@$(VENV)/bin/python -m tests.formal $(FORMAL_ARGS)
+
+mutate: setup
+	@$(VENV)/bin/python -m tests.mutation --workers $(WORKERS) $(MUTATE_ARGS)
 
 $(FORMAL_STAMP): $(STAMP)
 	@echo 'setup: Yosys and z3'

@@ -8,7 +8,8 @@ last one, with random weights) are mapped with each of the nine schemes, the dic
 terms, also the first and the last of a network, which would run dense by default. (Where a scheme's
 setting for a layer keeps all of it, that is dense, too.) For each of these programs,
 :func:`refmodel.predict.cycles.predict` prices engines with 1, 2, 4 and 8 ADCs, 1, 2 and 4 merge
-lanes and crossbars of latency 1, 10 and 40. A combination misses where cycles exceed 1.02 * bound +
+lanes and crossbars of latency 1, 10 and 40, and, where there is one merge lane, blocks of 1 and 4
+output positions. A combination misses where cycles exceed 1.02 * bound +
 start (docs/specification/architecture.md, Bounds); its ratio is (cycles - start) / bound. The exit
 code is 1 where one does.
 
@@ -43,7 +44,10 @@ from refmodel.predict.cycles import predict
 from refmodel.program.layer import LayerProgram
 from refmodel.program.sizes import engine_config_for
 
-ADCS, LANES, LATENCIES = (1, 2, 4, 8), (1, 2, 4), (1, 10, 40)
+ADCS, LATENCIES = (1, 2, 4, 8), (1, 10, 40)
+
+LANES = ((1, 1), (2, 1), (4, 1), (1, 4))
+"""Merge lanes, and output positions of a block."""
 
 VGG16 = (
     # Name, place in the published lists, outputs, inputs, kernel, height and width.
@@ -130,12 +134,15 @@ def programs(network: str, layer: MatrixLayer) -> Iterator[tuple[str, LayerProgr
 
 def price(program: LayerProgram) -> Iterator[Row]:
     """Figures of a program on every engine."""
-    for adcs, lanes, latency in itertools.product(ADCS, LANES, LATENCIES):
-        base = EngineConfig(adcs=adcs, merge_lanes=lanes, crossbar_latency=latency)
+    for adcs, (lanes, positions), latency in itertools.product(ADCS, LANES, LATENCIES):
+        base = EngineConfig(
+            adcs=adcs, merge_lanes=lanes, position_lanes=positions, crossbar_latency=latency
+        )
         found = predict(program, engine_config_for([program], base))
         yield {
             "adcs": adcs,
             "lanes": lanes,
+            "positions": positions,
             "latency": latency,
             "cycles": found.cycles,
             "bound": found.bound,
@@ -169,14 +176,14 @@ def report(rows: Sequence[Row], worst: int = 10) -> str:
     """The worst combinations, and how many there are and miss."""
     listed = sorted(rows, key=lambda row: row["ratio"], reverse=True)[:worst]
     heads = (
-        f"{'network':<9} {'layer':<24} {'scheme':<21} {'ADCs':>4} {'lanes':>5} {'latency':>7} "
-        f"{'cycles':>11} {'bound':>11} {'start':>7} {'ratio':>6}"
+        f"{'network':<9} {'layer':<24} {'scheme':<21} {'ADCs':>4} {'lanes':>5} {'block':>5} "
+        f"{'latency':>7} {'cycles':>11} {'bound':>11} {'start':>7} {'ratio':>6}"
     )
     lines = [f"worst {len(listed)} by (cycles - start) / bound", heads]
     lines += [
         f"{row['network']:<9} {row['layer'][-24:]:<24} {row['scheme']:<21} {row['adcs']:>4} "
-        f"{row['lanes']:>5} {row['latency']:>7} {row['cycles']:>11,} {row['bound']:>11,} "
-        f"{row['start']:>7,} {row['ratio']:>6.3f}"
+        f"{row['lanes']:>5} {row['positions']:>5} {row['latency']:>7} {row['cycles']:>11,} "
+        f"{row['bound']:>11,} {row['start']:>7,} {row['ratio']:>6.3f}"
         for row in listed
     ]
     missed = sum(row["missed"] for row in rows)

@@ -19,6 +19,7 @@ remembers it. Bad input raises :class:`refmodel.errors.InputError`, whose messag
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from refmodel.compression import tuned
 from refmodel.compression.mapped import map_streamed
 from refmodel.compression.moments import quantize_matched
 from refmodel.compression.quantize import QuantNetwork, quantize
-from refmodel.compression.schemes import LayerSetting
+from refmodel.compression.schemes import LayerSetting, network_settings
+from refmodel.compression.schemes.dense import packed_settings
 from refmodel.compression.store import Work
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
@@ -378,6 +380,7 @@ def compress(
     settings: Mapping[str, LayerSetting] | None = None,
     preprocess: Preprocess | None = None,
     ou_rows: int = 8,
+    packed: bool = False,
     moments: bool = True,
     source: str = "the calibration images",
     report: Report = _silent,
@@ -406,6 +409,10 @@ def compress(
         divided by 255, others taken as they are.
     ou_rows
         R, rows of an operation unit.
+    packed
+        Whether channels of depthwise layers that run dense share operation units, where no setting
+        names the layer (:mod:`refmodel.compression.schemes.dense`): for engines whose operation
+        units hold two weights or more side by side.
     moments
         Whether each output of a layer that is mapped here, and does not run dense, gets the mean
         and variance that it has in the network, by gain and bias:
@@ -458,6 +465,15 @@ def compress(
     carried, settings = tuned.carried(
         floats, quant.layers, scheme=scheme, settings=settings, ou_rows=ou_rows
     )
+    if packed:
+        given = network_settings(quant.layers, scheme, settings, ou_rows)
+        mapped = [
+            layer
+            for layer in quant.layers
+            if layer.name not in carried
+            and not any(fnmatchcase(layer.name, pattern) for pattern in settings)
+        ]
+        settings = packed_settings(mapped, given, ou_rows) | settings
     stage = f"prune and compile ({scheme})"
     mappings = map_streamed(
         floats,

@@ -129,6 +129,9 @@ class EngineConfig:
         with 0 there is no memory of tables.
     products
         Whether an accelerator's pool unit multiplies two operands.
+    position_lanes
+        P, consecutive output positions that every index word and reuse word is read for once, 1, 2
+        or 4: a reuse word is merged for all of them in its cycle.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -160,6 +163,7 @@ class EngineConfig:
     port_timeout: int = 4096
     max_tables: int = 0
     products: bool = False
+    position_lanes: int = 1
     trace: bool = True
 
     def __post_init__(self) -> None:
@@ -180,6 +184,7 @@ class EngineConfig:
         self._check("adc_bits", 0, 13)
         self._check("adcs", 1, 32)
         self._choice("merge_lanes", (1, 2, 4))
+        self._choice("position_lanes", (1, 2, 4))
         self._check("crossbar_latency", 1, 40)
         self._check("requests_in_flight", self.crossbar_latency + 4, 256)
         self._check("gather_buffers", 2, 16)
@@ -301,6 +306,10 @@ class EngineConfig:
     def max_ous(self) -> int:
         """OUs that the engine's crossbars hold together."""
         return self.ous_per_crossbar * self.crossbars
+
+    def blocks_of(self, positions: int) -> int:
+        """Blocks of P output positions in which a layer's are walked; the last may be short."""
+        return -(-positions // self.position_lanes)
 
     @property
     def params(self) -> int:

@@ -238,7 +238,7 @@ class _Network:
                 self.slots_done,
                 self.compared,
             )
-            self.slots_done += int(layer.group_kept.sum()) * layer.positions
+            self.slots_done += int(layer.group_kept.sum()) * self.config.blocks_of(layer.positions)
             for each in found:
                 place = tuple(each["position"])
                 self.add(

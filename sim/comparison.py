@@ -133,6 +133,9 @@ def compare(
             _count(kind, want, got, start, each[kind], compared, firsts, config)
     request = golden.requests(layer, config)
     for kind, difference in firsts.items():
+        difference["index"] = _by_position(
+            kind, difference["index"], layer, config, each.get(kind, 1)
+        )
         _describe(kind, difference, layer, config, fields, request, each[kind])
     return [firsts[kind] for kind in KINDS if kind in firsts]
 
@@ -165,11 +168,16 @@ def expected_words(
     output = np.arange(layer.out_shape[2])
     words = record_words(config, fields)
     bytes_each = len(request.ou) * (layer.ou_rows + 2 * config.adcs + 32)
-    step = max(1, CHUNK_BYTES // bytes_each)
+    # Whole blocks of positions.
+    step = max(1, CHUNK_BYTES // bytes_each // config.position_lanes) * config.position_lanes
     for first in range(0, layer.positions, step):
         part = slice(first, min(first + step, layer.positions))
         trace = golden.run_layer_serial(layer, codes[None], config, device=device, positions=part)
-        slots = slots_done + slots_each * first + np.arange((part.stop - first) * slots_each)
+        count = part.stop - first
+        asked_order = golden.request_order(layer, config, count)
+        sum_order = golden.psum_order(layer, config, count)
+        block = np.arange(first, part.stop)[:, None] // config.position_lanes
+        slots = slots_done + slots_each * block + np.arange(slots_each)
         asked = pack_lanes(
             trace.digits[0],
             config.dac_bits,
@@ -177,12 +185,12 @@ def expected_words(
             words=words["requests"],
         )
         asked[..., 0] |= places
+        codes_each = pack_lanes(trace.codes[0], config.code_bits, words=words["codes"])
+        sums = pack(fields["psum"], slot=slots % config.slots, sum=trace.psums[0])
         expected = {
-            "requests": asked,
-            "codes": pack_lanes(trace.codes[0], config.code_bits, words=words["codes"]),
-            "partial_sums": pack(
-                fields["psum"], slot=slots % config.slots, sum=trace.psums[0].reshape(-1)
-            ),
+            "requests": asked.reshape(-1, words["requests"])[asked_order],
+            "codes": codes_each.reshape(-1, words["codes"])[asked_order],
+            "partial_sums": sums.reshape(-1)[sum_order],
             "accumulators": pack(fields["acc"], output=output, acc=trace.accumulators[0]),
             "outputs": pack(
                 fields["output"],
@@ -226,6 +234,23 @@ def _count(
         "want": join(want[at : at + 1])[0] if at < len(want) else None,
         "found": join(got[at : at + 1])[0] if at < len(got) else None,
     }
+
+
+def _by_position(
+    kind: str, index: int, layer: LayerProgram, config: EngineConfig, each: int
+) -> int:
+    """Place of a record among those of its kind, position by position."""
+    orders = {
+        "requests": golden.request_order,
+        "codes": golden.request_order,
+        "partial_sums": golden.psum_order,
+    }
+    if kind not in orders or index >= each * layer.positions:
+        return index
+    lanes = config.position_lanes
+    first = index // (each * lanes) * lanes
+    order = orders[kind](layer, config, min(lanes, layer.positions - first))
+    return first * each + int(order[index - first * each])
 
 
 _FIELDS = {

@@ -491,11 +491,14 @@ def unchecked(verilog: str) -> str:
     ValueError
         A memory of the program has no such check.
     """
-    check = re.compile(r"= \^ \\?\w*(read__data|stored)[\w.$]* ?;")
+    check = re.compile(r"= \^ \\?\w*(read__data|stored)[\w.$]* ?(\[\d+:(?P<low>\d+)\])? ?;")
     modules = {memory.module for memory in program_memories(verilog)}
     texts = re.split(r"(?=^module )", verilog, flags=re.MULTILINE)
     for number, text in enumerate(texts):
-        texts[number], removed = check.subn("= 1'h1;", text)
+        # Of what is checked in parts the first is odd, the others even.
+        texts[number], removed = check.subn(
+            lambda found: f"= 1'h{int(not int(found['low'] or 0))};", text
+        )
         modules -= {m for m in modules if removed and re.match(rf"module \\?{re.escape(m)} ", text)}
     if modules:
         raise ValueError(f"expected a check of parity in {sorted(modules)}, found none")

@@ -58,6 +58,7 @@ def arguments() -> argparse.Namespace:
     add("--preset", default="default", help="sizes of the engine (default)")
     add("--adcs", type=int, help="converters")
     add("--merge-lanes", type=int, help="reuse words merged in a cycle")
+    add("--position-lanes", type=int, help="output positions to a read of an index word")
     add("--engines", type=int, default=1, help="engines (1)")
     chosen = parser.parse_args()
     if (chosen.folder is None) != (chosen.images is None):
@@ -96,6 +97,7 @@ def main() -> int:
         "preset": chosen.preset,
         "adcs": chosen.adcs,
         "merge_lanes": chosen.merge_lanes,
+        "position_lanes": chosen.position_lanes,
         "ou_rows": program.layers[0].ou_rows,
     }
     config = replace(

@@ -2,10 +2,11 @@
 
     python examples/resnet20/curves.py net.onnx --data train.npz --images test.npz -o build/curves
 
-A point is a scheme, a budget (so many times fewer OU activations than dense) and a seed. For each
-the network is fine-tuned, compiled and measured in 8 bits, as `prap finetune`, `prap compress` and
-`prap evaluate` do it, and its figures are written to a file of their own; points that are there
-already are not computed again. Nothing here knows a network: settings come from the budget.
+A point is a scheme, a budget (so many times less than dense, of what `--budget-of` says) and a
+seed. For each the network is fine-tuned, compiled and measured in 8 bits, as `prap finetune`,
+`prap compress` and `prap evaluate` do it, and its figures are written to a file of their own;
+points that are there already are not computed again. Nothing here knows a network: settings come
+from the budget. Scheme `dense` is compiled as it is. `energy.py` prices the points.
 """
 
 import argparse
@@ -85,17 +86,25 @@ def compute(point: Point, options: argparse.Namespace) -> dict[str, Any]:
     """Fine-tune, compile and measure one point."""
     from prap_hw.app import workflow
 
-    tuned, folder = tune(point, options), options.out / point.name
+    folder = options.out / point.name
+    dense = point.scheme == "dense"
     summary = workflow.compress(
-        tuned, options.data, folder, augment=options.augment, replace=True, **_pixels(options)
+        options.network if dense else tune(point, options),
+        options.data,
+        folder,
+        scheme="dense" if dense else None,
+        augment=options.augment,
+        replace=True,
+        config=engine(point.scheme, options),
+        **_pixels(options),
     )
     found = workflow.evaluate(folder, options.images)
     layers, total = summary["metrics"]["layers"], summary["metrics"]["total"]
-    dense = sum(layer["ous_dense"] * layer["positions"] for layer in layers)
+    ous = sum(layer["ous_dense"] * layer["positions"] for layer in layers)
     return asdict(point) | {
-        "accuracy": found["accuracy"]["int8" if point.scheme == "dense" else point.scheme],
+        "accuracy": found["accuracy"]["int8" if dense else point.scheme],
         "images": found["images"],
-        "ratio": dense / total["ou_activations"],
+        "ratio": ous / total["ou_activations"],
         "ou_activations": total["ou_activations"],
         "conversions": total["conversions"],
         "merges": total["merges"],
@@ -109,8 +118,20 @@ def _pixels(options: argparse.Namespace) -> dict[str, Any]:
     return {"mean": options.mean, "std": options.std, "scale": options.scale}
 
 
+def engine(scheme: str, options: argparse.Namespace) -> dict[str, int]:
+    """Sizes of the engine for which a scheme's settings are chosen."""
+    sizes: dict[str, int] = {}
+    for each in options.engine:
+        name, colon, text = each.rpartition(":")
+        if not colon or name == scheme:
+            size, _, value = text.partition("=")
+            sizes[size] = int(value)
+    return sizes
+
+
 def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
     """Choose the settings of a scheme for every budget: by budget, by layer; None: out of reach."""
+    from prap_hw.app import workflow
     from refmodel.compression.budget import Budget, choose_each
     from refmodel.exchange.onnx.load import load_onnx
     from refmodel.network.augment import augment
@@ -122,12 +143,17 @@ def search(scheme: str, options: argparse.Namespace) -> dict[str, Any]:
     images = images[: options.calibration]
     if options.augment:
         images = augment(images, options.augment)
-    budgets = [Budget(times=times) for times in options.times if times]
+    budgets = [
+        Budget(times=times, of=options.budget_of, technology=options.technology)
+        for times in options.times
+        if times
+    ]
     found = choose_each(
         network,
         pixels.apply(images, network.input_shape),
         budgets,
         scheme=scheme,
+        config=workflow.engine(engine(scheme, options)),
         reachable_only=True,
     )
     return {
@@ -194,6 +220,7 @@ def _out_of_reach(point: Point, options: argparse.Namespace) -> bool:
 def same_run(options: argparse.Namespace) -> None:
     """Refuse a folder of points that were computed with other options."""
     names = ("network", "data", "images", "epochs", "augment", "precision", "calibration")
+    names += ("budget_of", "technology", "engine")
     own = {name: str(getattr(options, name)) for name in names}
     path = options.out / "run.json"
     if path.exists() and _read(path) != own:
@@ -330,6 +357,15 @@ def main() -> int:
     parser.add_argument("--schemes", default="orc,prap,dictionary", help="scheme[:published],...")
     parser.add_argument(
         "--times", type=numbers, default="2.2,4.25,7.5,10.4", help="budgets; 0: default settings"
+    )
+    parser.add_argument("--budget-of", default="ous", help="ous, cycles, weighted or energy")
+    parser.add_argument("--technology", help="for --budget-of energy: a name or a file")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="[SCHEME:]FIELD=VALUE",
+        help="a size of the engine that settings are chosen for, of one scheme or of all",
     )
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--calibration", type=int, default=1024, help="images for the settings")

@@ -15,7 +15,7 @@ from prap_hw.common.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.common.faults import Fault, FirstFault, ProtectedMemory
 from prap_hw.common.layouts import CORE_COUNTERS, Layouts, Source, Space, TileLayouts, valid_only
 from prap_hw.common.members import pass_through, port_trace_members, run_members, trace_port
-from prap_hw.engine.engine import EngineCore, RunControl, count_run
+from prap_hw.engine.engine import EngineCore, RunControl, count_run, positions_ahead
 from prap_hw.engine.requantise import Requantise
 from prap_hw.tile.tile import TileCore, sums_held
 from refmodel.config import EngineConfig
@@ -128,7 +128,7 @@ class Accelerator(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(config, self.commands, engines)
         if engines == 1:
             m.submodules.core = core = EngineCore(config)
-            m.submodules.requantise = requantise = Requantise(config)
+            m.submodules.requantise = requantise = Requantise(config, positions_ahead(config))
         else:
             m.submodules.core = core = TileCore(config, engines)
             m.submodules.requantise = requantise = Requantise(config, sums_held(engines))

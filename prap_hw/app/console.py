@@ -274,6 +274,7 @@ COSTS = {
     "ous": "OU activations",
     "cycles": "predicted cycles",
     "weighted": "conversions and weighted merges",
+    "energy": "energy",
 }
 """Costs that a budget counts, in words."""
 
@@ -296,7 +297,10 @@ def choice_tables(budget: Mapping[str, Any]) -> list[Table | str]:
         [name, *(each[key] for key in keys)]
         for name, each in zip(short_names(list(settings)), settings.values(), strict=True)
     ]
-    line = f"chosen: {budget['ratio']:.2f} times less than dense ({COSTS[budget['of']]})"
+    of = COSTS[budget["of"]]
+    if budget["of"] == "energy":
+        of += f" in {budget['technology']}, {budget['cost'] * 1e6:.4g} uJ"
+    line = f"chosen: {budget['ratio']:.2f} times less than dense ({of})"
     if budget["loss"] is not None:
         line += f", {budget['loss']:.2f} points lost on the calibration images"
     headings = [SETTING_COLUMNS[key] for key in keys]

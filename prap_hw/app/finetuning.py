@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow import Paths, engine, float_accuracy, names_of, versions
-from prap_hw.app.workflow.engines import check_layers
+from prap_hw.app.workflow.engines import EngineOptions, check_layers
 from prap_hw.app.workflow.folders import check_pictures
 from refmodel import files
 from refmodel.compression.budget import Budget, choose
 from refmodel.compression.schemes import LayerSetting
+from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.network.augment import augment
 from refmodel.network.images import Preprocess, load_images
@@ -49,7 +50,7 @@ def finetune(
     layout: str = "auto",
     resize: int | None = None,
     crop: int | None = None,
-    ou_rows: int = 8,
+    config: EngineOptions | EngineConfig | None = None,
     calibration: int = 1024,
     recipe: "Recipe | None" = None,
     test: Paths | Sequence[Paths] | None = None,
@@ -71,8 +72,9 @@ def finetune(
         the same call goes on with it.
     scheme, settings, budget, mean, std, scale, layout, resize, crop
         As for :func:`prap_hw.app.workflow.compress`.
-    ou_rows
-        R, rows of an operation unit.
+    config
+        The engine: its OUs' rows cut the weights into patterns, the other sizes are those for which
+        a budget counts.
     calibration
         Images, the first ones, for the budget and for schemes that learn.
     recipe
@@ -93,9 +95,9 @@ def finetune(
     dict
         ``network`` and ``sha256`` of its file, ``scheme``, ``data``, the number of ``images``,
         ``recipe``, ``versions``, ``history`` (``loss`` and ``accuracy`` on the changed training
-        images, per epoch); with a budget ``budget``, its fields, and ``settings``, ``ratio`` and
-        ``loss`` of :class:`refmodel.compression.budget.Choice`; with ``test`` ``accuracy`` of
-        ``float`` and ``tuned``, shares of 1, on so many ``test_images``.
+        images, per epoch); with a budget ``budget``, its fields and those of
+        :class:`refmodel.compression.budget.Choice`, and the ``engine``; with ``test`` ``accuracy``
+        of ``float`` and ``tuned``, shares of 1, on so many ``test_images``.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def finetune(
     if out.exists() and not replace:
         raise InputError(f"expected a new file to write, found one there already: {out}")
     recipe = recipe or Recipe()
-    engine({"ou_rows": ou_rows})  # refuses what no engine has
+    base = engine(config)
     report("read network and images", 0, 1)
     floats = load_network(network)
     check_layers(floats)
@@ -152,11 +154,13 @@ def finetune(
             labels=labels[:calibration],
             scheme=scheme,
             settings=settings,
-            ou_rows=ou_rows,
+            ou_rows=base.ou_rows,
+            config=base,
             progress=report,
         )
         settings = {**(settings or {}), **found.settings}
         figures["budget"] = dataclasses.asdict(budget) | dataclasses.asdict(found)
+        figures["engine"] = dataclasses.asdict(base)
     checkpoint = out.with_name(out.name + CHECKPOINT)
     if fresh:
         checkpoint.unlink(missing_ok=True)
@@ -166,7 +170,7 @@ def finetune(
         labels,
         scheme=scheme,
         settings=settings,
-        ou_rows=ou_rows,
+        ou_rows=base.ou_rows,
         preprocess=preprocess,
         recipe=recipe,
         calibration=calibration,

@@ -17,7 +17,7 @@ DEFAULT_TECHNOLOGY = "isaac-32nm"
 
 ENGINE_FIELDS = (
     "ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits", "adcs",
-    "merge_lanes",
+    "merge_lanes", "position_lanes",
 )  # fmt: skip
 """Sizes of an engine that a table of costs names; the technology decides its latency."""
 

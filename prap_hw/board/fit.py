@@ -106,7 +106,7 @@ def needs(
     found.append(
         Need(
             name="accumulators",
-            copies=2 * lanes * engines,
+            copies=2 * lanes * config.position_lanes * engines,
             words=layouts.blocks,
             width=config.acc_width,
         )
@@ -114,7 +114,7 @@ def needs(
     found.append(
         Need(
             name="partial sums",
-            copies=(lanes + (config.ous_per_pattern > 1)) * engines,
+            copies=(lanes + (config.ous_per_pattern > 1)) * config.position_lanes * engines,
             words=config.slots,
             width=config.psum_width,
         )

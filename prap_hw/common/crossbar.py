@@ -124,7 +124,7 @@ class EmulatedCrossbar(wiring.Component):
             level = Signal(range(most + 1), name=f"level_{j}")
             code = Signal(config.code_bits, name=f"code_{j}")
             m.d.comb += [
-                level.eq(_sum(products)),
+                level.eq(_count(m, products, j) if len(products[0]) == 1 else _sum(products)),
                 code.eq(level if config.lossless else _clip(level, config.max_code)),
             ]
             codes.append(code)
@@ -145,6 +145,27 @@ class EmulatedCrossbar(wiring.Component):
 def _clip(level: Value, top: int) -> Value:
     """The lesser of a level and the largest code."""
     return Mux(level > top, top, level)
+
+
+def _count(m: Module, bits: list[Value], number: int) -> Value:
+    """Count ones by full adders: of so few bits a carry chain of an FPGA costs more time."""
+    weights = [list(bits)]
+    counted = []
+    for weight, column in enumerate(weights):
+        while len(column) > 1:
+            ones, *others = column[:3]
+            del column[:3]
+            name = f"{number}_{weight}_{len(column)}"
+            odd, carry = Signal(name=f"odd_{name}"), Signal(name=f"carry_{name}")
+            rest = Cat(others)
+            without = rest.all() if len(others) > 1 else 0
+            m.d.comb += [odd.eq(ones ^ rest.xor()), carry.eq(Mux(ones, rest.any(), without))]
+            if weight + 1 == len(weights):
+                weights.append([])
+            weights[weight + 1].append(carry)
+            column.append(odd)
+        counted.append(column[0])
+    return Cat(counted)
 
 
 def _sum(terms: list[Value]) -> Value:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth import Module, Shape, Signal, Value
+from amaranth import Cat, Module, Shape, Signal, Value
 from amaranth.hdl import MemoryData, ShapeLike
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.memory import Memory
@@ -50,12 +50,16 @@ class ProtectedPorts:
         The word that was addressed, without its parity bit; its shape is the memory's.
     wrong
         One bit: whether the word that was read has the wrong parity.
+    parities
+        The exclusive or of each 16 bits of what was read: ``wrong`` where the number of ones among
+        these is even.
     """
 
     write: Any
     read: Any
     word: Any
     wrong: Value
+    parities: Value
 
 
 def protected_bits(shape: ShapeLike) -> int:
@@ -105,8 +109,14 @@ class ProtectedMemory:
         read: Any = memory.read_port(domain=domain)
         word = Value.cast(w_data)[: self.shape.width]
         m.d.comb += [write.data.word.eq(word), write.data.parity.eq(~word.xor())]
-        wrong = ~Value.cast(read.data).xor()
-        return ProtectedPorts(write=write, read=read, word=read.data.word, wrong=wrong)
+        found = Value.cast(read.data)
+        return ProtectedPorts(
+            write=write,
+            read=read,
+            word=read.data.word,
+            wrong=~found.xor(),
+            parities=Cat(found[low : low + 16].xor() for low in range(0, len(found), 16)),
+        )
 
 
 class FirstFault(wiring.Component):

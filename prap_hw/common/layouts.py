@@ -156,11 +156,16 @@ class Layouts:
         Contents of the layer registers and of the index and parameter memories.
     segment, gathered, pending, psum, step, accumulate, result
         Payloads of the streams between components.
+    replayed
+        What is kept of a segment for the other positions of its block.
     trace_psum, trace_psums, trace_acc
         Payloads of the trace ports: a partial sum, ``columns.ends`` of them, an accumulator.
     store, sent, read, post, command
         An accelerator's: a byte written to the activation memory, a code to the host, a code read
         for post-processing, the registers of that, and a word of the sequencer's list.
+    turns
+        Fields of these that say which position of its block something is of; none where blocks are
+        single positions.
     columns
         Where the bitlines of patterns lie.
     """
@@ -176,6 +181,7 @@ class Layouts:
         self.row_bits = bits_for(rows + 1)
         self.columns = columns = Columns(config)
         pattern_bits = bits_for(config.slots + 1)
+        self.turn_bits = bits_for(config.position_lanes)
         self.blocks = -(-config.max_outputs // config.merge_lanes)
         self.block_bits = bits_for(self.blocks)
 
@@ -259,13 +265,22 @@ class Layouts:
             {"bias": signed(config.acc_width), "multiplier": signed(16), "shift": 6}
         )
 
-        # Streams between components.
-        task = {"patterns": pattern_bits, "final": 1}
+        # Streams between components. Where positions go in blocks, which of its block's positions a
+        # vector, an answer or a sum is of, and whether that is the last one.
+        blocked = config.position_lanes > 1
+        turns = {"turn": self.turn_bits, "last_turn": 1} if blocked else {}
+        self.turns = tuple(turns)
+        task = {"patterns": pattern_bits, "final": 1, **turns}
         # Offset binary subtracts a multiple of the sum of a vector's inputs.
         inputs = {"inputs": unsigned((rows * ((1 << INPUT_BITS) - 1)).bit_length())}
         inputs = inputs if config.offset else {}
         self.segment = data.StructLayout(
             {"address": self.address_bits, "length": self.row_bits, "last": 1, **task}
+        )
+        # What is kept of a segment for the other positions of its block. Fits: an offset of a
+        # kernel position and a channel.
+        self.replayed = data.StructLayout(
+            {"offset": self.address_bits + 1, "length": self.row_bits}
         )
         self.gathered = data.StructLayout(
             {"rows": data.ArrayLayout(unsigned(8), rows), "count": self.row_bits, **task, **inputs}
@@ -282,6 +297,7 @@ class Layouts:
             "slot": self.slot_bits,
             "accumulate": 1,
             "final": 1,
+            **turns,
             **inputs,
         }
         if columns.pieces > 1:
@@ -303,6 +319,7 @@ class Layouts:
                 "sums": data.ArrayLayout(signed(config.psum_width), columns.ends),
                 "accumulate": 1,
                 "final": 1,
+                **turns,
                 **({"count": bits_for(columns.ends + 1)} if columns.ends > 1 else {}),
             }
         )

@@ -134,7 +134,8 @@ class CriticalPath:
         over = f" over {', '.join(names[1:-1])}" if names[2:] else ""
         where = f"from {names[0]}{over} to {names[-1]}" if names[1:] else f"within {names[0]}"
         share = wires / self.delay if self.delay else 0
-        return f"{where}: {self.delay:.1f} ns through {self.levels} cells, {share:.0%} wires"
+        cells = f"{self.levels} cell{'' if self.levels == 1 else 's'}"
+        return f"{where}: {self.delay:.1f} ns through {cells}, {share:.0%} wires"
 
 
 @dataclass(frozen=True, kw_only=True)

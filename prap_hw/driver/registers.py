@@ -46,6 +46,7 @@ class Register(IntEnum):
     CONFIG_PORT_TIMEOUT = 0x0E0
     CONFIG_MAX_TABLES = 0x0E4
     CONFIG_PRODUCTS = 0x0E8
+    CONFIG_POSITION_LANES = 0x0EC
     CONFIG_ENGINES = 0x0F8
     CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
@@ -237,6 +238,7 @@ CONFIGURATION = {
     "port_timeout": Register.CONFIG_PORT_TIMEOUT,
     "max_tables": Register.CONFIG_MAX_TABLES,
     "products": Register.CONFIG_PRODUCTS,
+    "position_lanes": Register.CONFIG_POSITION_LANES,
     "engines": Register.CONFIG_ENGINES,
     "commands": Register.CONFIG_COMMANDS,
 }

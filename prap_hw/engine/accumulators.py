@@ -12,6 +12,9 @@ from refmodel.config import EngineConfig
 class Accumulators(wiring.Component):
     """Two halves of ``max_outputs`` accumulators, each in ``merge_lanes`` banks.
 
+    Where blocks have several positions, a half has as many accumulators to each of them, in banks
+    of their own: bank ``p * merge_lanes + l`` is that of lane l of the block's position p.
+
     Merging: ``merge_block`` is addressed in one cycle and written in the next, by adding to what
     was there or, with ``write_first``, without. Reading: ``read_acc`` is the accumulator that was
     addressed in the last cycle with ``read_en``, until there is another, whatever is merged
@@ -28,6 +31,8 @@ class Accumulators(wiring.Component):
         Address, enables and values of a write, one cycle after the block was addressed.
     read_half, read_output, read_en : ``In``
         Enable and address of a read.
+    read_turn : ``In``, where blocks have several positions
+        Which of the block's positions is read.
     read_acc : ``Out(signed(acc_width))``
         The accumulator that was read.
     """
@@ -43,12 +48,13 @@ class Accumulators(wiring.Component):
     read_half: Signal
     read_output: Signal
     read_en: Signal
+    read_turn: Signal
     read_acc: Signal
 
     def __init__(self, config: EngineConfig):
         self.config = config
         self.layouts = layouts = Layouts(config)
-        lanes = config.merge_lanes
+        banks = config.merge_lanes * config.position_lanes
         super().__init__(
             {
                 "merge_en": In(1),
@@ -56,12 +62,13 @@ class Accumulators(wiring.Component):
                 "merge_block": In(layouts.block_bits),
                 "write_half": In(1),
                 "write_block": In(layouts.block_bits),
-                "write_en": In(lanes),
+                "write_en": In(banks),
                 "write_first": In(1),
-                "contribution": In(signed(config.acc_width)).array(lanes),
+                "contribution": In(signed(config.acc_width)).array(banks),
                 "read_half": In(1),
                 "read_output": In(layouts.output_bits),
                 "read_en": In(1),
+                **({"read_turn": In(layouts.turn_bits)} if config.position_lanes > 1 else {}),
                 "read_acc": Out(signed(config.acc_width)),
             }
         )
@@ -72,10 +79,11 @@ class Accumulators(wiring.Component):
         shape = signed(config.acc_width)
         lanes = config.merge_lanes
         lane_bits = (lanes - 1).bit_length()
+        banks = lanes * config.position_lanes
 
         old = []
         for half in range(2):
-            for lane in range(lanes):
+            for lane in range(banks):
                 m.submodules[f"half_{half}_bank_{lane}"] = bank = Memory(
                     shape=shape, depth=max(2, layouts.blocks), init=[]
                 )
@@ -83,6 +91,8 @@ class Accumulators(wiring.Component):
                 read = bank.read_port(domain="sync", transparent_for=(write,))
                 merging = self.merge_en & (self.merge_half == half)
                 reading = self.read_half == half
+                if config.position_lanes > 1:
+                    reading = reading & (self.read_turn == lane // lanes)
                 m.d.comb += [
                     # While a half is read for requantisation, nothing merges into it.
                     read.addr.eq(
@@ -101,11 +111,14 @@ class Accumulators(wiring.Component):
 
         # The next position may be merged into the half from the cycle after its last read on: what
         # was read is kept while the reader stands.
-        chosen = Signal(range(2 * lanes))
+        chosen = Signal(range(2 * banks))
         fresh = Signal()
         kept = Signal(shape)
         m.d.sync += [fresh.eq(self.read_en), kept.eq(self.read_acc)]
+        place = (self.read_output & (lanes - 1)) + banks * self.read_half
+        if config.position_lanes > 1:
+            place += lanes * self.read_turn
         with m.If(self.read_en):
-            m.d.sync += chosen.eq((self.read_output & (lanes - 1)) + lanes * self.read_half)
+            m.d.sync += chosen.eq(place)
         m.d.comb += self.read_acc.eq(Mux(fresh, Array(old)[chosen], kept))
         return m

@@ -33,8 +33,9 @@ class InputGather(wiring.Component):
     i_segments : ``In(stream.Signature(segment))``
         Runs of input bytes.
     o : ``Out(stream.Signature(gathered))``
-        Vectors: ``rows``, how many of them count, and the patterns to run under them; with offset
-        binary also ``inputs``, the sum of the rows that count.
+        Vectors: ``rows``, how many of them count, and the patterns to run under them, for which
+        position of its block, as the segments have it; with offset binary also ``inputs``, the sum
+        of the rows that count.
     reading : ``Out(1)``
         Whether a byte is read in this cycle.
     """
@@ -170,6 +171,7 @@ class InputGather(wiring.Component):
                 "count": layouts.row_bits,
                 "patterns": layouts.gathered["patterns"].shape,
                 "final": 1,
+                **{name: layouts.gathered[name].shape for name in layouts.turns},
                 **({"inputs": layouts.gathered["inputs"].shape} if config.offset else {}),
             }
         )
@@ -190,6 +192,11 @@ class InputGather(wiring.Component):
             self.o.payload.patterns.eq(task_read.data.patterns),
             self.o.payload.final.eq(task_read.data.final),
         ]
+        for name in layouts.turns:
+            m.d.comb += [
+                task_write.data[name].eq(arrived_task[name]),
+                self.o.payload[name].eq(task_read.data[name]),
+            ]
         if config.offset:
             # Fits: at most 255 times the rows of an OU.
             before = Signal(layouts.gathered["inputs"].shape)

@@ -17,7 +17,9 @@ class OUEngine(wiring.Component):
     program: column block fastest, then row block, then crossbar, from crossbar 0 or, with
     ``config.network``, ``first_crossbar`` on; behind a position's last gather comes OU 0 again.
     The patterns of a vector lie side by side from its first OU on, so that one may go on in the
-    next OU; it has its slot in the OU in which it begins.
+    next OU; it has its slot in the OU in which it begins. Where blocks have several positions, a
+    gather has a vector of each, one after another: every one goes through the gather's OUs, and its
+    sums to slots of the same numbers, in a bank of its own.
 
     A request is at ``o_request`` one cycle after the vector was seen at ``i``; throughput is one
     request per cycle, without a dead cycle between OUs or vectors. The data that go with the answer
@@ -154,12 +156,16 @@ class OUEngine(wiring.Component):
         reserved = Signal(range(per_ou + 1))
         slots_ok = Signal()
         issue = Signal()
+        # The slots of a block's other positions are reserved with the first one's.
+        held: Value = accumulate
+        if config.position_lanes > 1:
+            held = accumulate | (vector.turn != 0)
         # Where OUs do not differ in phase, a pattern begins in each.
         none_begins: Value = begun == 0 if len(columns.phases) > 1 else Const(0)
         m.d.comb += [
-            slots_ok.eq(~first_request | accumulate | (free >= per_ou) | none_begins),
+            slots_ok.eq(~first_request | held | (free >= per_ou) | none_begins),
             issue.eq(self.i.valid & slots_ok & self.o_pending.ready & request_ready(self)),
-            reserve.eq(issue & first_request & ~accumulate),
+            reserve.eq(issue & first_request & ~held),
             reserved.eq(Mux(reserve, begun, 0)),
         ]
         m.d.sync += free.eq(free + self.released - reserved)
@@ -177,6 +183,10 @@ class OUEngine(wiring.Component):
             self.faults.eq(issue & beyond),
         ]
         gather = Signal.like(self.last_descriptor)
+        # Where the gather's first OU lies.
+        first_col_block = Signal.like(col_block)
+        first_row_block = Signal.like(row_block)
+        first_in = Signal.like(crossbar)
 
         # What an answer means follows from the OU's phase and the column group alone.
         lane = Signal(bits_for(per_ou))
@@ -216,6 +226,8 @@ class OUEngine(wiring.Component):
                     config.adcs,
                 )
             )
+        for name in layouts.turns:
+            m.d.comb += pending[name].eq(vector[name])
         if columns.ends > 1:
             # The last patterns of an answer may be beyond those of the vector.
             here = Signal(range(per_ou + 1))
@@ -258,6 +270,14 @@ class OUEngine(wiring.Component):
                         0,
                     )
                 )
+            if config.position_lanes > 1:
+                # A second OU begins with a pattern, or behind one.
+                with m.If(first_request & (done == 0) & ~phase):
+                    m.d.sync += [
+                        first_col_block.eq(col_block),
+                        first_row_block.eq(row_block),
+                        first_in.eq(crossbar),
+                    ]
             m.d.sync += chunk.eq(chunk + 1)
             with m.If(chunk == last_chunk):
                 m.d.sync += [chunk.eq(0), digit.eq(digit + 1)]
@@ -274,7 +294,19 @@ class OUEngine(wiring.Component):
                     m.d.sync += [col_block.eq(0), row_block.eq(row_block + 1)]
                     with m.If(row_block == config.row_blocks - 1):
                         m.d.sync += [row_block.eq(0), crossbar.eq(crossbar + 1)]
-                with m.If(last_ou):
+                gather_done: Value = last_ou
+                if config.position_lanes > 1:
+                    gather_done = last_ou & vector.last_turn
+                    # The block's next position goes through the same OUs.
+                    with m.If(last_ou & ~vector.last_turn):
+                        m.d.sync += [
+                            done.eq(0),
+                            slot.eq(series),
+                            col_block.eq(first_col_block),
+                            row_block.eq(first_row_block),
+                            crossbar.eq(first_in),
+                        ]
+                with m.If(gather_done):
                     m.d.sync += [done.eq(0), accumulate.eq(~vector.final), gather.eq(gather + 1)]
                     with m.If(vector.final):
                         m.d.sync += series.eq(slot + ended)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from prap_hw.common.faults import Fault, ProtectedMemory, protected_bits
 from prap_hw.common.index_reader import IndexReader
 from prap_hw.common.layouts import Layouts, Space
+from prap_hw.engine.segment_replay import SegmentReplay
 from refmodel.config import EngineConfig
 
 
@@ -17,13 +18,17 @@ class PatternController(wiring.Component):
     address in the padded input: base of the output position + base of the gather + offset of the
     kernel position + channel. The reuse stream is ``o_headers``, one item to a group, and
     ``o_words``, one item of ``merge_lanes`` reuse words to a step of the merge. Both run ahead of
-    what consumes them, each with its own memories. With ``config.network`` the memories hold
-    several layers and the activation memory several tensors: registers say where this one's begin.
+    what consumes them, each with its own memories. Positions go by in blocks of ``position_lanes``,
+    in the order of the walk; the last block may be short. A block's index words are read once: a
+    gather's segments are kept, and come again for each of the block's positions before the next
+    gather; a header and a word of the reuse stream are for all of them. With ``config.network`` the
+    memories hold several layers and the activation memory several tensors: registers say where this
+    one's begin.
 
     The first segment is valid three cycles after ``start``, the first header and words two; then
     throughput is one item per cycle on each stream, without a dead cycle between gathers, groups
     or positions. ``o_segments`` ends after the last position; the reuse stream starts over at
-    every position and does not end (``start`` rewinds it). ``index_reads``, ``index_bits`` and
+    every block and does not end (``start`` rewinds it). ``index_reads``, ``index_bits`` and
     ``faults`` depend combinationally on the readies of the streams; no other output depends on an
     input within the cycle. Reset empties the streams and clears the layer registers; the memories
     keep what was loaded.
@@ -61,7 +66,10 @@ class PatternController(wiring.Component):
     o_segments : ``Out(stream.Signature(segment))``
         Runs of input bytes.
     o_headers, o_headers_last : ``Out``
-        Group headers; ``o_headers_last`` marks the last group of a position.
+        Group headers; ``o_headers_last`` marks the last group of a block of positions.
+    o_headers_last_turn : ``Out``, where blocks have several positions
+        Number of the last position in the block that the header is for, from 0; known once the
+        first gather of all its positions has been at ``o_segments``.
     o_words : ``Out(stream.Signature(ArrayLayout(word, merge_lanes)))``
         Reuse words.
     index_reads, index_bits : ``Out``
@@ -94,6 +102,7 @@ class PatternController(wiring.Component):
     o_segments: stream.Interface
     o_headers: stream.Interface
     o_headers_last: Signal
+    o_headers_last_turn: Signal
     o_words: stream.Interface
     index_reads: Signal
     index_bits: Signal
@@ -122,6 +131,11 @@ class PatternController(wiring.Component):
                 "o_segments": Out(stream.Signature(layouts.segment)),
                 "o_headers": Out(stream.Signature(layouts.header)),
                 "o_headers_last": Out(1),
+                **(
+                    {"o_headers_last_turn": Out(layouts.turn_bits)}
+                    if config.position_lanes > 1
+                    else {}
+                ),
                 "o_words": Out(stream.Signature(layouts.words)),
                 "index_reads": Out(3),
                 "index_bits": Out(range(sum(self.bits.values()) + 1)),
@@ -252,6 +266,24 @@ class PatternController(wiring.Component):
         full = registers.full_offsets
         position = positions.o.payload
         length = Mux(full, offsets.o.payload.length, descriptor.length)
+        channel = Mux(full, offsets.o.payload.channel, 0)
+        # Of a block of positions, only the first one's segments come from the memories.
+        replay = None
+        gather_done = last_of_gather
+        there = walking & descriptors.o.valid
+        place = position_base + descriptor.base + table.word + channel
+        if config.position_lanes == 1:
+            there = there & positions.o.valid & (~full | offsets.o.valid)
+        else:
+            m.submodules.replay = replay = SegmentReplay(config)
+            m.d.comb += [
+                replay.i_segment.offset.eq(table.word + channel),
+                replay.i_segment.length.eq(length),
+            ]
+            there &= ~replay.fresh | (positions.o.valid & (~full | offsets.o.valid))
+            gather_done, length = replay.gather_done, replay.segment.length
+            place = replay.base + descriptor.base + replay.segment.offset
+        fresh = accept if replay is None else accept & replay.fresh
         m.d.comb += [
             bad_bytes.eq(
                 (segment.length == 0)
@@ -264,16 +296,10 @@ class PatternController(wiring.Component):
             self.o_segments.payload.eq(segment),
             self.o_segments.payload.address.eq(address),
             last_of_gather.eq(index_in_gather == descriptor.last_segment),
-            accept.eq(
-                walking
-                & descriptors.o.valid
-                & positions.o.valid
-                & (~full | offsets.o.valid)
-                & (~segment_valid | self.o_segments.ready)
-            ),
-            positions.o.ready.eq(accept),
-            offsets.o.ready.eq(accept & full),
-            descriptors.o.ready.eq(accept & last_of_gather),
+            accept.eq(there & (~segment_valid | self.o_segments.ready)),
+            positions.o.ready.eq(fresh),
+            offsets.o.ready.eq(fresh & full),
+            descriptors.o.ready.eq(accept & gather_done),
         ]
         with m.If(self.o_segments.ready):
             m.d.sync += segment_valid.eq(0)
@@ -285,12 +311,7 @@ class PatternController(wiring.Component):
                     | (positions.o_last != (last_of_gather & descriptors.o_last))
                 ),
                 bad_table.eq((position < config.max_positions) & table.wrong),
-                address.eq(
-                    position_base
-                    + descriptor.base
-                    + table.word
-                    + Mux(full, offsets.o.payload.channel, 0)
-                ),
+                address.eq(place),
                 segment.length.eq(length),
                 gathered.eq(Mux(index_in_gather == 0, 0, gathered) + length),
                 segment.last.eq(last_of_gather),
@@ -298,7 +319,15 @@ class PatternController(wiring.Component):
                 segment.final.eq(descriptor.final),
                 index_in_gather.eq(Mux(last_of_gather, 0, index_in_gather + 1)),
             ]
-            with m.If(last_of_gather & descriptors.o_last):
+            if replay is not None:
+                m.d.sync += [
+                    segment.turn.eq(replay.turn),
+                    segment.last_turn.eq(replay.last_turn),
+                ]
+                # What was read before has been checked.
+                with m.If(~replay.fresh):
+                    m.d.sync += [bad_position.eq(0), bad_table.eq(0)]
+            with m.If(last_of_gather & descriptors.o_last if replay is None else replay.step):
                 m.d.sync += [
                     column.eq(column + 1),
                     position_base.eq(position_base + registers.column_step),
@@ -310,8 +339,9 @@ class PatternController(wiring.Component):
                         row_base.eq(row_base + registers.row_step),
                         position_base.eq(row_base + registers.row_step),
                     ]
-                    with m.If(row == registers.last_row):
-                        m.d.sync += walking.eq(0)
+                    if replay is None:
+                        with m.If(row == registers.last_row):
+                            m.d.sync += walking.eq(0)
         with m.If(self.start):
             m.d.sync += [
                 column.eq(0),
@@ -322,6 +352,39 @@ class PatternController(wiring.Component):
                 segment_valid.eq(0),
                 walking.eq(1),
             ]
+        if replay is not None:
+            # Whether the walk has given its last position; blocks whose positions are all known and
+            # whose groups are not all merged. Fits: each has a slot of the ring, but for those
+            # whose vectors are still to be converted.
+            ended = Signal()
+            known = Signal(range(config.slots + config.gather_buffers + 8))
+            at_end = Signal()
+            ends = Signal()
+            begun_block = Signal()
+            merged_block = Signal()
+            m.d.comb += [
+                at_end.eq((column == registers.last_column) & (row == registers.last_row)),
+                ends.eq(replay.step & at_end),
+                begun_block.eq(accept & replay.step & replay.last_turn),
+                merged_block.eq(headers.o.valid & headers.o.ready & headers.o_last),
+                replay.start.eq(self.start),
+                replay.accept.eq(accept),
+                replay.index.eq(index_in_gather),
+                replay.last_segment.eq(last_of_gather),
+                replay.last_gather.eq(descriptors.o_last),
+                replay.i_base.eq(position_base),
+                replay.i_last_position.eq(at_end),
+                self.o_headers_last_turn.eq(
+                    Mux(ended & (known == 1), replay.last, config.position_lanes - 1)
+                ),
+            ]
+            m.d.sync += known.eq(known + begun_block - merged_block)
+            with m.If(accept & ends):
+                m.d.sync += ended.eq(1)
+            with m.If(accept & gather_done & descriptors.o_last & (ended | ends)):
+                m.d.sync += walking.eq(0)
+            with m.If(self.start):
+                m.d.sync += [ended.eq(0), known.eq(0)]
 
         # Slots that a position's gathers fill and its groups keep. Fits: an OU that holds so many
         # patterns is there, or its request is found to go beyond the crossbars.
@@ -332,7 +395,7 @@ class PatternController(wiring.Component):
         kept_before = Signal(slots)
         filled_now = filled_before + Mux(descriptor.final, descriptor.patterns, 0)
         kept_now = kept_before + header.kept
-        with m.If(accept & last_of_gather):
+        with m.If(accept & gather_done):
             m.d.sync += filled_before.eq(filled_now)
             with m.If(descriptors.o_last):
                 m.d.sync += [filled_before.eq(0), filled.eq(filled_now), filled_known.eq(1)]

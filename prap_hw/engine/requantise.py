@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,12 @@ from refmodel.config import EngineConfig
 
 MAX_SHIFT = 47
 """Largest s of an output (docs/specification/architecture.md, Numbers and formats)."""
+
+HALF = Const(1, 1)
+"""What is added, in halves of a unit, before the fraction is cut off."""
+
+LOW_BITS = 17
+"""Bits of a factor, without a sign, that a multiplier of 18 by 18 bits with signs takes."""
 
 
 class Requantise(wiring.Component):
@@ -29,7 +35,11 @@ class Requantise(wiring.Component):
     residual, and ``trace.payload`` shows ``read_acc``.
     Reset empties the pipeline.
 
-    Parameters of the wrong parity are in ``faults`` two cycles after their read, an output whose
+    The product is made in two parts, of the accumulator's low bits and of the others, which are
+    added in the next cycle, before the shift. The shift leaves half a unit, to which another half
+    is added with the zero point: so halves are rounded up.
+
+    Parameters of the wrong parity are in ``faults`` three cycles after their read, an output whose
     parameters are not there a cycle after it. Neither is sent; outputs before them are.
 
     Parameters
@@ -161,56 +171,63 @@ class Requantise(wiring.Component):
         with m.If(gone):
             m.d.sync += half.eq(~half)
 
-        # Stages: what was read, with bias, product, rounded shift, clipped at the port.
+        # Stages: what was read, with bias, parts of the product, shifted sum, clipped at the port.
         valid = [Signal(name=f"valid_{k}") for k in range(4)]
         channels = [Signal(layouts.output_bits, name=f"channel_{k}") for k in range(4)]
         shifts = [Signal(6, name=f"shift_{k}") for k in range(2)]
         multiplier = Signal(signed(16))
         biased = Signal(signed(config.acc_width + 1))
-        product = Signal(signed(config.acc_width + 17))
-        rounded = Signal(signed(config.acc_width + 18))
-        # Fits: at most 2^(MAX_SHIFT - 1), which exceeds every product of a narrow accumulator.
-        half_unit = Signal(MAX_SHIFT)
-        total = product + half_unit
+        low, high = biased[:LOW_BITS], biased[LOW_BITS:].as_signed()
+        low_product = Signal(signed(LOW_BITS + 16))
+        high_product = Signal(signed(len(high) + 16))
+        total = low_product + (high_product << LOW_BITS)
         whole: Value | None = None
         if config.network:
             left, whole = self._residual(m, move, shifts[0])
             total += left
-            # Fits: less than 2^MAX_SHIFT is added to less than that or a product.
-            rounded = Signal(signed(max(config.acc_width + 18, MAX_SHIFT + 3)))
+        # Fits: a product has acc_width + 17 bits, and of a residual there is less than a unit.
+        halves = Signal(signed(config.acc_width + 18))
         clipped = Signal(8)
-        # The zero point, and what commutes with the rounding.
-        offset = Signal(signed(25))
-        moved = Signal(signed(len(rounded) + 1))
-        m.d.comb += moved.eq(rounded + offset)
-        with m.If(moved < registers.clip_lo):
+        # The zero point, and what commutes with the rounding. Where the sum is so large that no
+        # offset brings it back among the codes, its sign alone counts, and no carry goes so far.
+        offset = Signal(signed(9) if whole is None else signed(25))
+        near = len(offset) + 2
+        moved = Signal(signed(near))
+        above = halves[near - 1 :]
+        beyond = Signal()
+        m.d.comb += [
+            moved.eq((halves[:near].as_signed() + Cat(HALF, offset).as_signed()) >> 1),
+            beyond.eq(above.any() & ~above.all()),
+        ]
+        with m.If(Mux(beyond, halves[-1], moved < registers.clip_lo)):
             m.d.comb += clipped.eq(registers.clip_lo)
-        with m.Elif(moved > registers.clip_hi):
+        with m.Elif(beyond | (moved > registers.clip_hi)):
             m.d.comb += clipped.eq(registers.clip_hi)
         with m.Else():
             m.d.comb += clipped.eq(moved)
+        # The parity of the parameters, in parts, so that what follows from it has a cycle.
+        parities = Signal.like(memory.parities)
         unusable = Signal()
-        m.d.comb += [
-            unusable.eq(valid[0] & memory.wrong),
-        ]
+        m.d.comb += unusable.eq(valid[1] & ~parities.xor())
         m.d.sync += self.faults.eq(Cat(unusable, reading & (param >= config.params)))
         with m.If(move):
             m.d.sync += [
                 valid[0].eq(reading & (param < config.params)),
                 channels[0].eq(channel),
-                valid[1].eq(valid[0] & ~unusable),
+                valid[1].eq(valid[0]),
                 channels[1].eq(channels[0]),
                 biased.eq(self.read_acc + params.bias),
                 multiplier.eq(params.multiplier),
                 shifts[0].eq(params.shift),
-                valid[2].eq(valid[1]),
+                parities.eq(memory.parities),
+                valid[2].eq(valid[1] & ~unusable),
                 channels[2].eq(channels[1]),
-                product.eq(biased * multiplier),
+                low_product.eq(low * multiplier),
+                high_product.eq(high * multiplier),
                 shifts[1].eq(shifts[0]),
-                half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1)),
                 valid[3].eq(valid[2]),
                 channels[3].eq(channels[2]),
-                rounded.eq(total >> shifts[1]),
+                halves.eq((total << 1) >> shifts[1]),
                 offset.eq(registers.zero_out if whole is None else registers.zero_out + whole),
             ]
 

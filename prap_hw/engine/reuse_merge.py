@@ -1,6 +1,6 @@
 """Reuse merge: every output takes its partial sums, shifted, into its accumulator."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,8 +14,11 @@ class ReuseMerge(wiring.Component):
 
     Lane l of block b serves output ``b * merge_lanes + l``; a group walks the blocks that hold its
     outputs, and for each block its terms. Contribution: ``+-(partial sum << stored shift)`` with
-    stored shift = 8 + k, or nothing where it is 15. The terms of an output are added up before the
-    accumulator is touched. With ``identity``, slot = output - first output, shift 8.
+    stored shift = 8 + k, or nothing where it is 15. Where blocks have several positions, a word is
+    merged for all of them in its cycle, each with a partial sum and an accumulator of its own; of a
+    short block those that are not there are neither written nor counted. The terms of an output are
+    added up before the accumulator is touched. With ``identity``, slot = output - first output,
+    shift 8.
 
     A group's first step issues when all its partial sums are complete and the accumulator half of
     its position is free, which it is in the cycle of ``half_read`` already: the step's accumulators
@@ -37,27 +40,32 @@ class ReuseMerge(wiring.Component):
     identity, last_term : ``In``
         Layer registers.
     i_headers, i_headers_last : ``In``
-        Groups; the last one of a position is marked.
+        Groups; the last one of a block of positions is marked.
+    i_headers_last_turn : ``In``, where blocks have several positions
+        Number of the last position in the block, from 0; it stands from the block's first step on.
     i_words : ``In(stream.Signature(words))``
         Reuse words, one item to a step.
     completed : ``In``
         Complete slots, from the store.
     taken : ``Out``
         Slots freed: the kept count in the cycle of a group's last step, else 0.
-    o_slot : ``Out``, one to a lane; psum : ``In``, one to a lane
+    o_slot : ``Out``, one to a lane; psum : ``In``, one to a lane of each position
         Read ports of the store.
     half_read : ``In(2)``
-        Pulse per accumulator half: its last accumulator is read in this cycle, another position
-        may begin in it.
+        Pulse per accumulator half: its last accumulator is read in this cycle, another block may
+        begin in it.
     read_valid, read_half, read_block : ``Out``
         To the accumulators: the block to address.
     write_half, write_block, write_en, write_first, contribution : ``Out``
-        A cycle later: the block to write, the lanes to write, whether to write instead of add,
-        and the lanes' sums of terms.
+        A cycle later: the block to write, the lanes of each position to write, whether to write
+        instead of add, and the lanes' sums of terms.
     position_done : ``Out(1)``
-        Pulse: with this write, the half holds a whole position.
+        Pulse: with this write, the half holds a whole position, or a whole block of them.
+    done_last_turn : ``Out``, where blocks have several positions
+        With ``position_done``, the number of the block's last position.
     merged, shifted : ``Out``
-        Reuse words (or identity takes) merged in this cycle; those of them that are not "none".
+        Reuse words (or identity takes) merged in this cycle, once for each position; those of them
+        that are not "none".
     updates : ``Out``
         Accumulators that are added to in this cycle.
     faults : ``Out``, a bit to each of ``FAULTS``
@@ -70,6 +78,7 @@ class ReuseMerge(wiring.Component):
     last_term: Signal
     i_headers: stream.Interface
     i_headers_last: Signal
+    i_headers_last_turn: Signal
     i_words: stream.Interface
     completed: Signal
     taken: Signal
@@ -85,6 +94,7 @@ class ReuseMerge(wiring.Component):
     write_first: Signal
     contribution: list[Signal]
     position_done: Signal
+    done_last_turn: Signal
     merged: Signal
     shifted: Signal
     updates: Signal
@@ -94,6 +104,8 @@ class ReuseMerge(wiring.Component):
         self.config = config
         self.layouts = layouts = Layouts(config)
         lanes = config.merge_lanes
+        each = lanes * config.position_lanes
+        blocked = config.position_lanes > 1
         count = bits_for(config.slots + 1)
         super().__init__(
             {
@@ -101,24 +113,26 @@ class ReuseMerge(wiring.Component):
                 "last_term": In(2),
                 "i_headers": In(stream.Signature(layouts.header)),
                 "i_headers_last": In(1),
+                **({"i_headers_last_turn": In(layouts.turn_bits)} if blocked else {}),
                 "i_words": In(stream.Signature(layouts.words)),
                 "completed": In(count),
                 "taken": Out(count),
                 "o_slot": Out(layouts.slot_bits).array(lanes),
-                "psum": In(signed(config.psum_width)).array(lanes),
+                "psum": In(signed(config.psum_width)).array(each),
                 "half_read": In(2),
                 "read_valid": Out(1),
                 "read_half": Out(1),
                 "read_block": Out(layouts.block_bits),
                 "write_half": Out(1),
                 "write_block": Out(layouts.block_bits),
-                "write_en": Out(lanes),
+                "write_en": Out(each),
                 "write_first": Out(1),
-                "contribution": Out(signed(config.acc_width)).array(lanes),
+                "contribution": Out(signed(config.acc_width)).array(each),
                 "position_done": Out(1),
-                "merged": Out(range(lanes + 1)),
-                "shifted": Out(range(lanes + 1)),
-                "updates": Out(range(lanes + 1)),
+                **({"done_last_turn": Out(layouts.turn_bits)} if blocked else {}),
+                "merged": Out(range(each + 1)),
+                "shifted": Out(range(each + 1)),
+                "updates": Out(range(each + 1)),
                 "faults": Out(len(self.FAULTS)),
             }
         )
@@ -173,9 +187,19 @@ class ReuseMerge(wiring.Component):
             ]
         bad = issue & beyond.any()
         m.d.comb += self.faults.eq(Cat(bad & self.identity, bad & ~self.identity))
+        merged = Value.cast(sum(enable[lane] for lane in range(lanes)))
+        shifted = Value.cast(sum(adding[lane] for lane in range(lanes)))
+        # Lanes of the positions that are in the block.
+        enabled: Value = enable
+        if config.position_lanes > 1:
+            enabled = Cat(
+                Mux(self.i_headers_last_turn >= turn, enable, 0)
+                for turn in range(config.position_lanes)
+            )
+            merged, shifted = self._times(merged), self._times(shifted)
         m.d.comb += [
-            self.merged.eq(Mux(issue, sum(enable[lane] for lane in range(lanes)), 0)),
-            self.shifted.eq(Mux(issue, sum(adding[lane] for lane in range(lanes)), 0)),
+            self.merged.eq(Mux(issue, merged, 0)),
+            self.shifted.eq(Mux(issue, shifted, 0)),
         ]
         with m.If(self.half_read[0]):
             m.d.sync += half_used[0].eq(0)
@@ -197,7 +221,7 @@ class ReuseMerge(wiring.Component):
         shift_valid = Signal()
         shift_block = Signal(layouts.block_bits)
         shift_half = Signal()
-        shift_enable = Signal(lanes)
+        shift_enable = Signal(len(self.write_en))
         shift_write = Signal()
         shift_first_term = Signal()
         shift_last_term = Signal()
@@ -206,7 +230,7 @@ class ReuseMerge(wiring.Component):
             shift_valid.eq(issue),
             shift_block.eq(block),
             shift_half.eq(half),
-            shift_enable.eq(enable),
+            shift_enable.eq(enabled),
             shift_write.eq(header.write),
             shift_first_term.eq(term == 0),
             shift_last_term.eq(term == self.last_term),
@@ -217,7 +241,7 @@ class ReuseMerge(wiring.Component):
             self.read_half.eq(shift_half),
             self.read_block.eq(shift_block),
         ]
-        add_en = Signal(lanes)
+        add_en = Signal(len(self.write_en))
         m.d.sync += [
             add_en.eq(Mux(shift_valid & shift_last_term, shift_enable, 0)),
             self.write_half.eq(shift_half),
@@ -225,25 +249,44 @@ class ReuseMerge(wiring.Component):
             self.write_first.eq(shift_write),
             self.position_done.eq(shift_done),
         ]
+        if config.position_lanes > 1:
+            shift_last_turn = Signal.like(self.i_headers_last_turn)
+            m.d.sync += [
+                shift_last_turn.eq(self.i_headers_last_turn),
+                self.done_last_turn.eq(shift_last_turn),
+            ]
         m.d.comb += [
             self.write_en.eq(add_en),
-            self.updates.eq(Mux(self.write_first, 0, sum(add_en[lane] for lane in range(lanes)))),
+            self.updates.eq(
+                Mux(self.write_first, 0, sum(add_en[place] for place in range(len(add_en))))
+            ),
         ]
         for lane in range(lanes):
             word = Signal(layouts.word, name=f"word_{lane}")
             m.d.sync += word.eq(self.i_words.payload[lane])
             with m.If(self.identity):
                 m.d.sync += [word.shift.eq(8), word.minus.eq(0)]
-            # Fits: the compiler checks the worst case of every accumulator, terms included.
-            shifted = Signal(signed(config.acc_width), name=f"shifted_{lane}")
-            scaled = Signal(signed(config.acc_width), name=f"scaled_{lane}")
-            m.d.comb += [
-                shifted.eq(Mux(word.shift == SHIFT_NONE, 0, self.psum[lane] << word.shift)),
-                scaled.eq(Mux(word.minus, -shifted, shifted)),
-            ]
-            # Where the words pause between terms, what was added up so far stands.
-            with m.If(shift_valid):
-                m.d.sync += self.contribution[lane].eq(
-                    scaled + Mux(shift_first_term, 0, self.contribution[lane])
-                )
+            for place in range(lane, len(self.psum), lanes):
+                # Fits: the compiler checks the worst case of every accumulator, terms included.
+                shifted = Signal(signed(config.acc_width), name=f"shifted_{place}")
+                scaled = Signal(signed(config.acc_width), name=f"scaled_{place}")
+                m.d.comb += [
+                    shifted.eq(Mux(word.shift == SHIFT_NONE, 0, self.psum[place] << word.shift)),
+                    # A number's complement is 1 less than what it is subtracted as.
+                    scaled.eq(Mux(word.minus, ~shifted, shifted)),
+                ]
+                # Where the words pause between terms, what was added up so far stands. A bit below
+                # the lowest carries the 1 in: one chain of carries for both signs.
+                before = Mux(shift_first_term, 0, self.contribution[place]).as_signed()
+                total = Cat(word.minus, scaled).as_signed() + Cat(word.minus, before).as_signed()
+                with m.If(shift_valid):
+                    m.d.sync += self.contribution[place].eq(total >> 1)
         return m
+
+    def _times(self, count: Value) -> Value:
+        """A small number for each position of the block: in 1 to 4 times, without a multiplier."""
+        last = self.i_headers_last_turn
+        total: Value = count + Mux(last[0], count, 0)
+        if len(last) > 1:
+            total += Mux(last[1], count << 1, 0)
+        return total

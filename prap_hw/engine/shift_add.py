@@ -135,6 +135,8 @@ class ShiftAdd(wiring.Component):
             self.o.payload.accumulate.eq(part_as.accumulate),
             self.o.payload.final.eq(part_as.final),
         ]
+        for name in layouts.turns:
+            m.d.sync += self.o.payload[name].eq(part_as[name])
         if columns.ends > 1:
             m.d.sync += self.o.payload.count.eq(part_as.ended)
         return m

@@ -186,7 +186,7 @@ class HostShell(wiring.Component):
         m.d.comb += [
             reader.busy.eq(running | begin),
             reader.input_bytes.eq(file.INPUT_BYTES_value),
-            reader.halt.eq(error),
+            reader.halt.eq(error | reader.error),
             reader.forget.eq(forget),
             reader.drop.eq(drop),
         ]

@@ -30,7 +30,7 @@ ALL_BYTES = (1 << BYTES) - 1
 
 
 FINDINGS = ("ITEM_PARITY", "PADDING", "SPACE", "ADDRESS", "VALUE")
-"""Errors of an item, by the names of their codes."""
+"""Errors of an item, by the names of their codes; of several the first counts."""
 
 
 class State(enum.Enum, shape=unsigned(3)):
@@ -62,18 +62,19 @@ class PacketReader(wiring.Component):
 
     Nothing of an item reaches the core before TKEEP and TLAST of its beats, its parity, its
     padding, its memory and its address and fields are found good. The first that is not raises
-    ``error`` for one cycle, with ``code`` and the number of the item; what the packet has left is
-    discarded. So one bit that is flipped anywhere in a packet of program words or cells, its header
-    included, is an error; of the activations only the header is covered. A program word takes four
-    cycles, a row of cells two more than its beats, an activation one.
+    ``error`` for one cycle, the one after the finding, with ``code`` and the number of the item;
+    what the packet has left is discarded from the finding on. So one bit that is flipped anywhere
+    in a packet of program words or cells, its header included, is an error; of the activations only
+    the header is covered. A program word takes four cycles, a row of cells two more than its beats,
+    an activation one.
 
     While ``halt`` is high, whole packets are discarded. ``forget`` (one cycle) clears what is
     loaded and goes back to the beginning of a packet, or, if one has begun, to discarding its rest;
-    with ``drop`` the rest will not come, and the next beat is a header. ``i`` is ready whenever a
-    beat can be used or discarded: nothing but the core can hold it up, and ``busy``, during which
-    a packet waits before its first beat. No output depends on an input within the cycle but
-    ``error`` and ``code``, which follow ``i`` and the state, and ``i.ready``, which follows
-    ``busy``. Reset is a ``forget`` with ``drop``.
+    with ``drop`` the rest will not come, and the next beat is a header. What was found in its cycle
+    is no error any more. ``i`` is ready whenever a beat can be used or discarded: nothing but the
+    core can hold it up, and ``busy``, during which a packet waits before its first beat. No output
+    depends on an input within the cycle but ``i.ready``, which follows ``busy``. Reset is a
+    ``forget`` with ``drop``.
 
     Members
     -------
@@ -94,7 +95,7 @@ class PacketReader(wiring.Component):
     loading : ``Out(1)``
         Whether a packet has begun and not ended, or an item is on its way.
     error, code, item : ``Out``
-        The error of this cycle, and the item at which it is.
+        What was found wrong in the cycle before, and the item at which it is.
     """
 
     i: stream.Interface
@@ -179,15 +180,19 @@ class PacketReader(wiring.Component):
         def go(following: State) -> None:
             m.d.sync += state.eq(following)
 
-        def fail(name: str) -> None:
-            m.d.comb += [self.error.eq(1), self.code.eq(codes[name])]
+        # What is wrong in this cycle. It stops the reader at once, and others a cycle later.
+        failed = Signal()
+        failure = Signal(ERROR_BITS)
 
-        # What the checks find in an item: at most one of these.
+        def fail(name: str) -> None:
+            m.d.comb += [failed.eq(1), failure.eq(codes[name])]
+
+        # What the checks find in an item, all of it. What follows passes a register.
         found = Signal(len(FINDINGS))
         m.d.sync += found.eq(0)
 
-        def find(name: str) -> None:
-            m.d.sync += found.eq(1 << FINDINGS.index(name))
+        def find(name: str, wrong: Value) -> None:
+            m.d.sync += found[FINDINGS.index(name)].eq(wrong)
 
         def count() -> None:
             """One item more has reached the core; the last one makes the packet complete."""
@@ -203,8 +208,10 @@ class PacketReader(wiring.Component):
                         m.d.sync += self.activations.eq(1)
 
         header = data.View(HEADER, beat.data)
-        m.d.comb += [
-            self.loading.eq((state != State.HEADER) | inside),
+        m.d.comb += self.loading.eq((state != State.HEADER) | inside)
+        m.d.sync += [
+            self.error.eq(failed & ~self.forget),
+            self.code.eq(failure),
             self.item.eq(Mux(state == State.HEADER, 0, number)),
         ]
         with m.Switch(state):
@@ -249,11 +256,10 @@ class PacketReader(wiring.Component):
                     with m.Elif(final & ~beat.last):
                         fail("LONG")
 
-            # Findings pass a register before anything follows from them.
             with m.Case(State.CHECK):
                 go(State.ITEM)
                 with m.If(is_cells):
-                    self._check_cells(m, whole, find)
+                    self._check_cells(whole, find)
                 with m.Else():
                     self._check_program(m, whole, find)
 
@@ -266,7 +272,8 @@ class PacketReader(wiring.Component):
                 with m.If(sound & Mux(is_cells, self.o_cells.ready, self.o_load.ready)):
                     go(State.BEAT)
                     count()
-                for number_of_finding, name in enumerate(FINDINGS):
+                # The last assignment counts: the first finding does.
+                for number_of_finding, name in reversed(list(enumerate(FINDINGS))):
                     with m.If(found[number_of_finding]):
                         fail(name)
 
@@ -285,7 +292,7 @@ class PacketReader(wiring.Component):
 
         # After an error, or when stopped: the rest of the packet, if it has one.
         ended = Mux(taken, beat.last, ~inside)
-        with m.If(self.error | self.halt | self.forget):
+        with m.If(failed | self.halt | self.forget):
             go(State.DISCARD)
             with m.If(ended | (self.forget & self.drop)):
                 go(State.HEADER)
@@ -323,17 +330,14 @@ class PacketReader(wiring.Component):
         with m.Elif(is_acts & length_wrong):
             fail("LENGTH")
 
-    def _check_cells(self, m: Module, whole: Value, fail) -> None:
+    def _check_cells(self, whole: Value, find) -> None:
         """Row of cells: parity, padding, then place."""
         bits = _padded(self.row.size)
-        with m.If(whole[:bits].xor()):
-            fail("ITEM_PARITY")
-        with m.Elif(whole[self.row.size : bits - 1].any()):
-            fail("PADDING")
-        with m.Elif(_outside(whole, self.limits.cells)):
-            fail("ADDRESS")
+        find("ITEM_PARITY", whole[:bits].xor())
+        find("PADDING", whole[self.row.size : bits - 1].any())
+        find("ADDRESS", _outside(whole, self.limits.cells))
 
-    def _check_program(self, m: Module, whole: Value, fail) -> None:
+    def _check_program(self, m: Module, whole: Value, find) -> None:
         """Program word: parity, padding, memory, address, fields."""
         bits = _padded(self.load.size)
         item = data.View(self.load, whole[: self.load.size])
@@ -351,16 +355,11 @@ class PacketReader(wiring.Component):
             unknown |= loads & judged[0]
             beyond |= loads & judged[1]
             wrong |= loads & judged[2]
-        with m.If(whole[:bits].xor()):
-            fail("ITEM_PARITY")
-        with m.Elif(whole[self.load.size : bits - 1].any()):
-            fail("PADDING")
-        with m.Elif(unknown):
-            fail("SPACE")
-        with m.Elif(beyond | _outside(whole, self.limits.word)):
-            fail("ADDRESS")
-        with m.Elif(wrong):
-            fail("VALUE")
+        find("ITEM_PARITY", whole[:bits].xor())
+        find("PADDING", whole[self.load.size : bits - 1].any())
+        find("SPACE", unknown)
+        find("ADDRESS", beyond | _outside(whole, self.limits.word))
+        find("VALUE", wrong)
 
     def _judge(
         self,

@@ -21,7 +21,7 @@ from prap_hw.common.layouts import (
     valid_only,
 )
 from prap_hw.common.members import pass_through, run_members
-from prap_hw.engine.engine import EngineCore, run_layer
+from prap_hw.engine.engine import EngineCore, positions_ahead, run_layer
 from prap_hw.engine.requantise import Requantise
 from refmodel.config import ACTIVE_BITS, EngineConfig
 
@@ -162,15 +162,15 @@ class Reduction(wiring.Component):
                 with m.If(load.addr == 1):
                     m.d.sync += self.active.eq(Cat(self.active[:ACTIVE_BITS], load.data))
 
-        # Positions that an engine has merged and nobody has read: at most its two halves. Halves
-        # alternate in each engine by itself, since one that is idle in a layer stands still.
+        # Positions that an engine has merged and nobody has read: at most those of its two halves.
+        # Halves alternate in each engine by itself, since one that is idle in a layer stands still.
         read = Signal()
         channel = Signal(self.layouts.output_bits)
         last = Signal()
         whole = Signal(engines)
         m.d.comb += last.eq(channel == self.registers.last_output)
         for n in range(engines):
-            waiting = Signal(2, name=f"waiting_{n}")
+            waiting = Signal(range(positions_ahead(config) + 1), name=f"waiting_{n}")
             half = Signal(name=f"half_{n}")
             gone = Signal(name=f"gone_{n}")
             m.d.comb += [

@@ -26,6 +26,9 @@ CANDIDATES = 256
 BLOCK = 1 << 18
 """Values of the largest array in work at a time, about."""
 
+BEAM = 4
+"""States of an output's terms that are gone on with where they are chosen together."""
+
 REFINEMENTS = 4
 """Alternations for each group where the covariance of the inputs is known."""
 
@@ -183,7 +186,7 @@ def refine(
             patterns, _ = _scaled(patterns)
         found = _largest_rows(patterns, valid, rows)
         patterns = np.rint(patterns * found).astype(np.float64)
-        codes = code(wanted @ metric, patterns @ metric, terms)
+        codes = code(wanted @ metric, patterns @ metric, terms, beam=BEAM)
         error = (wanted - codes.matrix(count) @ patterns)[0]
         weights[:, end:] -= error @ inverse @ upper[start:end, end:]
         values[i, :, : end - start] = patterns[0].astype(np.int8)
@@ -284,7 +287,7 @@ def _least_squares(
     return result
 
 
-def code(table: Real, patterns: Real, terms: int) -> Codes:
+def code(table: Real, patterns: Real, terms: int, *, beam: int = 1) -> Codes:
     """Put each output together from at most T patterns times signed powers of two.
 
     Parameters
@@ -295,6 +298,9 @@ def code(table: Real, patterns: Real, terms: int) -> Codes:
         [groups, K, rows].
     terms
         T. A pattern may be used in several terms of an output.
+    beam
+        Choices of the terms so far that are gone on with, term after term, 1 or more; the best in
+        the end counts. With 1 each term is the best by itself. No output gets worse by more.
     """
     groups, outputs, _ = table.shape
     count = patterns.shape[1]
@@ -309,54 +315,147 @@ def code(table: Real, patterns: Real, terms: int) -> Codes:
         block = slice(group, group + step)
         for first in range(0, outputs, run):
             part = block, slice(first, first + run)
-            _code(product[part], gram[block], pattern[part], factor[part])
+            own = _Coding(product[part], gram[block], terms)
+            found = own.alone()
+            if beam > 1 and terms > 1:
+                found = own.better(found, own.together(beam))
+            pattern[part], factor[part] = own.codes(found)
     return Codes(pattern=pattern, factor=factor)
 
 
-def _code(product: Real, gram: Real, pattern: NDArray[np.intp], factor: Real) -> None:
-    """Code outputs [groups, outputs, K]; fills ``pattern`` and ``factor``."""
-    groups, outputs, count = product.shape
-    terms = pattern.shape[2]
-    rows = groups * outputs
-    energy = gram.diagonal(axis1=1, axis2=2)[:, None, :]
-    inverse = 1 / np.where(energy > 0, energy, np.inf)
-    table = np.ascontiguousarray(gram).reshape(-1, count)
-    first = np.repeat(np.arange(groups) * count, outputs)
-    places = np.arange(rows) * count
-    product = np.ascontiguousarray(product)
-    flat = product.reshape(-1)
-    magnitude, power, gain, moved = (np.empty(product.shape) for _ in range(4))
-    moved_rows = moved.reshape(rows, count)
-    patterns = np.zeros((terms, rows), np.intp)
-    factors = np.zeros((terms, rows))
-    for turn in range(terms * (1 + SWEEPS)):
-        term = turn % terms
-        if turn >= terms:  # what the term explained is to be explained again
-            np.take(
-                table, first + patterns[term], axis=0, out=moved.reshape(rows, count), mode="clip"
-            )
-            moved *= factors[term].reshape(groups, outputs, 1)
-            product += moved
-        np.abs(product, out=magnitude)
-        np.multiply(magnitude, inverse, out=power)
-        _nearest_power(power)
-        # power * (2 * magnitude - power * energy)
-        np.multiply(power, energy, out=gain)
-        magnitude += magnitude
-        np.subtract(magnitude, gain, out=gain)
-        gain *= power
-        chosen = gain.reshape(rows, count).argmax(1)
-        at = places + chosen
-        used = gain.reshape(-1)[at] > 0
-        found = np.where(used, np.copysign(power.reshape(-1)[at], flat[at]), 0.0)
-        patterns[term], factors[term] = chosen, found
-        np.take(table, first + chosen, axis=0, out=moved_rows, mode="clip")
-        moved *= found.reshape(groups, outputs, 1)
-        product -= moved
-    pattern[...] = (
-        np.where(factors != 0, patterns, -1).reshape(terms, groups, outputs).transpose(1, 2, 0)
-    )
-    factor[...] = factors.reshape(terms, groups, outputs).transpose(1, 2, 0)
+class _Coding:
+    """Outputs of some groups, [groups, outputs, K] products with the patterns, while coded.
+
+    A state is patterns and factors of the terms, [terms, outputs of all groups].
+    """
+
+    def __init__(self, product: Real, gram: Real, terms: int) -> None:
+        self.groups, self.outputs, self.count = product.shape
+        self.rows = self.groups * self.outputs
+        self.terms = terms
+        self.product = np.ascontiguousarray(product).reshape(self.rows, self.count)
+        self.gram = np.ascontiguousarray(gram).reshape(-1, self.count)
+        self.first = np.repeat(np.arange(self.groups) * self.count, self.outputs)
+        energy = gram.diagonal(axis1=1, axis2=2)
+        self.energy = np.repeat(energy, self.outputs, axis=0)
+        self.inverse = 1 / np.where(self.energy > 0, self.energy, np.inf)
+
+    def codes(self, state: tuple[NDArray[np.intp], Real]) -> tuple[NDArray[np.intp], Real]:
+        """Patterns, -1 for none, and factors of a state, [groups, outputs, terms]."""
+        shape = (self.terms, self.groups, self.outputs)
+        patterns, factors = state
+        used = np.where(factors != 0, patterns, -1)
+        return (each.reshape(shape).transpose(1, 2, 0) for each in (used, factors))
+
+    def alone(self) -> tuple[NDArray[np.intp], Real]:
+        """Choose one term after the other, and then each anew given the others."""
+        patterns = np.zeros((self.terms, self.rows), np.intp)
+        factors = np.zeros((self.terms, self.rows))
+        rest = self.product.copy()
+        self._turns(rest, patterns, factors, range(self.terms * (1 + SWEEPS)), 1)
+        return patterns, factors
+
+    def _turns(
+        self, rest: Real, patterns: NDArray[np.intp], factors: Real, turns: range, copies: int
+    ) -> None:
+        """Choose the terms of some turns; ``rest`` are the products of what is left.
+
+        There are ``copies`` states of each output, side by side.
+        """
+        rows = len(rest)
+        first = np.repeat(self.first, copies)
+        energy, inverse = (np.repeat(each, copies, 0) for each in (self.energy, self.inverse))
+        places = np.arange(rows) * self.count
+        flat = rest.reshape(-1)
+        magnitude, power, gain, moved = (np.empty(rest.shape) for _ in range(4))
+        for turn in turns:
+            term = turn % self.terms
+            if turn >= self.terms:  # what the term explained is to be explained again
+                np.take(self.gram, first + patterns[term], axis=0, out=moved, mode="clip")
+                moved *= factors[term][:, None]
+                rest += moved
+            np.abs(rest, out=magnitude)
+            np.multiply(magnitude, inverse, out=power)
+            _nearest_power(power)
+            # power * (2 * magnitude - power * energy)
+            np.multiply(power, energy, out=gain)
+            magnitude += magnitude
+            np.subtract(magnitude, gain, out=gain)
+            gain *= power
+            chosen = gain.argmax(1)
+            at = places + chosen
+            used = gain.reshape(-1)[at] > 0
+            found = np.where(used, np.copysign(power.reshape(-1)[at], flat[at]), 0.0)
+            patterns[term], factors[term] = chosen, found
+            np.take(self.gram, first + chosen, axis=0, out=moved, mode="clip")
+            moved *= found[:, None]
+            rest -= moved
+
+    def together(self, beam: int) -> tuple[NDArray[np.intp], Real]:
+        """Choose the terms together: go on with the best ``beam`` states after each term."""
+        rows, count = self.rows, self.count
+        each = np.arange(rows)[:, None]
+        patterns = np.zeros((self.terms, rows, 1), np.intp)
+        factors = np.zeros((self.terms, rows, 1))
+        gained, rest = np.zeros((rows, 1)), self.product[:, None].copy()
+        energy, inverse = self.energy[:, None], self.inverse[:, None]
+        for term in range(self.terms):
+            magnitude = np.abs(rest)
+            ratio = magnitude * inverse
+            power = ratio.copy()
+            _nearest_power(power)
+            # The nearest power, and the one on the other side.
+            other = np.where(ratio > power, 2 * power, power / 2)
+            np.clip(other, 2.0**MIN_SHIFT, 2.0**MAX_SHIFT, out=other)
+            both = np.stack([power, other], axis=2)
+            gain = both * (2 * magnitude[:, :, None] - both * energy[:, :, None])
+            total = gained[:, :, None] + gain.reshape(rows, -1, 2 * count)
+            # Or no term at all.
+            total = np.concatenate([total, gained[:, :, None]], axis=2).reshape(rows, -1)
+            most = min(2 * beam, total.shape[1])
+            best = np.argpartition(-total, most - 1, axis=1)[:, :most]
+            order = np.argsort(-total[each, best], axis=1, kind="stable")
+            best = best[each, order]
+            values = total[each, best]
+            # The same terms in another order gain the same: once is enough.
+            again = np.zeros(best.shape, bool)
+            again[:, 1:] = np.isclose(values[:, 1:], values[:, :-1], rtol=1e-12, atol=0)
+            keep = np.argsort(again, axis=1, kind="stable")[:, :beam]
+            best, gained = best[each, keep], values[each, keep]
+            parent, place = np.divmod(best, 2 * count + 1)
+            none = place == 2 * count
+            side, chosen = np.divmod(np.where(none, 0, place), count)
+            size = both[each, parent, side, chosen]
+            signed = np.where(none, 0.0, np.copysign(size, rest[each, parent, chosen]))
+            patterns, factors = patterns[:, each, parent], factors[:, each, parent]
+            patterns[term], factors[term] = chosen, signed
+            moved = self.gram[self.first[:, None] + chosen] * signed[:, :, None]
+            rest = rest[each, parent] - moved
+        copies = rest.shape[1]
+        rest = np.ascontiguousarray(rest).reshape(rows * copies, count)
+        flat = patterns.reshape(self.terms, -1).copy(), factors.reshape(self.terms, -1).copy()
+        turns = range(self.terms, self.terms * (1 + SWEEPS))
+        self._turns(rest, *flat, turns, copies)
+        gained = self._gained(flat, copies).reshape(rows, copies)
+        best = np.arange(rows) * copies + gained.argmax(1)
+        return flat[0][:, best], flat[1][:, best]
+
+    def _gained(self, state: tuple[NDArray[np.intp], Real], copies: int = 1) -> Real:
+        """Decrease of the squared error by each state: a . (2 p - G a) of its factors a."""
+        patterns, factors = state
+        first = np.repeat(self.first, copies)
+        product = np.repeat(self.product, copies, 0)
+        rest = 2 * product
+        for term in range(self.terms):
+            rest -= self.gram[first + patterns[term]] * factors[term][:, None]
+        each = np.arange(len(rest))
+        return sum(factors[term] * rest[each, patterns[term]] for term in range(self.terms))
+
+    def better(self, one: tuple, other: tuple) -> tuple[NDArray[np.intp], Real]:
+        """Take of two states for each output the one that gains more, of equals the first."""
+        more = self._gained(other) > self._gained(one)
+        patterns, factors = (np.where(more, b, a) for a, b in zip(one, other, strict=True))
+        return patterns, factors
 
 
 _CACHED = 1 << 14

@@ -2,8 +2,9 @@
 
 Every event of :mod:`refmodel.cost.events` is charged, and so are the clock, leakage, control, and
 the copies that merge lanes need: nothing of the digital side is free. With P bits of a partial sum,
-W bits of an accumulator, L merge lanes, ``add``, ``shift``, ``reg`` joules a bit, ``mul`` joules a
-bit of each factor, and ``sram``, ``act``, ``idx`` joules a bit of a memory of its capacity::
+W bits of an accumulator, Q bits that are kept of a segment for the other positions of its block,
+``add``, ``shift``, ``reg`` joules a bit, ``mul`` joules a bit of each factor, and ``sram``,
+``act``, ``idx`` joules a bit of a memory of its capacity::
 
     adc               conversions * (adc(code bits) + sample)
     crossbar          cells_read * cell
@@ -14,6 +15,7 @@ bit of each factor, and ``sram``, ``act``, ``idx`` joules a bit of a memory of i
     accumulators      accumulator_updates * W (2 sram + add) + (accumulator_writes
                       + accumulator_reads) * W sram
     index             sum over index memories of words * bits * (idx + reg) + list_words * 47 idx
+                      + (replay_writes + replay_reads) * Q sram
     tables            words of output parameters * bits * (idx + reg), and of a tile's shares
     gather            gathered * 8 (act + 2 reg + 2 sram) + gathered * 24 add
     activations       activation_writes * 8 act, and once more for the operand reader's copy
@@ -49,7 +51,6 @@ from refmodel.cost.events import (
     with_latency,
 )
 from refmodel.cost.memories import (
-    PENDING_BITS,
     Memory,
     all_flip_flops,
     list_memory,
@@ -392,17 +393,19 @@ class _Prices:
         copies = memory["partial sums"].copies
         touched = counts["accumulator_writes"] + counts["accumulator_reads"]
         listed = self.memories["list"].width * self.bit("list") if counts["list_words"] else 0.0
+        replayed = memory["replay"].width * self.bit("replay") if "replay" in memory else 0.0
         byte = 8 * self.bit("activations")
         # The engines' memories are written alike, and so is the one of the operand reader.
         mirrored = 0.0
         if "operands" in memory:
             mirrored = counts["activation_writes"] / self.events.engines
         return {
-            "shift and add": counts["requests"] * 2 * PENDING_BITS * self.bit("pending"),
+            "shift and add": counts["requests"] * 2 * memory["pending"].width * self.bit("pending"),
             "partial sums": (counts["psum_writes"] * copies + counts["psum_reads"]) * sums,
             "accumulators": (2 * counts["accumulator_updates"] + touched) * accumulators,
             "index": sum(self._words(layer, name) for name in INDEX_MEMORIES)
-            + counts["list_words"] * listed,
+            + counts["list_words"] * listed
+            + (counts["replay_writes"] + counts["replay_reads"]) * replayed,
             "tables": sum(self._words(layer, name) for name in TABLES),
             "gather": counts["gathered"] * (byte + 2 * 8 * self.bit("vectors")),
             "activations": (counts["activation_writes"] + mirrored) * byte,
@@ -451,7 +454,8 @@ class _Prices:
         crossbars = self.events.crossbars
         if config.network:
             crossbars = config.crossbars * engines
-        acc, psum, lanes = config.acc_width, config.psum_width, config.merge_lanes
+        acc, psum = config.acc_width, config.psum_width
+        lanes = config.merge_lanes * config.position_lanes
         add, shift = area("add_area"), area("shift_area")
         multiply = area("multiply_area")
         each = (

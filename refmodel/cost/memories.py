@@ -21,7 +21,8 @@ LIST_BITS = 46 + PARITY_BITS
 """Bits of a word of the sequencer's list, parity included."""
 
 PENDING_BITS = 18
-"""Bits that are kept of a request until its answer comes; of the default engine."""
+"""Bits that are kept of a request until its answer comes; of the default engine. Where positions go
+in blocks, two or three more say which position of its block it is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,13 @@ class Memory:
 def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
     """Memories of one engine, by name; with several, a tile's share memory beside them.
 
-    The store of partial sums has a copy to each merge lane, since each reads a slot a cycle, and
-    one more where sums add to slots. An accelerator's operand reader has the activations as well,
-    once for all engines, and the tables that outputs go through.
+    The store of partial sums has a bank to each position of a block, and of each a copy to each
+    merge lane, since each reads a slot a cycle, and one more where sums add to slots. What keeps a
+    gather's segments for the positions of a block is there where blocks have several. An
+    accelerator's operand reader has the activations as well, once for all engines, and the tables
+    that outputs go through.
     """
-    lanes, widths = config.merge_lanes, memory_bits(config)
+    lanes, positions, widths = config.merge_lanes, config.position_lanes, memory_bits(config)
     words = -(-config.max_words // lanes)
     depths = {
         "descriptor": config.max_gathers,
@@ -86,12 +89,15 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
             depth=config.activation_bytes,
         ),
         Memory(name="vectors", kind="sram", width=8 * config.ou_rows, depth=config.gather_buffers),
-        Memory(name="pending", kind="sram", width=PENDING_BITS, depth=config.requests_in_flight),
+        Memory(
+            name="pending", kind="sram", width=pending_bits(config), depth=config.requests_in_flight
+        ),
         Memory(
             name="partial sums",
             kind="sram",
             width=config.psum_width,
             depth=config.slots,
+            banks=positions,
             copies=lanes + (config.ous_per_pattern > 1),
         ),
         Memory(
@@ -99,13 +105,17 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
             kind="sram",
             width=config.acc_width,
             depth=max(2, -(-config.max_outputs // lanes)),
-            banks=2 * lanes,
+            banks=2 * lanes * positions,
         ),
         *(
             Memory(name=name, kind="index", width=widths[name], depth=depth)
             for name, depth in depths.items()
         ),
     ]
+    if positions > 1:
+        found.append(
+            Memory(name="replay", kind="sram", width=replay_bits(config), depth=config.ou_rows)
+        )
     if config.network:
         found.append(
             Memory(name="operands", kind="activation", width=8, depth=config.activation_bytes)
@@ -117,6 +127,17 @@ def memories(config: EngineConfig, engines: int = 1) -> dict[str, Memory]:
         width = engines + PARITY_BITS
         found.append(Memory(name="share", kind="index", width=width, depth=config.params))
     return {memory.name: memory for memory in found}
+
+
+def pending_bits(config: EngineConfig) -> int:
+    """Bits that are kept of a request until its answer comes."""
+    blocked = config.position_lanes > 1
+    return PENDING_BITS + (bits_for(config.position_lanes) + 1 if blocked else 0)
+
+
+def replay_bits(config: EngineConfig) -> int:
+    """Bits that are kept of a segment for the other positions of its block: where, how long."""
+    return bits_for(config.activation_bytes) + 1 + bits_for(config.ou_rows + 1)
 
 
 def list_memory(words: int) -> Memory:
@@ -135,10 +156,10 @@ def flip_flops(config: EngineConfig) -> int:
     """Estimate the flip-flops of one engine.
 
     Registers between stages by their widths: gathered rows and digits, codes and their sums, the
-    merge and the accumulators to each lane, seven registers of the requantiser, two words of each
-    index memory, counters, layer registers. Synthesis finds 2,402 for the default, 2,091 for the
-    small engine (``prap area``, without the emulated crossbar); the estimate is within a tenth
-    of them.
+    merge and the accumulators to each lane and each position of a block, seven registers of the
+    requantiser, two words of each index memory, counters, layer registers. Synthesis finds 2,402
+    for the default, 2,091 for the small engine (``prap area``, without the emulated crossbar); the
+    estimate is within a tenth of them.
     """
     widths = memory_bits(config)
     index = sum(width for name, width in widths.items() if name != "output")
@@ -153,7 +174,8 @@ def flip_flops(config: EngineConfig) -> int:
     )
     rows = config.ou_rows * (8 + config.dac_bits)
     codes = config.adcs * config.code_bits + 3 * config.psum_width * config.patterns_per_ou
-    merge = config.merge_lanes * (2 * config.acc_width + config.psum_width)
+    lanes = config.merge_lanes * config.position_lanes
+    merge = lanes * (2 * config.acc_width + config.psum_width)
     requantise = 7 * config.acc_width + 2 * 40
     walk = 6 * address + 8 * bits_for(config.slots)
     counters = COUNTER_BITS * COUNTERS

@@ -12,6 +12,7 @@ from refmodel.golden.layer import (
     slot_of_patterns,
 )
 from refmodel.golden.network import accuracy, logits, quantise_input, run_program, run_step
+from refmodel.golden.order import psum_order, request_order
 from refmodel.golden.serial import (
     Crossbars,
     LayerFunction,
@@ -51,8 +52,10 @@ __all__ = [
     "pad",
     "pair_cells",
     "patches",
+    "psum_order",
     "quantise_input",
     "rearrange",
+    "request_order",
     "requests",
     "run_layer",
     "run_layer_serial",

@@ -70,7 +70,10 @@ def requests(layer: LayerProgram, config: EngineConfig) -> Requests:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerTrace:
-    """Everything that the hardware shows while it computes a layer, in its order.
+    """Everything that the hardware shows while it computes a layer, position by position.
+
+    It is the hardware's order where ``position_lanes`` is 1; :mod:`refmodel.golden.order` has
+    others.
 
     Attributes
     ----------

@@ -128,13 +128,19 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Add": np.add,
     "Celu": lambda x, alpha: np.maximum(x, 0) + alpha * _grown(x / alpha),
     "Clip": lambda x, low, high: np.clip(x, low, high),
+    "Ceil": np.ceil,
     "Cos": np.cos,
     "Div": np.divide,
     "Elu": lambda x, alpha: np.where(x < 0, alpha * _grown(x), x),
     "Erf": erf,
     "Exp": np.exp,
+    "Floor": np.floor,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
     "HardSigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
     "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
     "LeakyRelu": lambda x, alpha: np.where(x < 0, alpha * x, x),
     "Log": np.log,
     "Max": np.maximum,
@@ -145,8 +151,13 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Pow": np.power,
     "Reciprocal": np.reciprocal,
     "Relu": lambda x: np.maximum(x, 0),
+    "Round": np.rint,
     "Selu": lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * _grown(x)),
+    "Shrink": lambda x, bias, lambd: np.where(
+        x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)
+    ),
     "Sigmoid": _sigmoid,
+    "Sign": np.sign,
     "Sin": np.sin,
     "Softplus": _softplus,
     "Softsign": lambda x: x / (1 + np.abs(x)),
@@ -154,5 +165,9 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Sub": np.subtract,
     "Tanh": np.tanh,
     "ThresholdedRelu": lambda x, alpha: np.where(x > alpha, x, 0),
+    "Where": lambda chosen, x, y: np.where(chosen != 0, x, y),
 }
-"""What a term may have, as functions of arrays."""
+"""What a term may have, as functions of arrays. Comparisons give 1 where they hold, and 0."""
+
+COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+"""Operators whose results are true or false in ONNX."""

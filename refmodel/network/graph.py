@@ -263,6 +263,30 @@ class Product(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Choice(Node):
+    """One of two values where a condition holds and the other where not, value by value.
+
+    It is there while a file is read alone: :func:`refmodel.network.passes.tidy` makes a
+    :class:`Function` of it, and a network in which it cannot is refused.
+
+    Attributes
+    ----------
+    operands
+        Condition, value where it is not 0, value where it is: each the place of a tensor among the
+        inputs, or a constant of one value.
+    """
+
+    operands: tuple[int | NDArray[np.float64], ...]
+
+    def apply(self, *inputs: Floats) -> Floats:
+        """Compute the output, batch first, from the inputs."""
+        chosen, yes, no = (
+            inputs[each] if isinstance(each, int) else each for each in self.operands
+        )
+        return np.where(np.asarray(chosen) != 0, yes, no).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MaxPool(Node):
     """The largest value of each window; padding never wins."""
 

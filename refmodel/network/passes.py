@@ -14,6 +14,7 @@ import numpy as np
 from refmodel.network.expression import MOST_DEPTH, Term, X, term
 from refmodel.network.graph import (
     Add,
+    Choice,
     Clip,
     FakeQuant,
     FloatNetwork,
@@ -59,7 +60,7 @@ def merge_functions(network: FloatNetwork) -> FloatNetwork:
             continue
         (root,) = roots
         known[node.output] = root, whole
-        if isinstance(node, Function | Product) or made.intersection(node.inputs):
+        if isinstance(node, Choice | Function | Product) or made.intersection(node.inputs):
             made.add(node.output)
     nodes: list[Node] = []
     for node in network.nodes:
@@ -83,6 +84,9 @@ def _term(node: Node, inputs: list[Term], shapes: list[tuple[int, ...]]) -> Term
             return term("Mul", *inputs)
         case Add():
             return term("Add", *inputs)
+        case Choice():
+            operands = (inputs[at] if isinstance(at, int) else at for at in node.operands)
+            return term("Where", *operands)
         case Clip():
             return term("Clip", inputs[0], node.lo, node.hi)
         case Matrix() if _scaling(node):

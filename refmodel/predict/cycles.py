@@ -2,9 +2,9 @@
 
 Nothing here comes from the RTL. The model knows what the stages of the engine are, how many cycles
 each item occupies them, and the constants below, which are the hardware's contract; it computes
-when each item enters and leaves each stage, as the latest of the times that it waits for. Output
-positions repeat: once the state of the stages, seen from the present, has occurred before, the rest
-follows by multiplication.
+when each item enters and leaves each stage, as the latest of the times that it waits for. Blocks of
+``position_lanes`` output positions repeat: once the state of the stages, seen from the present, has
+occurred before, the rest follows by multiplication.
 """
 
 from collections import deque
@@ -51,12 +51,14 @@ class Prediction:
     cycles
         From start accepted to the last output accepted, everything loaded, ports always ready.
     conversion, gather, merge, output
-        Least cycles a position of each of the four (docs/specification/architecture.md, Bounds).
+        Least cycles of each of the four (docs/specification/architecture.md, Bounds): of merge for
+        a block of positions, of the others for a position.
     start
-        Cycles allowed once: first group's conversion, last group's merge, outputs, crossbar
+        Cycles allowed once: the first group's conversion and the outputs, of a block of positions;
+        the last group's merge, or that of all groups where the last block is short; crossbar
         latency, 100.
-    positions
-        Output positions.
+    positions, blocks
+        Output positions, and blocks of ``position_lanes`` of them.
     requests, ous, gathered, index_reads, merged, outputs
     conversions, wordline_drives, cells_read, index_bits
     psum_updates, merge_shifts, accumulator_updates
@@ -73,6 +75,7 @@ class Prediction:
     output: int
     start: int
     positions: int
+    blocks: int
     requests: int
     ous: int
     gathered: int
@@ -91,8 +94,9 @@ class Prediction:
 
     @property
     def bound(self) -> int:
-        """Least cycles of an image: the largest of the four a position, times the positions."""
-        return max(self.conversion, self.gather, self.merge, self.output) * self.positions
+        """Least cycles of an image: the largest of what the four take in all."""
+        each = max(self.conversion, self.gather, self.output)
+        return max(each * self.positions, self.merge * self.blocks)
 
     @property
     def limit(self) -> int:
@@ -120,7 +124,9 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
     events = layer_events(layer, config)
     walk = EngineWalk(layer, config)
     cycles = walk.run()
-    start = int(group_requests[0]) + int(least_steps[-1]) + outputs + config.crossbar_latency + 100
+    lanes = min(config.position_lanes, layer.positions)
+    last = least_steps[-1] if layer.positions % lanes == 0 else least_steps.sum()
+    start = lanes * (int(group_requests[0]) + outputs) + int(last) + config.crossbar_latency + 100
     return Prediction(
         cycles=cycles,
         conversion=int(requests.sum()),
@@ -129,6 +135,7 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
         output=outputs,
         start=start,
         positions=layer.positions,
+        blocks=config.blocks_of(layer.positions),
         **{name: events[name] for name in EVENTS},
         stall_gather=walk.stall_gather,
         stall_slots=walk.stall_slots,
@@ -136,11 +143,11 @@ def predict(layer: LayerProgram, config: EngineConfig) -> Prediction:
 
 
 class Walk(Protocol):
-    """Stages of one or several engines while positions go by."""
+    """Stages of one or several engines while blocks of positions go by."""
 
     @property
     def now(self) -> int:
-        """A cycle that moves on with the positions."""
+        """A cycle that moves on with the blocks."""
         ...
 
     @property
@@ -148,8 +155,8 @@ class Walk(Protocol):
         """The counts so far."""
         ...
 
-    def position(self) -> None:
-        """Let one output position go by."""
+    def block(self, positions: int) -> None:
+        """Let one block of so many output positions go by."""
         ...
 
     def state(self) -> tuple:
@@ -161,27 +168,33 @@ class Walk(Protocol):
         ...
 
 
-def walk_positions(walk: Walk, positions: int) -> None:
-    """Let positions go by; where a state occurs again, whole periods at once."""
+def walk_positions(walk: Walk, positions: int, lanes: int) -> None:
+    """Let positions go by in blocks of ``lanes``, the last of which may be short.
+
+    Where a state occurs again, whole periods go by at once.
+    """
     seen: dict[tuple, tuple[int, int, tuple[int, ...]]] = {}
-    position = 0
-    while position < positions:
-        walk.position()
-        position += 1
+    blocks, short = divmod(positions, lanes)
+    block = 0
+    while block < blocks:
+        walk.block(lanes)
+        block += 1
         now, state, stalls = walk.now, walk.state(), walk.stalls
         if state in seen:
             before, then, old = seen[state]
-            periods = (positions - position) // (position - before)
+            periods = (blocks - block) // (block - before)
             counted = [periods * (new - was) for new, was in zip(stalls, old, strict=True)]
             walk.advance(periods * (now - then), counted)
-            position += periods * (position - before)
+            block += periods * (block - before)
             seen.clear()
         else:
-            seen[state] = position, now, stalls
+            seen[state] = block, now, stalls
+    if short:
+        walk.block(short)
 
 
 class EngineWalk:
-    """One engine's stages while positions go by. Times are cycles since start was accepted.
+    """One engine's stages while blocks of positions go by. Times are cycles since the start.
 
     Parameters
     ----------
@@ -193,10 +206,10 @@ class EngineWalk:
     Attributes
     ----------
     merge_end
-        Cycle of the present position's last merge step.
+        Cycle of the present block's last merge step.
     output_ends
-        Cycles in which the last accumulators of the two positions before were read. For a tile,
-        the walk over all its engines sets them after each position.
+        Cycles in which the last accumulators of the two blocks before were read. For a tile, the
+        walk over all its engines sets them after each block.
     stall_gather, stall_slots
         Cycles without a request: for want of a gathered vector, or of free slots.
     """
@@ -233,7 +246,7 @@ class EngineWalk:
 
     def run(self) -> int:
         """Walk the positions; returns the cycle in which the last output is accepted."""
-        walk_positions(self, self.positions)
+        walk_positions(self, self.positions, self.config.position_lanes)
         return self.output_ends[-1] + OUTPUT_LATENCY
 
     @property
@@ -271,26 +284,37 @@ class EngineWalk:
         self.output_ends = [time + cycles for time in self.output_ends]
         self.releases = deque((time + cycles, slots) for time, slots in self.releases)
 
-    def position(self) -> None:
-        """Gather, convert, merge and send one output position."""
+    def block(self, positions: int) -> None:
+        """Gather, convert, merge and send one block of output positions.
+
+        A gather's vectors of all positions come one after another; those behind the first have
+        their slots in banks of their own, which are free where the first one's are. A group is
+        merged when its sums of the last position are there, all positions at once; its outputs are
+        those of one position after another.
+        """
         latency = self.config.crossbar_latency + CONVERT_LATENCY
         for index, (vectors, kept, steps) in enumerate(self.groups):
-            for vector in vectors:
-                self._vector(*vector)
+            for rows, patterns, requests, accumulates in vectors:
+                self._vector(rows, patterns, requests, accumulates)
+                for _ in range(positions - 1):
+                    self._vector(rows, patterns, requests, 1)
             begin = max(self.merge_end + 1, self.issue_end + latency)
             if index == 0:
-                # The half that the last position but one had is free in the cycle of its last read:
-                # a step addresses its accumulators in the cycle after. So two positions cost a half
-                # M steps and O reads, M + O <= 2 max(M, O), and no cycle besides.
+                # The half that the last block but one had is free in the cycle of its last read: a
+                # step addresses its accumulators in the cycle after. So two blocks of P positions
+                # cost a half M steps and P O reads, M + P O <= 2 max(M, P O), and no cycle besides.
                 begin = max(begin, self.output_ends[0])
             self.merge_end = begin + steps - 1
             # Freed slots can be reserved in the cycle after the group's last step.
             self.releases.append((self.merge_end + 1, kept))
         begin = max(self.output_ends[1] + 1, self.merge_end + MERGE_LATENCY)
-        self.output_ends = [self.output_ends[1], begin + self.outputs - 1]
+        self.output_ends = [self.output_ends[1], begin + positions * self.outputs - 1]
 
     def _vector(self, rows: int, patterns: int, requests: int, accumulates: int) -> None:
-        """Read one vector, and issue the requests of the OUs under it."""
+        """Read one vector, and issue the requests of the OUs under it.
+
+        ``accumulates``: whether its slots are reserved already.
+        """
         # A buffer is free in the cycle after its vector's last request.
         self.read_end = max(self.read_end, self.vectors[0]) + rows
         time = max(self.issue_end + 1, self.read_end + GATHER_LATENCY)

@@ -122,7 +122,10 @@ class _Groups:
         return int(gathers) * asked * config.digits
 
     def cost(self, group: int, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Conversion, gather and merge cycles of ranges of a group's slots, int64 [3]."""
+        """Conversion, gather and merge cycles of ranges of a group's slots, int64 [3].
+
+        Those of a block of positions, for which a group is merged once.
+        """
         layer, total = self.layer, np.zeros(3, np.int64)
         base = int(self.first_slot[group])
         for start, end in ranges:
@@ -141,6 +144,7 @@ class _Groups:
                 merge = (output + end - 1) // lanes - (output + start) // lanes + 1
             gather = self.rows_before[last + 1] - self.rows_before[first]
             total += (conversion, gather, merge)
+        total[:2] *= self.config.position_lanes
         if ranges and not layer.identity:
             total[2] = self.steps[group]
         return total
@@ -482,12 +486,12 @@ def _part(groups: _Groups, pieces: Sequence[_Piece], outputs: slice) -> LayerPar
 
 
 def loads(parts: Sequence[LayerPart | None], config: EngineConfig) -> np.ndarray:
-    """Conversion, gather and merge cycles of each engine a position, int64 [engines, 3]."""
+    """Conversion, gather and merge cycles of engines for a block of positions: [engines, 3]."""
     result = np.zeros((len(parts), 3), np.int64)
     for row, part in zip(result, parts, strict=True):
         if part is not None:
-            row[0] = requests_of_gathers(part, config).sum()
-            row[1] = part.gather_rows.sum()
+            row[0] = requests_of_gathers(part, config).sum() * config.position_lanes
+            row[1] = part.gather_rows.sum() * config.position_lanes
             row[2] = merge_steps(part, config.merge_lanes).sum()
     return result
 

@@ -11,7 +11,8 @@ position::
     conversions          sum over gathers of patterns(g) * S, times ceil(B / D)
     wordline_drives      sum over gathers of rows(g) * requests(g)
     cells_read           sum over gathers of rows(g) * patterns(g) * S, times ceil(B / D)
-    index_bits           sum over index memories of words read * bits of a word
+    index_bits           sum over index memories of words read * bits of a word; a block of P
+                         positions reads a word once
     psum_updates         sum over gathers that add to slots of patterns(g)
     merge_shifts         reuse words that are not "none"
     accumulator_updates  sum over groups that add to outputs of their outputs
@@ -24,6 +25,8 @@ The hardware need not count what is a sum or a multiple of what it counts (:data
     merge_adds           merge_shifts: every shifted partial sum is added to the terms before it
     accumulator_writes   merged / terms - accumulator_updates: every output of a group is touched
                          once, behind its last term
+    replay_writes        segments, once for each block of P positions; 0 where P is 1
+    replay_reads         segments, once for each position of a block behind its first
     requantisations      outputs
     table_bits           outputs * bits of a word of output parameters
 
@@ -65,9 +68,11 @@ COUNTED = (
 ``gathered``
     Bytes read from the activation buffer.
 ``index_reads``
-    Words taken from the index memories; ``merge_lanes`` reuse words count as one.
+    Words taken from the index memories, once for each block of ``position_lanes`` positions;
+    ``merge_lanes`` reuse words count as one.
 ``merged``
-    Reuse words merged, "none" included; with an identity map, the outputs of groups.
+    Reuse words merged, "none" included; with an identity map, the outputs of groups. A word that
+    is merged for several positions in a cycle counts once for each.
 ``outputs``
     Output codes.
 ``conversions``
@@ -93,6 +98,8 @@ DERIVED = (
     "psum_reads",
     "merge_adds",
     "accumulator_writes",
+    "replay_writes",
+    "replay_reads",
     "requantisations",
     "table_bits",
 )
@@ -106,6 +113,8 @@ DERIVED = (
     Additions of shifted partial sums.
 ``accumulator_writes``
     Accumulators that the first group of an output writes without reading them.
+``replay_writes``, ``replay_reads``
+    Segments that are kept for the other positions of their block, and taken from there.
 ``requantisations``
     Accumulators that become codes. Each is read once; in a tile, once in every engine.
 ``table_bits``
@@ -145,9 +154,11 @@ def memory_bits(config: EngineConfig) -> dict[str, int]:
 def memory_reads(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
     """Words read from each memory of the program for one image, by the names of `memory_bits`.
 
-    The table of kernel positions is read with every kernel position. ``merge_lanes`` reuse words
-    are one read, of which those beyond a group's outputs fill up the lanes.
+    All but the output parameters are read once for each block of ``position_lanes`` positions. The
+    table of kernel positions is read with every kernel position. ``merge_lanes`` reuse words are
+    one read, of which those beyond a group's outputs fill up the lanes.
     """
+    blocks = config.blocks_of(layer.positions)
     segments = len(layer.segment_position)
     steps = 0 if layer.identity else int(merge_steps(layer, config.merge_lanes).sum())
     reads = {
@@ -157,9 +168,9 @@ def memory_reads(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
         "offset": segments if layer.full_offsets else 0,
         "header": len(layer.group_kept),
         "word": steps,
-        "output": layer.out_shape[2],
     }
-    return {name: count * layer.positions for name, count in reads.items()}
+    found = {name: count * blocks for name, count in reads.items()}
+    return found | {"output": layer.out_shape[2] * layer.positions}
 
 
 def requests_of_gathers(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
@@ -213,6 +224,8 @@ def layer_events(layer: LayerProgram, config: EngineConfig) -> dict[str, int]:
         "index_bits": sum(reads[name] * bits[name] for name in INDEX_MEMORIES),
         "psum_reads": events["merge_shifts"] + events["psum_updates"],
         "merge_adds": events["merge_shifts"],
+        "replay_writes": reads["position"] if config.position_lanes > 1 else 0,
+        "replay_reads": len(layer.segment_position) * layer.positions - reads["position"],
         "requantisations": events["outputs"],
         "table_bits": reads["output"] * bits["output"],
     }

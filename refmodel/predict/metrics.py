@@ -74,7 +74,7 @@ class Metrics:
         Bytes read from the activation buffer for one image.
     index_reads
         Words read from the index memories for one image: headers of gathers and groups, segments
-        (twice where they have full offsets), reuse words.
+        (twice where they have full offsets), reuse words; once for each block of positions.
     psum_writes, psum_reads
         Partial sums written to the store for one image, one to a pattern of a gather; and read:
         by gathers that add to a slot, and by every reuse word that is not "none".
@@ -261,7 +261,8 @@ def layer_metrics(
         conversions=events["conversions"],
         wordline_drives=events["wordline_drives"],
         buffer_reads=events["gathered"],
-        index_reads=positions * (gathers + len(layer.group_kept) + segments + len(layer.word_slot)),
+        index_reads=found.blocks
+        * (gathers + len(layer.group_kept) + segments + len(layer.word_slot)),
         psum_writes=events["psum_writes"],
         psum_reads=events["psum_reads"],
         merges=events["merged"],
@@ -271,7 +272,7 @@ def layer_metrics(
         cycles=found.cycles,
         conversion_cycles=found.conversion * positions,
         gather_cycles=found.gather * positions,
-        merge_cycles=found.merge * positions,
+        merge_cycles=found.merge * found.blocks,
         output_cycles=found.output * positions,
         bound=found.bound,
         limit=found.limit,

@@ -93,10 +93,11 @@ class TilePrediction:
 
     @property
     def bound(self) -> int:
-        """Least cycles of an image: the most loaded engine's or the outputs, times positions."""
+        """Least cycles of an image: those of the most loaded engine, or of the outputs."""
         busy = [item for item in self.engines if item is not None]
-        each = [max(item.conversion, item.gather, item.merge) for item in busy]
-        return max(self.outputs, *each) * self.positions
+        each = [max(item.conversion, item.gather) for item in busy]
+        merges = [item.merge * item.blocks for item in busy]
+        return max(max(self.outputs, *each) * self.positions, *merges)
 
     @property
     def limit(self) -> int:
@@ -108,8 +109,8 @@ def predict_tile(parts: Sequence[LayerProgram | None], config: EngineConfig) -> 
     """Predict the cycles and events of one image of a layer that is dealt out to a tile.
 
     Each engine goes by :mod:`refmodel.predict.cycles`, and the engines meet in the accumulators
-    alone: a position is read, one output a cycle, when all engines have merged it and the one
-    before has been read; an engine's half is free when it has been read.
+    alone: a block of positions is read, one output a cycle, when all engines have merged it and the
+    one before has been read; an engine's half is free when it has been read.
 
     Parameters
     ----------
@@ -149,16 +150,17 @@ def predict_tile(parts: Sequence[LayerProgram | None], config: EngineConfig) -> 
 
 
 class _TileWalk:
-    """Engines side by side while positions go by, and the reads that all of them wait for."""
+    """Engines side by side while blocks go by, and the reads that all of them wait for."""
 
     def __init__(self, parts: Sequence[LayerProgram], config: EngineConfig):
+        self.lanes = config.position_lanes
         self.walks = [EngineWalk(part, config) for part in parts]
         self.positions, self.outputs = parts[0].positions, parts[0].out_shape[2]
         self.read_ends = [-1, -1]
 
     def run(self) -> int:
         """Walk the positions; returns the cycle in which the last accumulator is read."""
-        walk_positions(self, self.positions)
+        walk_positions(self, self.positions, self.lanes)
         return self.read_ends[-1]
 
     @property
@@ -182,12 +184,12 @@ class _TileWalk:
         for n, walk in enumerate(self.walks):
             walk.advance(cycles, stalls[2 * n : 2 * n + 2])
 
-    def position(self) -> None:
-        """One output position in every engine, and its reads."""
+    def block(self, positions: int) -> None:
+        """One block of output positions in every engine, and its reads."""
         for walk in self.walks:
-            walk.position()
+            walk.block(positions)
         begin = max(walk.merge_end for walk in self.walks) + MERGE_LATENCY
         begin = max(begin, self.read_ends[1] + 1)
-        self.read_ends = [self.read_ends[1], begin + self.outputs - 1]
+        self.read_ends = [self.read_ends[1], begin + positions * self.outputs - 1]
         for walk in self.walks:
             walk.output_ends = list(self.read_ends)

@@ -14,13 +14,19 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Add": torch.add,
     "Celu": lambda x, alpha: functional.celu(x, alpha),
     "Clip": lambda x, low, high: torch.minimum(torch.maximum(x, low), high),
+    "Ceil": torch.ceil,
     "Cos": torch.cos,
     "Div": torch.div,
     "Elu": lambda x, alpha: functional.elu(x, alpha),
     "Erf": torch.erf,
     "Exp": torch.exp,
+    "Floor": torch.floor,
+    "Greater": lambda x, y: (x > y).to(x),
+    "GreaterOrEqual": lambda x, y: (x >= y).to(x),
     "HardSigmoid": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
     "HardSwish": functional.hardswish,
+    "Less": lambda x, y: (x < y).to(x),
+    "LessOrEqual": lambda x, y: (x <= y).to(x),
     "LeakyRelu": lambda x, alpha: functional.leaky_relu(x, alpha),
     "Log": torch.log,
     "Max": torch.maximum,
@@ -31,9 +37,14 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Pow": torch.pow,
     "Reciprocal": torch.reciprocal,
     "Relu": functional.relu,
+    "Round": torch.round,
     # Not by torch.where: the gradient of the branch that is not taken is 0 times infinity.
     "Selu": lambda x, alpha, gamma: gamma * functional.elu(x, alpha),
+    "Shrink": lambda x, bias, lambd: torch.where(
+        x < -lambd, x + bias, torch.where(x > lambd, x - bias, torch.zeros_like(x))
+    ),
     "Sigmoid": torch.sigmoid,
+    "Sign": torch.sign,
     "Sin": torch.sin,
     "Softplus": functional.softplus,
     "Softsign": functional.softsign,
@@ -41,6 +52,7 @@ OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Sub": torch.sub,
     "Tanh": torch.tanh,
     "ThresholdedRelu": lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)),
+    "Where": lambda chosen, x, y: torch.where(chosen != 0, x, y),
 }
 """Operators of terms, as functions of tensors."""
 

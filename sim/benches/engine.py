@@ -365,7 +365,7 @@ class Bench:
             self.compared,
             device=self.crossbars_of(index, image),
         )
-        self.slots_done += int(layer.group_kept.sum()) * layer.positions
+        self.slots_done += int(layer.group_kept.sum()) * self.config.blocks_of(layer.positions)
         for difference in found:
             self.differences.append(
                 {"layer": index, "name": layer.name, "image": image, **difference}

@@ -8,8 +8,9 @@ and converters are drawn, too: one image without stalls, and again with stalls o
 at the crossbar port; requests and ADC codes are compared as well. Without stalls, cycles and events
 must be the predicted ones.
 
-A line tells of each engine; the exit code is 1 if anything differs. Results are kept, and an engine
-that an earlier run of the same sources has finished is not run again.
+A line tells of each engine; the exit code is 1 if anything differs. A table at the end has what was
+drawn, how often, and what was not (`tests.campaign.coverage`). Results are kept, and an engine that
+an earlier run of the same sources has finished is not run again.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from typing import NamedTuple
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.predict.cycles import EVENTS, predict
+from tests.campaign import coverage
 from tests.campaign.draw import Drawn, draw, draw_device
 from tests.support.rtl.hardware import Run, Work, run_layers
 
@@ -38,6 +40,9 @@ STALLS = ("stall_gather", "stall_slots")
 
 TIERS = ("unit", "protocol")
 """Amaranth's simulator; the emitted Verilog in Verilator, with a chip at the crossbar port."""
+
+RUNS = {"unit": coverage.RUN["run"][:2], "protocol": coverage.RUN["run"][2:]}
+"""What coverage calls the runs of each tier."""
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "campaign"
@@ -58,9 +63,11 @@ def differences(item: Drawn, config: EngineConfig, quiet: Run, stalled: Run) -> 
     trace = golden.run_layer_serial(item.layer, item.images, config)
     want = predict(item.layer, config)
     found = []
+    orders = {"psums": golden.psum_order(item.layer, config)}
     for image, run in enumerate((quiet, stalled)):
         for name in ("psums", "accumulators", "outputs"):
-            if getattr(run, name) != getattr(trace, name)[image].ravel().tolist():
+            expected = getattr(trace, name)[image].ravel()
+            if getattr(run, name) != expected[orders.get(name, slice(None))].tolist():
                 found.append(f"{name} of image {image}")
         for name in EVENTS:
             if run.counters[name] != getattr(want, name):
@@ -122,6 +129,9 @@ def run(number: int, seed: int, layers: int, tiers: Sequence[str] = TIERS) -> Re
         )
         found += differ
         counts.update(counted)
+    runs = [name for tier in tiers for name in RUNS[tier]]
+    device = draw_device(seed, number) if "protocol" in tiers else None
+    counts.update(coverage.count(config, drawn, device, runs))
     return Result(number, words(config), found, counts)
 
 
@@ -217,6 +227,7 @@ def campaign(
         f"{time.monotonic() - began:.0f} s"
         + (f"; {before} engines kept from earlier runs" if before else "")
     )
+    print("\n".join(["", *coverage.table(totals)]))
     return 1 if wrong or not totals["values"] else 0
 
 

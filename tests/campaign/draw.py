@@ -93,6 +93,7 @@ def draw_engine(rng: np.random.Generator) -> EngineConfig:
         adc_bits=pick(0, 0, 0, 2, 4, 13),
         adcs=min(cols, pick(1, 2, 3, 4, 5, 6, 7, 8, 8, 12, 16, 32)),
         merge_lanes=pick(1, 2, 4),
+        position_lanes=pick(1, 1, 2, 4),
         crossbar_latency=latency,
         requests_in_flight=latency + pick(4, 20, 64),
         gather_buffers=pick(2, 3, 4, 16),

@@ -169,7 +169,8 @@ def test_the_long_run_counts_and_says_what_is_wrong(capsys, monkeypatch, tmp_pat
     text = capsys.readouterr().out
     assert [line for line in text.splitlines() if "engine 2" in line] == lines
     assert "1 engines, 1 layers, 2 images" in text
-    assert text.endswith("; 1 engines kept from earlier runs\n")
+    assert "; 1 engines kept from earlier runs\n" in text
+    assert "| run | unit: 1, unit with stalls: 1 | chip, chip with stalls |" in text
     assert long_run(fresh=True) == 0
     assert "kept" not in capsys.readouterr().out
 

@@ -98,6 +98,14 @@ class Spec(Elaboratable):
             m.d.comb += say(valid & (payload == kept))
 
 
+def still(m: Module, value: Value, name: str, *, always: bool = False) -> None:
+    """Promise that an input does not change, or (``always``) not in a reset either."""
+    first = Signal(init=1, name=f"first_{name}", reset_less=always)
+    kept = Signal(len(value), name=f"kept_{name}", reset_less=always)
+    m.d.sync += [first.eq(0), kept.eq(value)]
+    m.d.comb += Assume(first | (value == kept))
+
+
 class Buffer(Spec):
     """Beats leave the buffer as they came: none is lost, doubled, changed or overtaken."""
 
@@ -411,9 +419,4 @@ class Ports(Spec):
         if self.invariant is not None:
             m.d.comb += Assert(self.invariant(self.dut, self.inner))
         for number, value in enumerate(self.still):
-            first, kept = (
-                Signal(init=1, name=f"first_{number}"),
-                Signal(len(value), name=f"kept_{number}"),
-            )
-            m.d.sync += [first.eq(0), kept.eq(value)]
-            m.d.comb += Assume(first | (value == kept))
+            still(m, value, str(number))

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 from prap_hw.accelerator import operand_reader, pool_unit, write_back
 from prap_hw.common import crossbar, index_reader
-from prap_hw.engine import input_gather, ou_engine, requantise
-from refmodel.config import EngineConfig
+from prap_hw.engine import input_gather, ou_engine, pattern_controller, requantise
+from tests.formal.control import NETWORK, List
+from tests.formal.memories import Additions, Sums, Walk
 from tests.formal.specs import Buffer, Ports, Reader, Registers, Shell, Spec, Writer
 from tests.support.layers.hand import TINY_ENGINE
 
 ENGINE = replace(TINY_ENGINE, trace=False)
-NETWORK = EngineConfig(network=True, activation_bytes=100)
+WALKED = replace(ENGINE, max_segments=4, max_gathers=4, max_groups=4, max_words=4)
 
 STREAMS = "streams hold"
 
@@ -145,6 +146,25 @@ ROWS = (
         ),
     ),
     Row(
+        module="common.index_reader",
+        what="words come in turn, each once, as written, from the first to the last and again",
+        spec=Walk,
+        depth=8,
+        proved=False,
+        mutants=(
+            (
+                "a word is read over one that waits",
+                "read.en.eq(at_first | (running & (~there | onward)))",
+                "read.en.eq(at_first | running)",
+            ),
+            (
+                "what was read as it changed is not read once more",
+                "                again.eq(self.loading),\n",
+                "",
+            ),
+        ),
+    ),
+    Row(
         module="common.crossbar",
         what=STREAMS,
         spec=lambda: Ports(crossbar.EmulatedCrossbar(ENGINE)),
@@ -189,6 +209,70 @@ ROWS = (
         ),
     ),
     Row(
+        module="engine.pattern_controller",
+        what=STREAMS,
+        spec=lambda: Ports(
+            pattern_controller.PatternController(WALKED),
+            cut="resting",
+            environment=lambda dut, inner: (
+                ~(
+                    (dut.i_load.valid & ~dut.resting)
+                    | (dut.start & ~dut.resting)
+                    | (dut.resting & inner["walking"])
+                )
+            ),
+        ),
+        depth=4,
+        mutants=(
+            (
+                "a segment is written over",
+                "& (~segment_valid | self.o_segments.ready)",
+                "",
+            ),
+        ),
+        within=10,
+    ),
+    Row(
+        module="engine.psum_store",
+        what="a slot holds what came for it since a sum that did not add; each is counted once",
+        spec=Sums,
+        depth=6,
+        proved=False,
+        mutants=(
+            (
+                "a sum replaces what its slot holds",
+                "Mux(accumulate, before[bank], 0)",
+                "0",
+            ),
+            (
+                "a slot that is not complete is counted",
+                "complete.eq(Mux(final, stored, 0))",
+                "complete.eq(stored)",
+            ),
+        ),
+        within=6,
+    ),
+    Row(
+        module="engine.accumulators",
+        what="an accumulator holds what was added since one wrote, at any pace; so it is read",
+        spec=Additions,
+        depth=6,
+        proved=False,
+        mutants=(
+            (
+                "a block that is written as it is addressed is read as it was",
+                "transparent_for=(write,)",
+                "transparent_for=()",
+            ),
+            (
+                "what was read does not stand",
+                "kept.eq(self.read_acc)",
+                "kept.eq(Array(old)[chosen])",
+            ),
+        ),
+        within=6,
+    ),
+    Row(
         module="engine.requantise",
         what=STREAMS,
         spec=lambda: Ports(requantise.Requantise(ENGINE), "registers"),
@@ -201,6 +285,27 @@ ROWS = (
             ),
         ),
         within=12,
+    ),
+    Row(
+        module="accelerator.sequencer",
+        what="one operation runs at a time; done once to a start, behind the last; loads while "
+        "nothing runs",
+        spec=List,
+        depth=5,
+        mutants=(
+            (
+                "words are taken while an operation runs",
+                "(ended & ~last & ~waiting)",
+                "((at == state.WAIT) & ~last & ~waiting)",
+            ),
+            ("done without a start", "self.done.eq(finished & asked)", "self.done.eq(finished)"),
+            (
+                "words are loaded in a run",
+                "self.loadable.eq(idle & ~asked)",
+                "self.loadable.eq(idle)",
+            ),
+        ),
+        within=10,
     ),
     Row(
         module="accelerator.operand_reader",

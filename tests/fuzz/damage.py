@@ -32,7 +32,14 @@ from refmodel.compression.quantize import quantize
 from refmodel.exchange.onnx.export import to_onnx
 from refmodel.exchange.onnx.load import load_onnx
 from refmodel.program.program import _digest
-from tests.support.nets.onnx_nets import floats, network, node, several_operands, small_cnn
+from tests.support.nets.onnx_nets import (
+    conditions_and_statistics,
+    floats,
+    network,
+    node,
+    several_operands,
+    small_cnn,
+)
 from tests.support.nets.tuned_nets import tuned_network
 
 INTEGERS = (
@@ -161,8 +168,8 @@ def _quantised() -> onnx.ModelProto:
 def networks() -> tuple[onnx.ModelProto, ...]:
     """The networks that are damaged."""
     packaged = [onnx.load(str(digits.network_path(kind))) for kind in ("float", "prap")]
-    several = several_operands()
-    return (*packaged, small_cnn(0), several, _operators(), _quantised(), *_tuned())
+    several = several_operands(), conditions_and_statistics()
+    return (*packaged, small_cnn(0), *several, _operators(), _quantised(), *_tuned())
 
 
 @cache

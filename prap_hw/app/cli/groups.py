@@ -54,6 +54,16 @@ class Engine:
             rich_help_panel=PANEL,
         ),
     ] = None
+    position_lanes: Annotated[
+        int | None,
+        typer.Option(
+            "--position-lanes",
+            help="Output positions for which every index word is read once, and a reuse word merged"
+            " in one cycle: 1, 2 or 4.",
+            min=1,
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     crossbar_latency: Annotated[
         int | None,
         typer.Option(
@@ -191,10 +201,19 @@ class BudgetOptions:
         typer.Option("--budget", help="Choose settings that cost this many times less than dense."),
     ] = None
     budget_of: Annotated[
-        Literal["ous", "cycles", "weighted"] | None,
+        Literal["ous", "cycles", "weighted", "energy"] | None,
         typer.Option(
             "--budget-of",
             help="The cost that --budget and --max-loss count; ous where left out.",
+        ),
+    ] = None
+    technology: Annotated[
+        str | None,
+        typer.Option(
+            "--technology",
+            metavar="FILE",
+            help="For --budget-of energy: a technology file, or the name of a packaged one"
+            " (docs/costs.md).",
         ),
     ] = None
     max_loss: Annotated[
@@ -212,9 +231,23 @@ class BudgetOptions:
 
         if self.budget is None and self.max_loss is None:
             values.need("--budget or --max-loss", None, budget_of=self.budget_of)
+            values.need("--budget-of energy", None, technology=self.technology)
             return None
+        priced = self.budget_of == "energy"
+        values.need("--budget-of energy", priced, technology=self.technology)
+        if priced:
+            from refmodel.cost import Technology
+
+            if self.technology is None:
+                raise InputError("expected --technology with --budget-of energy, found none")
+            Technology.load(self.technology)
         try:
-            return Budget(times=self.budget, of=self.budget_of or "ous", max_loss=self.max_loss)
+            return Budget(
+                times=self.budget,
+                of=self.budget_of or "ous",
+                max_loss=self.max_loss,
+                technology=self.technology,
+            )
         except ValueError as problem:
             raise InputError(f"expected one of --budget and --max-loss, found {problem}") from None
 

@@ -115,7 +115,7 @@ def render_page(rows: Sequence[Row], *, title: str) -> str:
     varied = [
         name
         for name in ("ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits",
-                     "adcs", "merge_lanes", "engines")
+                     "adcs", "merge_lanes", "position_lanes", "engines")
         if len({row[name] for row in rows}) > 1
     ]  # fmt: skip
     return render(

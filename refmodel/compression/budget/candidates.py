@@ -7,10 +7,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from refmodel.compression.schemes import SCHEMES, LayerSetting
+from refmodel.cost import LayerEvents
 
-BudgetOf = Literal["ous", "cycles", "weighted"]
+BudgetOf = Literal["ous", "cycles", "weighted", "energy"]
 BUDGET_OF: tuple[BudgetOf, ...] = get_args(BudgetOf)
 """Costs that a budget may be set for."""
+
+COUNTED_OF: tuple[BudgetOf, ...] = ("ous", "cycles", "weighted")
+"""Those that no technology is needed for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +27,21 @@ class Budget:
         Factor by which the network shall cost less than dense, above 1.
     of
         The cost that is limited: ``ous``, operation units activated for an image; ``cycles``,
-        predicted for an image; ``weighted``, conversions plus ``merge_weight`` times merges.
+        predicted for an image on an engine; ``weighted``, conversions plus ``merge_weight`` times
+        merges; ``energy``, joules of an image on an accelerator in a technology.
     max_loss
         Points of accuracy that may be lost on the calibration images, which need labels; 0 to 100.
     merge_weight
         Cost of a merge, in conversions, at least 0.
+    technology
+        For ``energy``, and only then: a technology file, or the name of a packaged one.
     """
 
     times: float | None = None
     of: BudgetOf = "ous"
     max_loss: float | None = None
     merge_weight: float = 0.125
+    technology: str | None = None
 
     def __post_init__(self) -> None:
         if (self.times is None) == (self.max_loss is None):
@@ -46,15 +54,29 @@ class Budget:
             raise ValueError(f"of must be one of {', '.join(BUDGET_OF)}, not {self.of!r}")
         if not 0 <= self.merge_weight < np.inf:
             raise ValueError(f"merge_weight must be at least 0, not {self.merge_weight!r}")
+        if (self.of == "energy") != (self.technology is not None):
+            raise ValueError(
+                f"technology must be given for energy, and for nothing else, not "
+                f"{self.technology!r} for {self.of}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One way to map a layer: its setting, cost for an image, and error or expected loss."""
+    """One way to map a layer: its setting, cost for an image, and error or expected loss.
+
+    Attributes
+    ----------
+    setting, cost, loss
+        The three.
+    events
+        For a budget of energy, what the cost was priced from.
+    """
 
     setting: LayerSetting
     cost: float
     loss: float
+    events: LayerEvents | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +91,14 @@ class Choice:
         Cost of the dense network over that of the choice.
     loss
         Points of accuracy lost on the calibration images; None where it was not asked for.
+    cost
+        What the budget counts, of an image: OU activations, cycles, conversions, joules.
     """
 
     settings: dict[str, LayerSetting]
     ratio: float
     loss: float | None = None
+    cost: float | None = None
 
 
 def hull(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from refmodel.compression.budget import sensitivity
 from refmodel.compression.budget.candidates import Budget, Candidate, hull, variants
+from refmodel.compression.budget.meter import Counted, meter_of
 from refmodel.compression.compile import compile_layer
 from refmodel.compression.moments import input_statistics, match_moments
 from refmodel.compression.processes import Tasks
-from refmodel.compression.quantize import MatrixLayer, quantize
+from refmodel.compression.quantize import MatrixLayer, Residual, quantize
 from refmodel.compression.schemes import (
     SCHEMES,
     InputStatistics,
@@ -26,10 +27,10 @@ from refmodel.compression.schemes import (
 from refmodel.compression.schemes.base import CompactMapping
 from refmodel.compression.store import Mappings, Work
 from refmodel.config import EngineConfig
+from refmodel.cost import LayerEvents
 from refmodel.errors import InputError
 from refmodel.network.graph import FloatNetwork, Floats
-from refmodel.predict import cycles
-from refmodel.program.sizes import engine_config_for
+from refmodel.program.layer import LayerProgram
 
 PROBE_IMAGES = 512
 """Images on which sensitivities are measured, at most."""
@@ -53,12 +54,16 @@ class Search:
         progress: Progress,
         workers: int = 1,
         work: Work | None = None,
+        residual: Residual = "separate",
     ) -> None:
         self.network, self.inputs, self.budget = network, inputs, budget
         self.workers, self.work = workers, work
         self.ou_rows = ou_rows
-        self.config = dataclasses.replace(config or EngineConfig(), ou_rows=ou_rows)
-        self.layers = quantize(network, inputs[:1]).layers
+        quant = quantize(network, inputs[:1], residual=residual)
+        self.layers = quant.layers
+        self.meter = meter_of(
+            budget, dataclasses.replace(config or EngineConfig(), ou_rows=ou_rows), quant
+        )
         self.scheme = scheme
         choices = SCHEMES[scheme].choices
         assert choices is not None  # the caller has checked
@@ -84,7 +89,14 @@ class Search:
         self.dense = [
             map_layer(layer.weight, layer.groups, "dense", None, ou_rows) for layer in self.layers
         ]
-        self.dense_cost = [self.cost(*pair) for pair in zip(self.layers, self.dense, strict=True)]
+        programs = [
+            compile_layer(layer, mapping, ou_rows)
+            for layer, mapping in zip(self.layers, self.dense, strict=True)
+        ]
+        self.dense_total = self.meter.network(programs)
+        self.meter.refer(programs)
+        self.dense_counted = [self.meter.layer(program) for program in programs]
+        self.measured: list[list[Candidate]] = []
 
     def map(
         self, layer: MatrixLayer, setting: LayerSetting, *, learnt: bool = True
@@ -100,24 +112,16 @@ class Search:
             self.statistics.get(layer.name) if learnt else None,
         )
 
-    def cost(self, layer: MatrixLayer, mapping: LayerMapping) -> float:
-        """Return the cost of a mapped layer for one image."""
-        program = compile_layer(layer, mapping, self.ou_rows)
-        if self.budget.of == "cycles":
-            return cycles.predict(program, engine_config_for([program], self.config)).cycles
-        config = self.config
-        widths = program.gather_patterns.astype(np.int64) * config.columns_per_weight
-        if self.budget.of == "ous":
-            return float((-(-widths // config.ou_cols)).sum() * program.positions)
-        conversions = int(widths.sum()) * config.digits
-        merges = int(program.group_outputs.sum(dtype=np.int64)) * program.terms
-        return (conversions + self.budget.merge_weight * merges) * program.positions
+    def counted(self, layer: MatrixLayer, mapping: LayerMapping) -> Counted:
+        """Count the cost of a mapped layer for one image."""
+        return self.meter.layer(compile_layer(layer, mapping, self.ou_rows))
 
     def candidates(self, index: int) -> list[Candidate]:
         """Candidates of one layer, with errors for losses; the last is dense."""
         layer = self.layers[index]
         outputs = layer.out_shape[2] // layer.groups
-        found: list[tuple[LayerSetting, float, float]] = []
+        dense = self.dense_counted[index]
+        found: list[tuple[LayerSetting, Counted, float]] = []
         settings = [
             setting
             for setting in variants(self.chosen[layer.name], outputs, self.budget.of)
@@ -130,24 +134,23 @@ class Search:
             quick = self.choices.quick(setting)
             try:
                 mapping = self.map(layer, quick, learnt=learning is None)
-                cost = self.cost(layer, mapping)
+                counted = self.counted(layer, mapping)
             except InputError:  # a pattern that takes too many operation units, say
                 continue
-            if cost >= self.dense_cost[index]:
+            if counted.cost >= dense.cost:
                 continue
             error = output_error(layer, mapping, self.statistics[layer.name])
-            found.append((setting, cost, error))
+            found.append((setting, counted, error))
             if learning is not None and setting in learnt:
                 exact = output_error(layer, self.map(layer, quick), self.statistics[layer.name])
                 times[setting] = exact / error if error > 0 else 1.0
         result = []
-        for setting, cost, error in found:
+        for setting, counted, error in found:
             if times:
                 near = min(times, key=lambda each: self.choices.distance(each, setting))
                 error *= times[near]
-            result.append(Candidate(setting=setting, cost=cost, loss=error))
-        dense = LayerSetting(scheme="dense")
-        result.append(Candidate(setting=dense, cost=self.dense_cost[index], loss=0.0))
+            result.append(_candidate(setting, counted, error))
+        result.append(_candidate(LayerSetting(scheme="dense"), dense, 0.0))
         return result
 
     def all_candidates(self) -> list[list[Candidate]]:
@@ -168,7 +171,7 @@ class Search:
                 file = f"candidates{place}.json"
                 kept = None if self.work is None else self.work.read(file)
                 if kept is not None:
-                    take(place, [_candidate(each) for each in json.loads(kept)])
+                    take(place, [_read(each) for each in json.loads(kept)])
                     continue
 
                 def task(index: int = number[name], file: str = file) -> list[Candidate]:
@@ -223,7 +226,7 @@ class Search:
         return {name: moved[name] / probes[name].loss for name in names}
 
     def hulls(self) -> list[list[Candidate]]:
-        """Hull of every layer of which something is to be chosen."""
+        """Measure; returns the hull of every layer of which something is to be chosen."""
         candidates = self.all_candidates()
         probes = {
             name: min(
@@ -233,25 +236,43 @@ class Search:
             for name, found in zip(self.open, candidates, strict=True)
         }
         weights = self.sensitivities(probes)
+        self.measured = [
+            [dataclasses.replace(each, loss=each.loss * weights.get(name, 0.0)) for each in found]
+            for name, found in zip(self.open, candidates, strict=True)
+        ]
+        return [hull(found) for found in self.measured]
+
+    def hulls_at(self, settings: Mapping[str, LayerSetting]) -> list[list[Candidate]]:
+        """Hulls with the costs that layers have on the engine of a choice."""
+        self.meter.refer(self.programs(settings))
         return [
             hull(
                 [
-                    dataclasses.replace(each, loss=each.loss * weights.get(name, 0.0))
-                    for each in found
+                    dataclasses.replace(each, cost=cost)
+                    for each, cost in zip(found, self._recounted(found), strict=True)
                 ]
             )
-            for name, found in zip(self.open, candidates, strict=True)
+            for found in self.measured
         ]
+
+    def _recounted(self, found: list[Candidate]) -> list[float]:
+        return self.meter.recounted([Counted(cost=each.cost, events=each.events) for each in found])
 
     def fixed_cost(self) -> float:
         """Return the cost of the layers that offer no choice."""
         cost = 0.0
-        for layer, dense in zip(self.layers, self.dense_cost, strict=True):
+        for layer, dense in zip(self.layers, self.dense_counted, strict=True):
             if layer.name not in self.open:
                 setting = self.chosen[layer.name]
                 own = setting.scheme != "dense"
-                cost += self.cost(layer, self.map(layer, setting)) if own else dense
+                found = self.counted(layer, self.map(layer, setting)) if own else dense
+                (each,) = self.meter.recounted([found])
+                cost += each
         return cost
+
+    def network_cost(self, settings: Mapping[str, LayerSetting]) -> float:
+        """Return the cost of the network that a choice gives, mapped as it will be."""
+        return self.meter.network(self.programs(settings))
 
     def settings_of(self, hulls: list[list[Candidate]], places: tuple[int, ...]) -> dict:
         """Setting of every layer of which something was chosen."""
@@ -260,8 +281,8 @@ class Search:
             for name, each, place in zip(self.open, hulls, places, strict=True)
         }
 
-    def accuracy(self, settings: Mapping[str, LayerSetting], labels: NDArray) -> float:
-        """Accuracy of the mapped network, moments matched, on the calibration images."""
+    def mappings(self, settings: Mapping[str, LayerSetting]) -> list[LayerMapping]:
+        """Mappings of all layers under a choice; those of before are kept."""
         wanted = [settings.get(layer.name, self.chosen[layer.name]) for layer in self.layers]
         missing = [
             (layer, setting)
@@ -278,24 +299,47 @@ class Search:
                     self.mapped[key] = found
 
                 tasks.add(task, take, size=layer.weight.size)
-        mappings = [
+        return [
             dense if setting.scheme == "dense" else self.mapped[layer.name, setting]
             for layer, dense, setting in zip(self.layers, self.dense, wanted, strict=True)
         ]
+
+    def programs(self, settings: Mapping[str, LayerSetting]) -> list[LayerProgram]:
+        """Programs of all layers under a choice."""
+        return [
+            compile_layer(layer, mapping, self.ou_rows)
+            for layer, mapping in zip(self.layers, self.mappings(settings), strict=True)
+        ]
+
+    def keep(self, settings: Mapping[str, LayerSetting]) -> None:
+        """Keep the mappings that were made for a choice, for who maps the network with it."""
+        assert self.work is not None
+        kept = Mappings([layer.name for layer in self.layers], self.work)
+        for index, layer in enumerate(self.layers):
+            found = self.mapped.get((layer.name, settings.get(layer.name)))
+            if found is not None:
+                kept.put(index, found)
+
+    def accuracy(self, settings: Mapping[str, LayerSetting], labels: NDArray) -> float:
+        """Accuracy of the mapped network, moments matched, on the calibration images."""
+        mappings = self.mappings(settings)
         mapped = match_moments(self.network, self.layers, mappings, self.inputs)
         return accuracy_of(mapped, self.inputs, labels)
 
 
+def _candidate(setting: LayerSetting, counted: Counted, loss: float) -> Candidate:
+    return Candidate(setting=setting, cost=counted.cost, loss=loss, events=counted.events)
+
+
 def _plain(candidate: Candidate) -> dict[str, Any]:
     """A candidate as JSON values."""
-    setting = dataclasses.asdict(candidate.setting)
-    return {"setting": setting, "cost": candidate.cost, "loss": candidate.loss}
+    return dataclasses.asdict(candidate)
 
 
-def _candidate(kept: Mapping[str, Any]) -> Candidate:
+def _read(kept: Mapping[str, Any]) -> Candidate:
     """Read what :func:`_plain` wrote."""
-    setting = LayerSetting(**kept["setting"])
-    return Candidate(setting=setting, cost=kept["cost"], loss=kept["loss"])
+    events = kept["events"] and LayerEvents(**kept["events"])
+    return Candidate(**{**kept, "setting": LayerSetting(**kept["setting"]), "events": events})
 
 
 def output_error(layer: MatrixLayer, mapping: LayerMapping, statistics: InputStatistics) -> float:

@@ -37,7 +37,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel.compression import processes
-from refmodel.compression.dictionary_learning import Real, code, learn, refine, upper_factor
+from refmodel.compression.dictionary_learning import (
+    BEAM,
+    Real,
+    code,
+    learn,
+    refine,
+    upper_factor,
+)
 from refmodel.compression.schemes.base import (
     MAX_TERMS,
     Choices,
@@ -333,7 +340,7 @@ def _map_group(
             order = np.concatenate(row_lists)
             upper = upper_factor(covariance[np.ix_(order, order)])
         if upper is None:  # nothing is known of the inputs, or they do not vary
-            codes = code(table, values.astype(np.float64), terms)
+            codes = code(table, values.astype(np.float64), terms, beam=BEAM)
         else:
             codes = refine(table, values, support, lengths, upper, terms, rows)
         result = []

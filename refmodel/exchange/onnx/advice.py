@@ -31,10 +31,7 @@ def export_advice(path: str) -> str:
 
 
 _SUGGESTIONS = {
-    "train with BatchNormalization in its place": (
-        "GroupNormalization InstanceNormalization LayerNormalization LpNormalization "
-        "MeanVarianceNormalization RMSNormalization"
-    ),
+    "train with BatchNormalization in its place": ("LpNormalization MeanVarianceNormalization"),
     "write the quantised network with QuantizeLinear and DequantizeLinear (QDQ)": (
         "ConvInteger DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul"
     ),

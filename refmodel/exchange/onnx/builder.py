@@ -94,6 +94,8 @@ class NetworkBuilder:
         """Constants that were integers: those less their zero point, and the scale of each."""
         self.from_shape: set[str] = set()
         """Constants that were computed from the result of Shape."""
+        self.from_batch: set[str] = set()
+        """Those of them that depend on the size of the batch."""
         self.transposed: dict[str, str] = {}
         """Tensors (F, N), and the (N, F) that each is the transpose of."""
         self.bordered: dict[str, tuple[str, Pads]] = {}

@@ -31,7 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
-from refmodel.network.expression import Term
+from refmodel.network.expression import COMPARISONS, Term
 from refmodel.network.graph import (
     Add,
     AveragePool,
@@ -370,7 +370,18 @@ class _Writer:
                 else self._constant(node, "constant", each.astype(np.float32))
                 for each in part.operands
             ]
-            if part is node.term:
+            last = part is node.term
+            if part.op == "Where":  # whose condition is of another type in ONNX
+                names[0] = self._between("Cast", names[:1], node, "chosen", to=TensorProto.BOOL)
+            elif part.op in COMPARISONS:
+                held = self._between(part.op, names, node, part.op)
+                number = {"to": TensorProto.FLOAT}
+                if last:
+                    self._last("Cast", [held], node, **number)
+                    return node.output
+                made[id(part)] = self._between("Cast", [held], node, "number", **number)
+                return made[id(part)]
+            if last:
                 self._last(part.op, names, node, **part.attributes)
                 return node.output
             made[id(part)] = self._between(part.op, names, node, part.op, **part.attributes)

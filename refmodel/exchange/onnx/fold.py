@@ -19,43 +19,78 @@ FOLDED = frozenset(
     (
         "Abs",
         "Add",
+        "And",
+        "BatchNormalization",
         "Cast",
         "Ceil",
+        "Clip",
         "Concat",
         "Constant",
         "ConstantOfShape",
+        "Cos",
+        "CumSum",
         "DequantizeLinear",
         "Div",
         "Equal",
+        "Erf",
         "Exp",
         "Expand",
         "Flatten",
         "Floor",
         "Gather",
+        "Greater",
+        "GreaterOrEqual",
         "Identity",
+        "InstanceNormalization",
+        "Less",
+        "LessOrEqual",
+        "Log",
         "MatMul",
         "Max",
         "Mean",
         "Min",
+        "Mod",
         "Mul",
         "Neg",
+        "Not",
+        "Or",
+        "Pad",
         "Pow",
         "QuantizeLinear",
         "Range",
         "Reciprocal",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
         "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Relu",
         "Reshape",
+        "Round",
         "Shape",
+        "Sigmoid",
+        "Sign",
+        "Sin",
         "Slice",
+        "Softmax",
         "Sqrt",
         "Squeeze",
         "Sub",
         "Sum",
+        "Tanh",
+        "Tile",
         "Transpose",
+        "Trilu",
         "Unsqueeze",
+        "Where",
     )
 )
 """Operators that are worked out where all their inputs are constants."""
+
+PARTS = ("Cast", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze")
+"""Operators that may leave the batch out of what Shape gives."""
 
 BATCH = 0
 """The batch in the result of Shape: in Reshape, 0 copies the size of the input."""
@@ -84,6 +119,9 @@ class Folder:
         names = [name for name in node.input if name]
         if net.from_shape.intersection(names):
             net.from_shape.add(output)
+        batched = net.from_batch.intersection(names)
+        if batched and node.op_type not in PARTS:
+            net.from_batch.add(output)
         if node.op_type in QUANTISERS and self._fold_quantiser(node):
             net.origin[output] = net.origin[names[0]]
             return
@@ -101,10 +139,13 @@ class Folder:
         opsets = [helper.make_opsetid("", net.opset)]
         model = helper.make_model(graph, opset_imports=opsets)
         try:
-            (result,) = ReferenceEvaluator(model).run(None, values)
+            with np.errstate(all="ignore"):  # what is no number is refused where it is read
+                (result,) = ReferenceEvaluator(model).run(None, values)
         except Exception as error:  # the evaluator raises whatever numpy does
             raise ValueError(one_line(error)) from error
         net.constants[output] = np.asarray(result)
+        if batched and node.op_type in PARTS and not np.asarray(result).all():
+            net.from_batch.add(output)
         net.origin[output] = net.origin[names[0]] if names else output
         if node.op_type in ("Identity", "Transpose") and node.input[0] in net.codes:
             codes, scale = net.codes[node.input[0]]
@@ -121,6 +162,8 @@ class Folder:
         net.constants[output] = np.array(part, np.int64)
         net.origin[output] = output
         net.from_shape.add(output)
+        if BATCH in part:
+            net.from_batch.add(output)
 
     def _fold_quantiser(self, node: NodeProto) -> bool:
         """Quantise or dequantise a constant, which onnx's evaluator does from opset 19 on alone.
@@ -153,6 +196,41 @@ class Folder:
         return True
 
 
+BROADCAST = frozenset(
+    (
+        "Add",
+        "And",
+        "Div",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Mean",
+        "Min",
+        "Mod",
+        "Mul",
+        "Or",
+        "Pow",
+        "Sub",
+        "Sum",
+        "Where",
+    )
+)
+"""Operators whose result has the shape that their inputs broadcast to."""
+
+
+def _padded_size(node: NodeProto, values: list[NDArray]) -> int:
+    given = [a.ints for a in node.attribute if a.name in ("pads", "paddings")]
+    pads = [int(each) for each in (given or [values[1].reshape(-1)])[0]]
+    if len(values) > 3:  # of some axes alone
+        return values[0].size * prod(1 + max(0, pad) for pad in pads)
+    half = len(pads) // 2
+    sizes = zip(values[0].shape, pads[:half], pads[half:], strict=True)
+    return prod(max(0, size + max(0, before) + max(0, after)) for size, before, after in sizes)
+
+
 def folded_size(node: NodeProto, values: list[NDArray]) -> int:
     """Estimate how many values a node makes of constants, never too few, where it can be many."""
     first: NDArray = values[0] if values else np.zeros(())
@@ -169,10 +247,12 @@ def folded_size(node: NodeProto, values: list[NDArray]) -> int:
         case "MatMul" if len(values) > 1 and first.ndim and values[1].ndim:
             rows = first.size // max(1, first.shape[-1])
             return rows * (values[1].size // max(1, values[1].shape[-2:][0]))
-        case "Add" | "Sub" | "Mul" | "Div" | "Max" | "Mean" | "Min" | "Sum" | "Pow" if (
-            len(values) > 1
-        ):
+        case name if name in BROADCAST and len(values) > 1:
             return prod(np.broadcast_shapes(*(value.shape for value in values)))
+        case "Tile" if len(values) > 1:
+            return first.size * prod(max(1, int(count)) for count in values[1].reshape(-1))
+        case "Pad":
+            return _padded_size(node, values)
         case "Concat":
             return sum(value.size for value in values)
         case _:

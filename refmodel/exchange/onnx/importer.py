@@ -9,6 +9,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.advice import advice
+from refmodel.exchange.onnx.branches import read_names, taken
 from refmodel.exchange.onnx.builder import (
     FLOATING,
     MOST_VALUES,
@@ -19,9 +20,28 @@ from refmodel.exchange.onnx.builder import (
 )
 from refmodel.exchange.onnx.fold import FOLDED, QUANTISERS, Folder
 from refmodel.exchange.onnx.operators import OPERATORS
+from refmodel.exchange.onnx.operators.quantisation import clip_codes
+from refmodel.exchange.onnx.operators.statistics import SOFT, import_softmax
 from refmodel.exchange.onnx.registry import DROPPED, LAST, supported
-from refmodel.network.graph import FloatNetwork, Shape
+from refmodel.network.graph import Choice, FloatNetwork, Shape
 from refmodel.network.passes import tidy
+
+ORDERLY = frozenset(
+    (
+        "Flatten",
+        "Gather",
+        "MaxPool",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+        *DROPPED,
+        *LAST,
+    )
+)
+"""Operators that do to codes what they do to values: they move them, or look for the largest."""
 
 MOST_NODES = 10_000
 """Nodes of a network: the deepest that are published have a few thousand."""
@@ -36,9 +56,11 @@ class Importer:
         The content of the file.
     source
         The file, for messages.
+    deciding
+        Whether to go through Ifs, and to note which of their branches is taken.
     """
 
-    def __init__(self, model: onnx.ModelProto, source: str) -> None:
+    def __init__(self, model: onnx.ModelProto, source: str, *, deciding: bool = False) -> None:
         self.graph = model.graph
         self.source = source
         opset = max((o.version for o in model.opset_import if not o.domain), default=1)
@@ -46,8 +68,13 @@ class Importer:
         self.folder = Folder(self.net)
         self.skipped: set[str] = set()
         """Tensors behind the end of the network."""
+        self.coded: set[str] = set()
+        """Tensors of the file that are codes, from QuantizeLinear to DequantizeLinear."""
         self.ending = ""
         """The tensor that the network ends with, before a Softmax."""
+        self.deciding = deciding
+        self.decided: dict[str, bool] = {}
+        """Whether the condition of each If holds, by its first output."""
         self.live = self._live_nodes()
 
     # Before anything is computed
@@ -58,9 +85,13 @@ class Importer:
         live = []
         for node in reversed(self.graph.node):
             if needed.intersection(node.output):
-                needed.update(node.input)
+                needed.update(read_names(node))
                 live.append(node)
         return live[::-1]
+
+    def has_branches(self) -> bool:
+        """Whether the output depends on an If."""
+        return any(node.op_type == "If" and not node.domain for node in self.live)
 
     def refuse_unknown_operators(self) -> None:
         """Name the first operator that cannot be imported, before the checker sees the file."""
@@ -70,19 +101,24 @@ class Importer:
                 f"{len(self.graph.node)}, in {self.source}"
             )
         constant = {tensor.name for tensor in self.graph.initializer} | {""}
-        known = set(supported())
         for node in self.live:
             standard = node.domain in ("", "ai.onnx")
             folded = standard and node.op_type in FOLDED and constant.issuperset(node.input)
             if folded or (standard and node.op_type == "Shape"):
                 constant.update(node.output)
-            elif not standard or node.op_type not in known:
-                found = node.op_type if standard else f"{node.domain}.{node.op_type}"
-                raise InputError(
-                    f"expected an operator that can be imported, found {found!r}, "
-                    f"in {self.net.place(node)}: {advice(found)}; "
-                    f"supported are {', '.join(supported())}"
-                )
+            else:
+                self._refuse_unknown(node)
+
+    def _refuse_unknown(self, node: NodeProto) -> None:
+        standard = node.domain in ("", "ai.onnx")
+        if standard and (node.op_type in supported() or (self.deciding and node.op_type == "If")):
+            return
+        found = node.op_type if standard else f"{node.domain}.{node.op_type}"
+        raise InputError(
+            f"expected an operator that can be imported, found {found!r}, "
+            f"in {self.net.place(node)}: {advice(found)}; "
+            f"supported are {', '.join(supported())}"
+        )
 
     # The walk
 
@@ -118,6 +154,11 @@ class Importer:
         )
         network = tidy(network)
         for node in network.nodes:
+            if isinstance(node, Choice):
+                raise InputError(
+                    f"expected Where between functions of one tensor, found one of "
+                    f"{', '.join(map(repr, node.inputs))}, in node {node.name!r} of {self.source}"
+                )
             if len(node.shape) > 3:
                 raise InputError(
                     f"expected tensors of at most three axes behind the batch, found "
@@ -158,7 +199,9 @@ class Importer:
             )
         if not all(isinstance(d, int) and d >= 1 for d in dims[1:]):
             raise InputError(
-                f"expected an input with fixed sizes behind the batch, found {text}, {place}"
+                f"expected an input with fixed sizes behind the batch, found {text}, {place}: "
+                f"python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name {value.name} "
+                f"--input_shape 1,3,224,224 {self.source} fixed.onnx gives it sizes"
             )
         if prod(int(d) for d in dims[1:]) > MOST_VALUES:
             raise InputError(
@@ -172,7 +215,8 @@ class Importer:
         if len(self.graph.output) != 1:
             raise InputError(
                 f"expected a network with one output, found {len(self.graph.output)}, "
-                f"in {self.source}"
+                f"in {self.source}: onnx.utils.extract_model in Python writes a file that ends "
+                f"with the one that is wanted, such as {self.graph.output[0].name!r}"
             )
         makers = {node.output[0]: node for node in self.live}
         name = self.graph.output[0].name
@@ -200,7 +244,7 @@ class Importer:
         uses: Counter[str] = Counter([net.resolve(output)])
         for node in self.live:
             if node.op_type not in (*DROPPED, *LAST, "Shape"):
-                uses.update(net.resolve(name) for name in node.input if name)
+                uses.update(net.resolve(name) for name in read_names(node) if name)
         return uses
 
     def _import(self, node: NodeProto) -> None:
@@ -217,18 +261,59 @@ class Importer:
                 self.folder.fold(node)
             elif self.skipped.intersection(node.input):
                 pass
+            elif kind == "If" and self.deciding:
+                self._decide(node)
+            elif self.coded.intersection(inputs) and self._of_codes(node, attributes):
+                pass
             elif kind in DROPPED:
                 self._check_dropped(node)
+            elif kind in SOFT and net.resolve(node.input[0]) != net.resolve(self.ending):
+                import_softmax(net, node, attributes)
             elif kind in LAST:
                 self._check_last(node, attributes)
             elif OPERATORS[kind].batch_last and any(map(net.untransposed, inputs)):
                 OPERATORS[kind].handler(net, net.transposed_node(node, inputs), attributes)
             else:
                 OPERATORS[kind].handler(net, node, attributes)
+            if kind == "QuantizeLinear" and node.output[0] not in net.constants:
+                self.coded.update(node.output)
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
             raise InputError(
                 f"expected a well-formed {kind}, found: {one_line(error)}, in {net.place(node)}"
             ) from error
+
+    def _of_codes(self, node: NodeProto, attributes: Attributes) -> bool:
+        """Import what is done to codes before they are values again, if it is not to values too."""
+        kind = node.op_type
+        if kind == "Clip":
+            clip_codes(self.net, node, attributes)
+        elif kind in ORDERLY:
+            self.coded.update(node.output)
+        elif kind != "DequantizeLinear":
+            (name, *_) = self.coded.intersection(node.input)
+            self.net.fail("of values, which DequantizeLinear makes", f"codes {name!r}", node)
+        if kind == "Clip":
+            self.coded.update(node.output)
+        return kind == "Clip"
+
+    def _decide(self, node: NodeProto) -> None:
+        """Go through the branch of an If that its condition takes."""
+        net, condition = self.net, node.input[0]
+        if condition in net.from_batch or condition not in net.constants:
+            found = f"tensor {condition!r}, computed from the input or the size of the batch"
+            net.fail(f"with a condition of constants and sizes ({advice('If')})", found, node)
+        holds = bool(net.constants[condition].item())
+        self.decided[node.output[0]] = holds
+        nodes, tensors = taken(node, holds=holds)
+        for tensor in tensors:
+            net.constants[tensor.name] = self._array(tensor)
+            net.origin[tensor.name] = tensor.name
+        for inner in nodes:
+            if inner.op_type not in FOLDED:
+                self._refuse_unknown(inner)
+            if inner.op_type in DROPPED and inner.input[0] not in net.constants:
+                net.alias[inner.output[0]] = inner.input[0]
+            self._import(inner)
 
     def _check_dropped(self, node: NodeProto) -> None:
         """Refuse what passes on something else than its first input."""

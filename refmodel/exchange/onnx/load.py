@@ -7,17 +7,23 @@ The operators are those of feed-forward image classifiers:
 - BatchNormalization, and Add, Sub, Mul, Div and Neg between a tensor and constants;
 - Add, Sub, Mul and Div of two tensors, and Sum, Mean, Max and Min of any number;
 - Relu, Clip, HardSigmoid, and Max and Min with constants;
-- functions of each value alone, which become tables: Abs, Celu, Cos, Elu, Erf, Exp, Gelu,
-  HardSwish, LeakyRelu, Log, Mish, PRelu, Pow with a constant exponent, Reciprocal, Selu, Sigmoid,
-  Sin, Softplus, Softsign, Sqrt, Swish, Tanh and ThresholdedRelu, and whatever several nodes make of
-  one tensor; and LRN;
-- MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax and ReduceMean;
+- functions of each value alone, which become tables: Abs, Ceil, Celu, Cos, Elu, Erf, Exp, Floor,
+  Gelu, HardSwish, LeakyRelu, Log, Mish, PRelu, Pow with a constant exponent, Reciprocal, Round,
+  Selu, Shrink, Sigmoid, Sign, Sin, Softplus, Softsign, Sqrt, Swish, Tanh and ThresholdedRelu, and
+  whatever several nodes make of one tensor, with Where, Greater, GreaterOrEqual, Less, LessOrEqual,
+  And, Or and Not among them;
+- LRN, InstanceNormalization, GroupNormalization, LayerNormalization, RMSNormalization, and Softmax
+  and LogSoftmax before other nodes: averages, products and tables;
+- MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, ReduceMax, ReduceMean, ReduceMin,
+  ReduceSum, ReduceL1, ReduceL2 and ReduceSumSquare;
 - operators that only move values: Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Slice, Split,
-  Pad, Concat, DepthToSpace, Gather with constant indices, and Resize and Upsample to the nearest
-  value;
+  Pad, Concat, DepthToSpace, Expand, Tile, Gather with constant indices, and Resize and Upsample to
+  the nearest value;
+- Resize and Upsample between values, linear or cubic, along one axis after the other;
 - QuantizeLinear and DequantizeLinear;
 - Identity, Dropout and Cast, which do nothing here, and Softmax, LogSoftmax or ArgMax as the
-  last step, which is left out, since it does not change which class is largest.
+  last step, which is left out, since it does not change which class is largest;
+- If where constants and sizes decide it.
 
 :func:`refmodel.exchange.onnx.registry.supported` lists them. Nodes that compute only with constants
 are worked out while reading, so the chains that exporters write around Reshape are no obstacle.
@@ -43,8 +49,10 @@ import onnx.inliner
 from refmodel.compression import tuned, tuned_file
 from refmodel.errors import InputError
 from refmodel.exchange.onnx.advice import export_advice
+from refmodel.exchange.onnx.branches import with_branches
 from refmodel.exchange.onnx.builder import one_line
 from refmodel.exchange.onnx.importer import Importer
+from refmodel.exchange.onnx.inputs import real_input
 from refmodel.exchange.onnx.qoperator import as_qdq
 from refmodel.network.graph import FloatNetwork, Matrix
 
@@ -84,7 +92,10 @@ def import_model(written: onnx.ModelProto, source: str) -> FloatNetwork:
     source
         The file, for messages.
     """
-    model = as_qdq(_inlined(written, source), source)
+    for output in written.graph.output:  # whose shape nothing here asks for, but the checker does
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.shape.SetInParent()
+    model = _decided(real_input(as_qdq(_inlined(written, source), source)), source)
     importer = Importer(model, source)
     importer.refuse_unknown_operators()
     _check(written, source)
@@ -153,6 +164,17 @@ def _inlined(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
         raise InputError(
             f"expected functions that can be written out, found: {one_line(error)}, in {source}"
         ) from error
+
+
+def _decided(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    """Put the branch that is taken in the place of each If."""
+    importer = Importer(model, source, deciding=True)
+    if not importer.has_branches():
+        return model
+    importer.refuse_unknown_operators()
+    _check(model, source)
+    importer.network()
+    return with_branches(model, importer.decided)
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:

@@ -113,7 +113,7 @@ def test_a_path_is_told_in_words() -> None:
     )
     path = CriticalPath(launched="posedge clk", captured="posedge clk", steps=steps)
     # A carry along a chain is no level.
-    assert path.words() == "from a over b to c: 2.0 ns through 1 cells, 59% wires"
+    assert path.words() == "from a over b to c: 2.0 ns through 1 cell, 59% wires"
     alone = replace(path, steps=steps[:1])
     assert alone.words() == "within a: 0.5 ns through 0 cells, 0% wires"
 

@@ -136,8 +136,8 @@ MUTANTS = {
         "reuse_merge", "sum(adding[lane] for", "sum(enable[lane] for", "lanes", {"merge_shifts"},
     ),
     "lanes beyond the group shift": (
-        "reuse_merge", "self.shifted.eq(Mux(issue, sum(",
-        "self.shifted.eq(Mux(issue, Mux(self.identity, lanes, 0) | sum(",
+        "reuse_merge", "shifted = Value.cast(sum(",
+        "shifted = Value.cast(Mux(self.identity, lanes, 0) | sum(",
         "identity", {"merge_shifts"},
     ),
     "first writes are updates": (
@@ -145,7 +145,7 @@ MUTANTS = {
         "two_groups", {"accumulator_updates"},
     ),
     "every step of terms is an update": (
-        "reuse_merge", "sum(add_en[lane] for", "sum(shift_enable[lane] & shift_valid for",
+        "reuse_merge", "sum(add_en[place] for", "sum(shift_enable[place] & shift_valid for",
         "two_groups", {"accumulator_updates"},
     ),
 }  # fmt: skip

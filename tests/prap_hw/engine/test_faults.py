@@ -55,6 +55,12 @@ def lanes_case() -> Case:
     return Case(layer, replace(ENGINE, merge_lanes=2, max_words=8))
 
 
+def blocks_case() -> Case:
+    """Two positions at a time of three: kernel positions and offsets of a block are read once."""
+    layer = hand_layer([[(3, 2)], [(2, 1), (1, 2)]], outputs=3, positions=3, seed=5)
+    return Case(layer, replace(ENGINE, position_lanes=2))
+
+
 def full_case() -> Case:
     """Three gathers whose OUs fill three crossbars."""
     groups = [[(1, 16)], [(2, 16)], [(3, 16)]]
@@ -73,6 +79,10 @@ MEMORIES: list[tuple[Callable[[], Case], Space, int, int]] = [
     (offsets_case, Space.OFFSET, 0, 0),
     (lanes_case, Space.WORD, 0, 3),
     (lanes_case, Space.WORD, 1, 3),
+    (blocks_case, Space.DESCRIPTOR, 0, 2),
+    (blocks_case, Space.POSITION, 0, 2),
+    (blocks_case, Space.WORD, 0, 5),
+    (blocks_case, Space.TABLE, 0, 0),
 ]
 
 
@@ -449,9 +459,10 @@ RANGES: dict[str, tuple[Callable[[], Case], Change, Change, Space]] = {
 }
 
 
-def check_range(name: str) -> None:
+def check_range(name: str, lanes: int = 1) -> None:
     place, limit, beyond, space = RANGES[name]
     case = place()
+    case = replace(case, config=replace(case.config, position_lanes=lanes))
     within, out, again = case.run(
         [Trial(words=limit(case)), Trial(words=beyond(case)), Trial()],
     )
@@ -463,6 +474,12 @@ def check_range(name: str) -> None:
 @pytest.mark.parametrize("name", RANGES)
 def test_a_word_that_leads_out_of_range_stops_the_engine_and_one_at_its_limit_does_not(name):
     check_range(name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", RANGES)
+def test_limits_are_the_same_where_positions_go_in_blocks(name):
+    check_range(name, lanes=2)
 
 
 # Registers of an accelerator's engine, in its pattern controller.
@@ -664,11 +681,11 @@ MUTANTS: list[tuple[str, str, tuple[str, str], Callable[[], None]]] = [
         ("& table.wrong)", "& table.wrong & 0)"),
         parity_check(4),
     ),
-    ("requantise", "parity of parameters", ("valid[0] & memory.wrong", "0"), parity_check(5)),
+    ("requantise", "parity of parameters", ("valid[1] & ~parities.xor()", "0"), parity_check(5)),
     (
         "requantise",
         "parameters of the wrong parity are used",
-        ("valid[1].eq(valid[0] & ~unusable)", "valid[1].eq(valid[0])"),
+        ("valid[2].eq(valid[1] & ~unusable)", "valid[2].eq(valid[1])"),
         lambda: check_wrong_parameters(),
     ),
     (

@@ -284,19 +284,19 @@ MUTANTS = [
     Mutant(
         "reuse_merge",
         "k + 1",
-        (("self.psum[lane] << word.shift", "self.psum[lane] << (word.shift + 1)"),),
+        (("self.psum[place] << word.shift", "self.psum[place] << (word.shift + 1)"),),
         "two_groups",
     ),
     Mutant(
         "reuse_merge",
         "minus ignored",
-        (("Mux(word.minus, -shifted, shifted)", "shifted"),),
+        (("Mux(word.minus, ~shifted, shifted)", "shifted"),),
         "two_groups",
     ),
     Mutant(
         "reuse_merge",
         "sum of terms not cleared",
-        (("Mux(shift_first_term, 0, self.contribution[lane])", "self.contribution[lane]"),),
+        (("Mux(shift_first_term, 0, self.contribution[place])", "self.contribution[place]"),),
         "two_groups",
     ),
     Mutant(
@@ -396,13 +396,13 @@ MUTANTS = [
     Mutant(
         "requantise",
         "rounds down",
-        (("half_unit.eq(Mux(shifts[0] == 0, 0, (1 << shifts[0]) >> 1))", "half_unit.eq(0)"),),
+        (("HALF = Const(1, 1)", "HALF = Const(0, 1)"),),
         "outputs",
     ),
     Mutant(
         "requantise",
         "zero point lost",
-        (("rounded + offset", "rounded"),),
+        (("Cat(HALF, offset)", "Cat(HALF, Const(0, 25))"),),
         "two_groups",
     ),
     # Cells and digits of more bits, several patterns at once, patterns in two OUs, clipping.
@@ -563,8 +563,8 @@ MUTANTS = [
             ),
             ("slots_ok.eq(", "slots_ok.eq(~dead & "),
             (
-                "~first_request | accumulate | (free >= per_ou) | none_begins",
-                "(~first_request | accumulate | (free >= per_ou))",
+                "~first_request | held | (free >= per_ou) | none_begins",
+                "(~first_request | held | (free >= per_ou))",
             ),
         ),
         "two_groups",

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from prap_hw.common.layouts import Space
-from prap_hw.engine.requantise import Requantise
+from prap_hw.engine import requantise
 from refmodel import golden
 from refmodel.config import EngineConfig
 from tests.support.rtl.bench import Constant, Script, Sink, Source, Watch, simulate
+from tests.support.rtl.mutants import Mutant, apply
 from tests.support.rtl.requantising import Accumulators
 
 
@@ -26,7 +27,7 @@ def run(cases, *, width=40, zero=0, low=0, high=255, gap=1, **options):
 
     Returns the sink, the accumulators, and the cycle of the first position_done.
     """
-    dut = Requantise(EngineConfig(max_outputs=64, acc_width=width))
+    dut = requantise.Requantise(EngineConfig(max_outputs=64, acc_width=width))
     layouts = dut.layouts
     words = []
     for number, (_, bias, multiplier, shift) in enumerate(cases[0]):
@@ -187,7 +188,7 @@ def test_the_pipeline_stands_while_an_output_is_not_taken():
 
 
 def test_reset_empties_the_pipeline():
-    dut = Requantise(EngineConfig(max_outputs=64))
+    dut = requantise.Requantise(EngineConfig(max_outputs=64))
     sink = Sink(dut.o, hold=False)
     words: list[dict[Any, Any]] = [
         {"space": Space.OUTPUT, "addr": number, "data": 0} for number in range(10)
@@ -197,3 +198,19 @@ def test_reset_empties_the_pipeline():
     last = Constant((dut.registers.last_output, 9))
     simulate(dut, load, done, last, sink, cycles=40, reset={19})
     assert sink.cycles == [16, 17, 18, 19]
+
+
+@pytest.mark.parametrize(
+    ("what", "old", "new"),
+    [
+        ("a sum far beyond the codes wraps", "above.any() & ~above.all()", "0"),
+        ("a sum far below the codes is the highest", "halves[-1], moved", "0, moved"),
+        ("a residual's room for what is near", "near = len(offset) + 2", "near = len(offset)"),
+        ("low bits with a sign", "biased[:LOW_BITS],", "biased[:LOW_BITS].as_signed(),"),
+        ("the half of a unit is cut off", "(total << 1) >> shifts[1]", "total >> shifts[1] << 1"),
+    ],
+)
+def test_a_mutant_is_found(monkeypatch, what, old, new):
+    apply(monkeypatch, Mutant("requantise", what, ((old, new),), ""))
+    with pytest.raises(AssertionError):
+        test_codes_match_the_formula_and_the_golden_model(40, (128, 0, 255))

@@ -1,7 +1,7 @@
 """Hazards of rare cycles in the host shell, each with the mutant that its test rejects.
 
-A packet behind two soft resets, the end of a run before its last beat, two errors in one cycle, and
-what a sender sees during reset.
+A packet behind two soft resets, the end of a run before its last beat, two errors in one cycle, a
+bad packet about a soft reset and before another, and what a sender sees during reset.
 """
 
 from collections.abc import Callable
@@ -231,6 +231,56 @@ def check_order(*among: ErrorCode) -> None:
     Host().run(bench)
 
 
+def check_bad_packet_about_a_reset() -> None:
+    """A bad packet in any cycle about a soft reset: an error behind it, or none, and never both.
+
+    With the drop, the packet's own rest is the beginning of one that is none, and an error.
+    """
+
+    async def bench(host: Host) -> None:
+        for command in (SOFT, SOFT | DROP):
+            codes = []
+            for reset in range(14):
+                for cycle in range(20):
+                    begin = cycle - 6
+                    if 0 <= begin < 5:
+                        bad_packet(host, begin)
+                    start(host, cycle - reset)
+                    host.ctx.set(host.shell.s_axi.wdata, command)
+                    await host.tick()
+                codes.append((await host.read(Register.ERROR), await host.read(Register.STATUS)))
+                await host.write(Register.CONTROL, SOFT)
+                await pause(host, 2)
+            # The reset comes before the packet, within it, and in or behind the cycle of finding.
+            before, within = (4, 3) if command & DROP else (6, 0)
+            expected = [ErrorCode.KEEP] * before + [ErrorCode.HEADER] * within
+            expected += [ErrorCode.NONE] * (len(codes) - len(expected))
+            assert codes == [(code, Status.ERROR if code else 0) for code in expected]
+        await host.recover()
+
+    Host().run(bench)
+
+
+def check_packet_behind_a_bad_one() -> None:
+    """Of a packet right behind a bad one nothing is taken: what was loaded stays loaded."""
+
+    async def bench(host: Host) -> None:
+        await host.load()
+        for pause_between in range(4):
+            await host.send(bytes(BEAT))
+            await pause(host, pause_between)
+            await host.send(PACKETS[0])
+            await pause(host, 4)
+            # What might be new cells is bad, and the cells before it are gone; the program stays.
+            assert await host.read(Register.STATUS) == Status.PROGRAM | Status.ERROR
+            assert await host.read(Register.ERROR) == ErrorCode.HEADER
+            await host.write(Register.CONTROL, SOFT)
+            await host.load()
+        await host.recover()
+
+    Host().run(bench)
+
+
 def check_ready_in_reset() -> None:
     """While ``aresetn`` is low no VALID and no READY is high; every READY is in the cycle after."""
     top: Any = host_shell.ShellTop(Host().shell)
@@ -271,6 +321,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     "the rest of a packet alone is discarded": check_discard,
     "a run ends with its last beat taken": check_done,
     "of two errors in one cycle the first of the order counts": check_order,
+    "a bad packet about a soft reset": check_bad_packet_about_a_reset,
+    "a packet behind a bad one is discarded": check_packet_behind_a_bad_one,
     "no READY during reset": check_ready_in_reset,
 }
 
@@ -365,6 +417,20 @@ MUTANTS: list[tuple[str, str, str, str, Callable[[], None]]] = [
         'with m.If(running):\n                fail("START_BUSY")',
         'with m.If(running), m.If(~excess):\n                fail("START_BUSY")',
         lambda: check_order(E.START_BUSY, E.OUTPUT_LENGTH),
+    ),
+    (
+        "packet_reader",
+        "a packet's error outlives a soft reset",
+        "self.error.eq(failed & ~self.forget)",
+        "self.error.eq(failed)",
+        check_bad_packet_about_a_reset,
+    ),
+    (
+        "host_shell",
+        "a packet behind a bad one is looked at",
+        "reader.halt.eq(error | reader.error)",
+        "reader.halt.eq(error)",
+        check_packet_behind_a_bad_one,
     ),
     (
         "host_shell",

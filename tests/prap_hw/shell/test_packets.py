@@ -273,8 +273,8 @@ def errors_of_flips(payloads: list[int], first: list[int], input_bytes: int):
     assert len(source.sent) == len(stream)
     result: list[list[str]] = [[] for _ in cases]
     for cycle, name in seen:
-        # An error of an item comes a cycle or two after its last beat, before the next is taken.
-        taken = sum(sent <= cycle for sent in source.sent)
+        # An error shows in the cycle after the finding, in which the next beat may be taken.
+        taken = sum(sent < cycle for sent in source.sent)
         result[next(n for n, end in enumerate(ends) if taken <= end)].append(name)
     return result, load.payloads, rows.payloads
 

@@ -1,25 +1,32 @@
 """Settings by a budget or an allowed loss."""
 
+import math
 import re
 
 import numpy as np
 import pytest
 
+import refmodel
 from refmodel.compression.budget import (
     Budget,
     Candidate,
+    Choice,
+    choice,
     choosable,
     choose,
     choose_each,
     hull,
     path,
 )
+from refmodel.compression.budget.meter import EnergyMeter
 from refmodel.compression.budget.sensitivity import divergence, log_shares
 from refmodel.compression.compile import compile_network, map_network
 from refmodel.compression.quantize import quantize
 from refmodel.compression.schemes import LayerSetting
 from refmodel.config import EngineConfig
+from refmodel.cost import Technology, engine_for, network_events, price_events
 from refmodel.errors import InputError
+from refmodel.predict.accelerator import accelerator_config_for
 from refmodel.program.sizes import engine_config_for, ou_count
 from tests.support.nets.moment_nets import images, network
 
@@ -66,6 +73,71 @@ def test_divergence_by_hand():
     assert np.isclose(found, 0.5 * np.log(4 / 3))
 
 
+LANES = EngineConfig(merge_lanes=2)
+
+
+def joules(times: float, technology: str = "modern-22nm") -> Budget:
+    return Budget(times=times, of="energy", technology=technology)
+
+
+def priced(scheme: str, settings: dict | None, technology: str) -> float:
+    """The joules of the network as it is compiled with these settings: those of `prap price`."""
+    program = refmodel.compress(network(), images(1), scheme=scheme, settings=settings)
+    file = Technology.load(technology)
+    config = accelerator_config_for(program, engine_for(LANES, file))
+    return price_events(network_events(program, config), config, file).joules
+
+
+def keeps_to(budget: Budget, scheme: str) -> Choice:
+    """Check what is owed: the cost of a choice is its price, and is within the budget."""
+    assert budget.times is not None
+    assert budget.technology is not None
+    found = choose(network(), images(1), budget, scheme=scheme, config=LANES)
+    assert found.cost is not None
+    assert math.isclose(found.cost, priced(scheme, found.settings, budget.technology))
+    dense = priced("dense", None, budget.technology)
+    assert found.cost * budget.times <= dense
+    assert math.isclose(found.ratio, dense / found.cost)
+    return found
+
+
+@pytest.mark.parametrize("scheme", choosable())
+def test_a_budget_of_energy_is_kept_to_the_joule(scheme):
+    keeps_to(joules(1.15), scheme)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("technology", ["isaac-32nm", "published-2023"])
+def test_a_budget_of_energy_is_kept_in_every_technology(technology):
+    found = keeps_to(joules(1.3, technology), "dictionary")
+    assert keeps_to(joules(1.15, technology), "dictionary").ratio <= found.ratio
+
+
+def test_sums_of_estimates_are_not_taken_for_a_price(monkeypatch):
+    # The mutant: what layers cost by themselves, added up, is not what the network costs.
+    monkeypatch.setattr(EnergyMeter, "adds_up", True)
+    with pytest.raises(AssertionError):
+        keeps_to(joules(1.15), "orc")
+
+
+def test_a_choice_above_its_budget_is_found_out(monkeypatch):
+    # A first guess that is far off costs some measurements. The mutant takes it as it is.
+    monkeypatch.setattr(choice, "_last", lambda costs, limit: len(costs) - 1)
+    keeps_to(joules(1.3), "orc")
+    monkeypatch.setattr(choice, "_within", lambda cost, limit: True)
+    with pytest.raises(AssertionError):
+        keeps_to(joules(1.3), "orc")
+
+
+def test_cycles_are_those_of_the_engine_for_the_whole_network():
+    net, x = network(), images(1)
+    found = choose(net, x, Budget(times=1.2, of="cycles"), config=LANES)
+    program = refmodel.compress(net, x, scheme="dictionary", settings=found.settings)
+    assert found.cost == program.metrics(LANES).total.cycles
+    dense = refmodel.compress(net, x, scheme="dense").metrics(LANES).total.cycles
+    assert found.ratio == dense / found.cost >= 1.2
+
+
 @pytest.mark.parametrize("of", ["ous", "cycles", "weighted"])
 def test_a_budget_is_kept_and_used(of):
     net, x = network(), images(1)
@@ -104,8 +176,10 @@ def test_an_allowed_loss_is_kept():
         ({"times": 2.0, "max_loss": 1.0}, "not both or neither"),
         ({"times": 1.0}, "times must be above 1, not 1.0"),
         ({"max_loss": -1.0}, "max_loss must be 0 to 100 points, not -1.0"),
-        ({"times": 2.0, "of": "joules"}, "of must be one of ous, cycles, weighted, not 'joules'"),
+        ({"times": 2.0, "of": "joules"}, "of must be one of ous, cycles, weighted, energy, not"),
         ({"times": 2.0, "merge_weight": -1.0}, "merge_weight must be at least 0, not -1.0"),
+        ({"times": 2.0, "of": "energy"}, "technology must be given for energy, and for nothing"),
+        ({"times": 2.0, "technology": "isaac-32nm"}, "not 'isaac-32nm' for ous"),
     ],
 )
 def test_budgets_out_of_range_are_refused(options, message):

@@ -75,6 +75,50 @@ def test_the_largest_decrease_wins():
     assert factors == [[4, -1]]
 
 
+def left(table: np.ndarray, patterns: np.ndarray, codes: Codes) -> np.ndarray:
+    """Squared error of each output."""
+    return np.square(table - codes.matrix(patterns.shape[1]) @ patterns).sum(2)
+
+
+def drawn(seed: int, outputs: int, count: int, rows: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((3, outputs, rows)) * 40, rng.standard_normal((3, count, rows)) * 50
+
+
+@pytest.mark.parametrize("terms", [2, 3, 4])
+def test_terms_chosen_together_leave_no_output_worse(terms):
+    table, patterns = drawn(terms, 40, 5)
+    alone = left(table, patterns, code(table, patterns, terms))
+    together = left(table, patterns, code(table, patterns, terms, beam=8))
+    assert (together <= alone + 1e-9).all()
+    # It is worth it: of what is left, 1 % with two terms and some with more.
+    assert together.sum() < 0.99 * alone.sum()
+    # With a beam of one there is nothing to go on with beside the best: the same terms.
+    assert np.array_equal(left(table, patterns, code(table, patterns, terms, beam=1)), alone)
+
+
+def test_two_terms_chosen_together_are_the_best_two():
+    table, patterns = drawn(7, 12, 2, rows=3)
+    found = left(table, patterns, code(table, patterns, 2, beam=64))
+    # All pairs of (pattern, +-2^k or none).
+    sizes = 2.0 ** np.arange(-8, 7)
+    factors = np.concatenate([[0.0], sizes, -sizes])
+    single = np.stack([patterns[:, k, None] * factors[:, None] for k in range(2)], axis=1)
+    single = single.reshape(3, 1, -1, 3)
+    first = table[:, :, None] - single
+    best = np.min(
+        [
+            np.square(first - each).sum(3).min(2)
+            for each in single.transpose(2, 0, 1, 3)[:, :, None]
+        ],
+        axis=0,
+    )
+    assert (found >= best - 1e-9).all()
+    assert np.isclose(found, best).mean() > 0.9
+    alone = left(table, patterns, code(table, patterns, 2))
+    assert np.isclose(alone, best).mean() < 0.9
+
+
 def test_patterns_start_where_they_explain_most():
     # [4, 0] explains [4, 0] and [2, 0] wholly: 20; [0, 3] explains 9. Then [0, 3] is the best.
     table = np.array([[[0, 3], [4, 0], [2, 0]]], float)

@@ -182,8 +182,10 @@ def test_the_events_are_those_worked_by_hand(events):
 CHARGED = [
     name
     for name in NAMES
-    # Sums and multiples of others are charged under the others' names.
+    # Sums and multiples of others are charged under the others' names; nothing is kept of segments
+    # where a position is a block by itself.
     if name not in ("ous", "index_reads", "merged", "outputs", "index_bits", "table_bits")
+    and not name.startswith("replay")
 ]
 
 
@@ -248,6 +250,32 @@ def test_merge_lanes_cost_copies_of_every_partial_sum(program, tmp_path):
         assert memories(config)["partial sums"].copies == lanes + 1
     # Layer B writes 6 partial sums of 22 bits in lanes + 1 copies, and reads each once.
     assert found == pytest.approx({n: 6 * (n + 1) * 440 + 6 * 440 for n in (1, 2, 4)})
+
+
+def test_blocks_of_positions_cost_a_copy_of_no_sum_and_an_index_word_once(program, tmp_path):
+    technology = round_technology(tmp_path)
+    one, four = (
+        price(program, dataclasses.replace(ENGINE, position_lanes=lanes), technology)
+        for lanes in (1, 4)
+    )
+    for before, after in zip(one.layers, four.layers, strict=True):
+        for part in ("partial sums", "merge", "accumulators", "adc", "tables"):
+            assert after.parts[part] == before.parts[part]
+    # Words of a sixth of the 1554 bits, and of half the 116, for 2 blocks and 1. Of A's 3 segments
+    # 6 are kept and 12 come again, of B's 1 and 1: 6 + 1 + 4 bits each.
+    index = [layer.parts["index"] * 1e15 for layer in four.layers]
+    assert index == pytest.approx([518 * 33 + 18 * 11 * 20, 58 * 33 + 2 * 11 * 20])
+    # Three bits more are kept of a request: which of four positions it is of, whether the last.
+    shifted = [layer.parts["shift and add"] * 1e15 for layer in four.layers]
+    assert shifted == pytest.approx([1920 * 132 + 240 * 840, 384 * 132 + 48 * 840])
+    # Vectors 4 * 64, pending 64 * 21, four times the sums and accumulators, segments 8 * 11.
+    sums = (256 + 1344 + 4 * (704 + 1280) + 88) * 0.2
+    assert four.areas["memory of sums"] * 1e12 == pytest.approx(sums)
+    # Three times more of what shifts and adds to an accumulator: 40 (2 + 2), half of it again.
+    logic = (four.areas["logic"] - one.areas["logic"]) * 1e12
+    assert logic == pytest.approx(1.5 * 3 * 160)
+    assert four.areas["registers"] > one.areas["registers"]
+    assert four.areas["memory of indices"] == one.areas["memory of indices"]
 
 
 def test_slow_converters_take_turns_and_slow_reads_are_noted(events, tmp_path):

@@ -59,6 +59,27 @@ def test_what_is_kept_of_a_request_has_the_width_of_the_default_engine():
     assert Layouts(DEFAULT).pending.size == PENDING_BITS
 
 
+def test_what_blocks_of_positions_keep_is_as_wide_as_the_hardware_has_it():
+    for positions in (2, 4):
+        config = dataclasses.replace(DEFAULT, position_lanes=positions)
+        layouts, found = Layouts(config), memories(config)
+        assert found["pending"].width == layouts.pending.size
+        assert found["replay"].width == layouts.replayed.size
+        assert found["replay"].depth == config.ou_rows
+    assert "replay" not in memories(DEFAULT)
+
+
+def test_each_position_of_a_block_has_its_sums_and_accumulators():
+    one = memories(DEFAULT)
+    four = memories(dataclasses.replace(DEFAULT, position_lanes=4))
+    for name in ("partial sums", "accumulators"):
+        assert four[name].bits == 4 * one[name].bits
+        assert four[name].capacity == one[name].capacity
+        assert four[name].copies == one[name].copies
+    for name in ("word", "descriptor", "activations", "vectors"):
+        assert four[name] == one[name]
+
+
 def test_every_counter_of_an_engine_by_itself_is_in_the_flip_flops():
     # Cycles and outputs beside those of an engine of a tile; the rest belongs to an accelerator.
     assert len(CORE_COUNTERS) + 2 == cost_memories.COUNTERS

@@ -17,8 +17,8 @@ BAD = {
         "expected Sum of at most 256 operands, found 257, in node 'y_node'",
     ),
     "sum-per-pixel": (
-        after(node("Sum", "c c k", "y"), k=floats(1, 4, 6, 6)),
-        "expected Sum of one constant to a channel, found (4, 6, 6) on (N, 4, 6, 6)",
+        after(node("Sum", "c c k", "y"), k=floats(1, 4, 6, 5)),
+        "expected Sum of one constant to a channel, found (4, 6, 5) on (N, 4, 6, 6)",
     ),
     "sum-nan": (
         after(node("Sum", "c k", "y"), k=f32(np.nan)),
@@ -31,14 +31,6 @@ BAD = {
     "max-per-channel": (
         after(node("Max", "c k", "y"), k=floats(1, 4, 1, 1)),
         "expected Max with limits of one value, found constants of shapes [(4, 1, 1)]",
-    ),
-    "max-above-0": (
-        after(node("Max", "c k", "y"), k=f32(1)),
-        "expected Max to limits min <= 0 < max, found min 1, max inf, in node 'y_node'",
-    ),
-    "min-below-0": (
-        after(node("Min", "c k j", "y"), k=f32(1), j=f32(-1)),
-        "expected Min to limits min <= 0 < max, found min -inf, max -1, in node 'y_node'",
     ),
     "min-tensors": (
         after(node("GlobalMaxPool", "c", "r"), node("Min", "c r", "y")),

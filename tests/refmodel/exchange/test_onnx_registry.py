@@ -16,7 +16,7 @@ from refmodel.exchange.onnx.registry import OPERATORS, operator, supported
 from tests.support.nets import function_cases, graph_cases, onnx_cases
 from tests.support.nets.onnx_nets import network, node, save
 
-APART = {"ArgMax", "Softmax", "LogSoftmax", "QuantizeLinear", "DequantizeLinear"}
+APART = {"ArgMax", "QuantizeLinear", "DequantizeLinear"}
 """Operators that end networks, or are in the tests of quantised networks."""
 
 

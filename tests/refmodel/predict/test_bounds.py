@@ -33,27 +33,30 @@ def row(found, **engine):
 
 def test_all_engines_are_priced_and_the_ratio_is_that_of_the_definition(bounds, tight):
     found = bounds.sweep("tight")
-    assert len(found) == 4 * 3 * 3
+    assert len(found) == 4 * 4 * 3
     # One pattern, 8 requests, 16 steps and outputs: 57 + 16 * 399 cycles; start 8 + 16 + 16 + 1 +
     # 100. With one ADC conversion is the bound, 64 a position.
-    one = row(found, adcs=8, lanes=1, latency=1)
+    one = row(found, adcs=8, lanes=1, positions=1, latency=1)
     assert (one["cycles"], one["bound"], one["start"]) == (6441, 6400, 141)
     assert one["ratio"] == (6441 - 141) / 6400
     assert row(found, adcs=1, lanes=4, latency=40)["bound"] == 64 * 400
+    # Of four positions at a time, conversion and outputs: 3 * 8 + 3 * 16 more.
+    four = row(found, adcs=8, positions=4, latency=1)
+    assert (four["bound"], four["start"]) == (6400, 141 + 72)
     assert not any(each["missed"] for each in found)
 
 
 def test_a_dead_cycle_between_merge_and_outputs_is_told(bounds, tight, monkeypatch, capsys):
     assert bounds.main(["tight"]) == 0
-    assert "0 of 36 combinations missed" in capsys.readouterr().out
+    assert "0 of 48 combinations missed" in capsys.readouterr().out
     monkeypatch.setattr(cycles, "MERGE_LATENCY", cycles.MERGE_LATENCY + 2)
     assert bounds.main(["tight", "--worst", "3"]) == 1
     out, err = capsys.readouterr()
     # 17 cycles a position where merge and output are 16 each: one lane, 4 or 8 ADCs.
-    assert "6 of 36 combinations missed" in out
+    assert "6 of 48 combinations missed" in out
     lines = [line.split() for line in out.splitlines() if line.startswith("tight")]
     assert [line[:5] for line in lines] == [["tight", "hand", "prap", "4", "1"]] * 3
-    assert "tight 1/1 hand: 36 combinations, 6 missed" in err
+    assert "tight 1/1 hand: 48 combinations, 6 missed" in err
 
 
 def test_every_scheme_is_mapped_and_the_last_layer_too(bounds):

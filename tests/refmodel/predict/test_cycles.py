@@ -146,6 +146,43 @@ def single_adc() -> Case:
     return layer, dataclasses.replace(TINY_ENGINE, adcs=1, ou_cols=16), 214
 
 
+def blocks_of_two() -> Case:
+    """One group of two patterns on three rows, 8 outputs of 4 terms; 3 positions, two at a time.
+
+    Position 0: bytes 4 to 6, requests 8 to 23; position 1: bytes 7 to 9, requests 24 to 39. Both
+    are complete 39 + 7 = 46, and merged in 32 steps, 46 to 77. Read from 79 to 94, 16 outputs.
+    Position 2, by itself: bytes 10 to 12, requests 40 to 55, complete 62, merge 78 to 109, read 111
+    to 118, last output 123. Each by itself, the three would have 96 merge steps, from 30 to 125.
+    """
+    layer = hand_layer([[(3, 2)]], outputs=8, positions=3, terms=4)
+    return layer, dataclasses.replace(TINY_ENGINE, position_lanes=2), 123
+
+
+def blocks_with_a_full_ring() -> Case:
+    """Three patterns in a ring of four slots, 4 outputs of 4 terms: 2 blocks of 2 positions.
+
+    Byte 4, requests 6 to 29, slots 0 to 2. Position 1: byte 5, requests 30 to 53: its slots are
+    reserved already. Complete 60, merge 60 to 75. Position 2: byte 6; its first OU takes the last
+    slot, 54 to 61. The second one finds none until the three that the merge frees in 75 can be
+    taken, in 76: requests 76 to 91. Position 3: 92 to 115. Complete 122, merge 122 to 137, read 139
+    to 146, 8 outputs, last output 151.
+    """
+    layer = hand_layer([[(1, 3)]], outputs=4, positions=4, terms=4)
+    return layer, dataclasses.replace(TINY_ENGINE, slots=4, position_lanes=2), 151
+
+
+def blocks_of_one_step() -> Case:
+    """Digits of 4 bits, one output: 2 requests, 1 merge step for 4 positions, 4 outputs.
+
+    Position 0: byte 4, requests 6 and 7; positions 1 to 3: requests to 13. Complete 20, merge 20,
+    read 22 to 25. Positions 4 to 7: requests to 21, complete 28, read 30 to 33. Position 8:
+    requests 22 and 23, complete 30, merge 30, read 34 (the outputs before it are read to 33), last
+    output 39.
+    """
+    layer = hand_layer([[(1, 1)]], outputs=1, positions=9)
+    return layer, dataclasses.replace(TINY_ENGINE, dac_bits=4, position_lanes=4), 39
+
+
 HAND = {
     "one pattern, one position": one_pattern(1),
     "one pattern, two positions": one_pattern(2),
@@ -159,6 +196,9 @@ HAND = {
     "gather bound": gather_bound(),
     "buffers wait": buffers_wait(),
     "single ADC": single_adc(),
+    "blocks of two": blocks_of_two(),
+    "blocks with a full ring": blocks_with_a_full_ring(),
+    "blocks of one step": blocks_of_one_step(),
 }
 
 
@@ -235,14 +275,14 @@ def test_no_wait_can_be_forgotten(monkeypatch, name):
         forgetful = dataclasses.replace(config, slots=256)
         assert predict(layer, forgetful).cycles == 85 < want
         return
-    position, ends = cycles.EngineWalk.position, []
+    block, ends = cycles.EngineWalk.block, []
 
-    def free_halves(self):
+    def free_halves(self, positions):
         self.output_ends = [-1, self.output_ends[1]]
-        position(self)
+        block(self, positions)
         ends.append(self.merge_end)
 
-    monkeypatch.setattr(cycles.EngineWalk, "position", free_halves)
+    monkeypatch.setattr(cycles.EngineWalk, "block", free_halves)
     # The outputs, one a cycle, take as long: only the merges are earlier, the last one at 44 to 47.
     assert predict(layer, config).cycles == want
     assert ends[-1] == 47 < 59
@@ -269,6 +309,7 @@ def many_positions(seed: int) -> tuple[LayerProgram, EngineConfig]:
         crossbar_latency=latency,
         gather_buffers=int(rng.choice([2, 3, 4, 16])),
         requests_in_flight=latency + 40,
+        position_lanes=(1, 1, 2, 4)[seed % 4],
     )
     config = engine_config_for([layer], base)
     kept = int(layer.group_kept.max())
@@ -286,18 +327,18 @@ def test_detected_periods_change_nothing(monkeypatch, seed):
 
 def test_a_period_is_found_early(monkeypatch):
     walked = []
-    position = cycles.EngineWalk.position
+    block = cycles.EngineWalk.block
 
-    def counted(self):
+    def counted(self, positions):
         walked.append(1)
-        position(self)
+        block(self, positions)
 
-    monkeypatch.setattr(cycles.EngineWalk, "position", counted)
+    monkeypatch.setattr(cycles.EngineWalk, "block", counted)
     for seed in range(40):
         walked.clear()
         layer, config = many_positions(seed)
         predict(layer, config)
-        assert len(walked) < layer.positions, f"seed {seed}"
+        assert len(walked) < config.blocks_of(layer.positions), f"seed {seed}"
 
 
 @pytest.mark.parametrize(

@@ -23,31 +23,33 @@ def plain(layer: LayerProgram, config: EngineConfig) -> int:
     free, releases = config.slots, []
     steps = merge_steps(layer, config.merge_lanes).tolist()
     rows = layer.gather_rows.tolist()
-    for _ in range(layer.positions):
+    for position in range(0, layer.positions, config.position_lanes):
+        block = min(config.position_lanes, layer.positions - position)
         gather = 0
         for group, gathers in enumerate(layer.group_gathers.tolist()):
             for _ in range(gathers):
-                read = max(read + 1, buffers.pop(0) + 1) + rows[gather] - 1
-                time = max(issued + 1, read + cycles.GATHER_LATENCY)
-                columns = int(layer.gather_patterns[gather]) * width
-                for first in range(0, columns, config.ou_cols):
-                    used = range(first, min(first + config.ou_cols, columns))
-                    begin = sum(column % width == 0 for column in used)
-                    if begin and not layer.gather_accumulate[gather]:
-                        while free < most:
-                            at, slots = releases.pop(0)
-                            time, free = max(time, at), free + slots
-                        free -= begin
-                    time += -(-len(used) // config.adcs) * -(-8 // config.dac_bits)
-                issued = time - 1
-                buffers.append(issued)
+                for turn in range(block):
+                    read = max(read + 1, buffers.pop(0) + 1) + rows[gather] - 1
+                    time = max(issued + 1, read + cycles.GATHER_LATENCY)
+                    columns = int(layer.gather_patterns[gather]) * width
+                    for first in range(0, columns, config.ou_cols):
+                        used = range(first, min(first + config.ou_cols, columns))
+                        begin = sum(column % width == 0 for column in used)
+                        if begin and not layer.gather_accumulate[gather] and turn == 0:
+                            while free < most:
+                                at, slots = releases.pop(0)
+                                time, free = max(time, at), free + slots
+                            free -= begin
+                        time += -(-len(used) // config.adcs) * -(-8 // config.dac_bits)
+                    issued = time - 1
+                    buffers.append(issued)
                 gather += 1
             complete = issued + config.crossbar_latency + cycles.CONVERT_LATENCY
             begin = max(merged + 1, complete, sent[0] if group == 0 else 0)
             merged = begin + steps[group] - 1
             releases.append((merged + 1, int(layer.group_kept[group])))
         begin = max(sent[1] + 1, merged + cycles.MERGE_LATENCY)
-        sent = [sent[1], begin + layer.out_shape[2] - 1]
+        sent = [sent[1], begin + block * layer.out_shape[2] - 1]
     return sent[1] + cycles.OUTPUT_LATENCY
 
 
@@ -76,6 +78,7 @@ def engines(seed: int) -> tuple[LayerProgram, list[EngineConfig]]:
         crossbar_latency=latency,
         requests_in_flight=latency + 4,
         gather_buffers=pick(2, 4),
+        position_lanes=pick(1, 1, 2, 4),
     )
     config = engine_config_for([layer], base)
     least = int(layer.group_kept.max()) + config.patterns_per_ou - 1

@@ -52,6 +52,19 @@ def test_lanes_read_words_that_fill_them_up():
     assert all(found[name] == 6 * n for name, n in BY_HAND.items() if name not in changed)
 
 
+@pytest.mark.parametrize(("lanes", "blocks"), [(2, 3), (4, 2)])
+def test_a_block_of_positions_reads_its_index_words_once(lanes, blocks):
+    # Six positions: three blocks of two, or one of four and one of two.
+    found = layer_events(two_group_layer(), replace(CONFIG, position_lanes=lanes))
+    assert found["index_bits"] == blocks * BY_HAND["index_bits"]
+    assert found["index_reads"] == blocks * 21
+    # Three segments are kept in each block, and taken from there for all positions but its first.
+    assert found["replay_writes"] == blocks * 3
+    assert found["replay_reads"] == (6 - blocks) * 3
+    changed = {"index_bits", "index_reads", "replay_writes", "replay_reads"}
+    assert all(found[name] == 6 * n for name, n in BY_HAND.items() if name not in changed)
+
+
 def test_an_identity_map_takes_every_slot_and_reads_no_words():
     layer = hand_layer([[(3, 2)], [(2, 2)]], outputs=2, positions=5, identity=True)
     found = layer_events(layer, TINY_ENGINE)
@@ -71,6 +84,7 @@ def test_memories_are_as_wide_as_the_hardware_has_them(seed, network):
         ou_cols=(4, 8, 16, 32)[seed % 4],
         adcs=4,
         merge_lanes=(1, 2, 4)[seed % 3],
+        position_lanes=(1, 2, 4)[seed // 2],
         network=network,
     )
     config = engine_config_for([layer], base)

@@ -47,7 +47,8 @@ def largest_group(layer: LayerProgram, config: EngineConfig) -> int:
     requests = events.requests_of_gathers(layer, config)
     for g, count in enumerate(layer.group_gathers.tolist()):
         run = slice(gather, gather + count)
-        work = [requests[run].sum(), layer.gather_rows[run].sum(), steps[g]]
+        block = config.position_lanes
+        work = [block * requests[run].sum(), block * layer.gather_rows[run].sum(), steps[g]]
         largest = max(largest, *map(int, work))
         gather += count
     return largest
@@ -67,6 +68,9 @@ def test_a_group_is_split_by_kept_patterns_and_other_words_say_none():
     layer = hand_layer([[(4, 8)]], outputs=4, terms=2)
     one, two = parts_of(layer, 2, TINY_ENGINE)
     assert loads([one, two], TINY_ENGINE).tolist() == [[32, 4, 8], [32, 4, 8]]
+    # Of a block of four positions, for which each group is merged once.
+    config = dataclasses.replace(TINY_ENGINE, position_lanes=4)
+    assert loads([one, two], config).tolist() == [[128, 16, 8], [128, 16, 8]]
     assert (one.weights == layer.weights[:4]).all()
     assert (two.weights == layer.weights[4:]).all()
     words = zip(layer.word_slot.tolist(), layer.word_shift.tolist(), strict=True)
@@ -218,8 +222,8 @@ def test_every_scheme_is_dealt_out_evenly_and_adds_up(scheme, options, groups):
     layer = scheme_layer(scheme, options, groups, outputs=24 if groups == 12 else 16)
     codes = random_codes(np.random.default_rng(0), layer, 1)
     want = golden.accumulators(layer, codes)
-    for engines, lanes in itertools.product((2, 3, 4, 7), (1, 4)):
-        config = EngineConfig(merge_lanes=lanes)
+    for engines, (lanes, positions) in itertools.product((2, 3, 4, 7), ((1, 1), (4, 1), (1, 4))):
+        config = EngineConfig(merge_lanes=lanes, position_lanes=positions)
         parts = deal(layer, engines, config)
         assert (accumulators(parts, codes) == want).all()
         assert balanced(layer, parts, config)
@@ -276,6 +280,7 @@ def many_positions(seed: int) -> tuple[list[LayerPart | None], EngineConfig]:
     base = EngineConfig(
         adcs=int(rng.choice([1, 2, 8])),
         merge_lanes=int(rng.choice([1, 2, 4])),
+        position_lanes=(1, 2, 4)[seed % 3],
         crossbar_latency=int(rng.choice([1, 5, 40])),
         gather_buffers=int(rng.choice([2, 4])),
     )

@@ -50,6 +50,9 @@ TWO_GROUP_EVENTS = {
     "psum_reads": 4 + 1,
     "merge_adds": 4,
     "accumulator_writes": 3,
+    # A position is a block by itself.
+    "replay_writes": 0,
+    "replay_reads": 0,
     "requantisations": 3,
     # Bias 40, multiplier 16, shift 6, parity.
     "table_bits": 3 * 63,

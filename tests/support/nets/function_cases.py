@@ -8,6 +8,7 @@ from tests.support.nets.onnx_nets import f32, floats, node
 PLAIN = (
     *("Abs", "Celu", "Cos", "Elu", "Erf", "Exp", "HardSwish", "LeakyRelu", "Selu", "Sigmoid"),
     *("Sin", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
+    *("Ceil", "Floor", "Round"),
 )
 
 
@@ -256,4 +257,123 @@ CASES = {
     "matmul-on-the-left": first(node("MatMul", "w x", "y"), w=floats(SEED + 26, 4, 6)),
     "matmul-by-channel": first(node("MatMul", "x w", "y"), w=floats(SEED + 27, 1, 2, 6, 4)),
     "argmax-free": flat(node("Gemm", "f v", "y"), v=floats(SEED + 28, 144, 5)),
+    # Conditions
+    "where": after(
+        node("Greater", "c limit", "g"),
+        node("Mul", "c tenth", "t"),
+        node("Where", "g c t", "y"),
+        limit=f32(0.25),
+        tenth=f32(0.1),
+    ),
+    "softplus-of-dynamo": after(
+        node("Softplus", "c", "s"),
+        node("Greater", "c limit", "g"),
+        node("Where", "g c s", "y"),
+        limit=f32(20),
+    ),
+    "shrink-of-parts": after(
+        node("LessOrEqual", "c high", "p"),
+        node("GreaterOrEqual", "c low", "q"),
+        node("And", "p q", "inside"),
+        node("Where", "inside zero c", "y"),
+        high=f32(0.5),
+        low=f32(-0.5),
+        zero=f32(0),
+    ),
+    "outside": after(
+        node("Less", "low c", "p"),
+        node("Less", "c high", "q"),
+        node("Not", "q", "nq"),
+        node("Or", "p nq", "o"),
+        node("Mul", "c c", "square"),
+        node("Where", "o c square", "y"),
+        high=f32(-0.5),
+        low=f32(0.5),
+    ),
+    "shrink": after(node("Shrink", "c", "y", lambd=0.4, bias=0.2)),
+    "sign": after(node("Sign", "c", "s"), node("Mul", "s c", "y")),
+    "limit-above-0": after(
+        node("Clip", "c low high", "k"), node("Log", "k", "y"), low=f32(0.5), high=f32(2)
+    ),
+    "limit-to-below-0": after(node("Min", "c low", "y"), low=f32(-0.25)),
+    "constants-of-each-value": after(node("Add", "c k", "y"), k=floats(SEED + 29, 1, 4, 6, 6)),
+    # Statistics
+    "instance-norm": after(
+        node("InstanceNormalization", "c scale shift", "y"),
+        scale=f32([1.5, -0.5, 0.5, 2]),
+        shift=floats(SEED + 30, 4),
+    ),
+    "group-norm": later(
+        21,
+        after(
+            node("GroupNormalization", "c scale shift", "y", num_groups=2),
+            scale=f32([1.5, 0.5, 1, 0.7]),
+            shift=floats(SEED + 31, 4),
+        ),
+    ),
+    "layer-norm": after(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+        node("LayerNormalization", "t scale shift", "n", epsilon=0.25),
+        node("Transpose", "n", "y", perm=[0, 3, 1, 2]),
+        scale=f32([1.5, -0.5, 0.5, 2]),
+        shift=floats(SEED + 30, 4),
+    ),
+    "layer-norm-of-images": after(
+        node("LayerNormalization", "c scale", "y", axis=1), scale=floats(SEED + 32, 4, 6, 6)
+    ),
+    "layer-norm-of-rows": after(
+        node("LayerNormalization", "c ones", "y", axis=-1), ones=np.ones(6, np.float32)
+    ),
+    "rms-norm": later(
+        23,
+        after(node("RMSNormalization", "c scale", "y", axis=-1), scale=f32([1, 2, 1, 0.5, 1, 1])),
+    ),
+    "softmax-in-the-middle": after(
+        node("Softmax", "c", "s", axis=1),
+        node("Mul", "s c", "y"),
+    ),
+    "log-softmax-in-the-middle": first(
+        node("Conv", "x w b", "c"),
+        node("LogSoftmax", "c", "l", axis=2),
+        node("Relu", "c", "r"),
+        node("Add", "l r", "y"),
+        opset=11,
+        **CONV,
+    ),
+    "sum": after(node("ReduceSum", "c axes", "y", keepdims=0), axes=ints(2, 3)),
+    "sum-of-channels": after(
+        node("ReduceSum", "c axes", "s"), node("Mul", "s c", "y"), axes=ints(1)
+    ),
+    "norm-1": after(node("ReduceL1", "c", "y", axes=[3])),
+    "norm-2": after(node("ReduceL2", "c", "l", axes=[2, 3], keepdims=0), node("Relu", "l", "y")),
+    "sum-of-squares": after(node("ReduceSumSquare", "c", "y", axes=[-1])),
+    "least": after(node("ReduceMin", "c", "y", axes=[2, 3])),
+    # Repeated and interpolated values
+    "expand": after(
+        node("GlobalAveragePool", "c", "p"), node("Expand", "p s", "y"), s=ints(1, 1, 3, 2)
+    ),
+    "tile": after(node("Tile", "c r", "y"), r=ints(1, 2, 1, 2)),
+    "resize-linear": after(node("Resize", "c - s", "y", mode="linear"), s=f32([1, 1, 2, 2])),
+    "resize-linear-corners": after(
+        node(
+            "Resize", "c - - z", "y", mode="linear", coordinate_transformation_mode="align_corners"
+        ),
+        z=ints(1, 4, 11, 6),
+    ),
+    "resize-linear-down": after(node("Resize", "c - - z", "y", mode="linear"), z=ints(1, 4, 3, 5)),
+    "resize-cubic": after(node("Resize", "c - s", "y", mode="cubic"), s=f32([1, 1, 1.5, 2])),
+    "resize-linear-of-a-line": first(
+        node("Conv", "x w b", "c"),
+        node("Resize", "c - s", "y", mode="linear"),
+        shape=LINE,
+        s=f32([1, 1, 2]),
+        **SIGNAL,
+    ),
+    "upsample-linear": first(
+        node("Upsample", "x s", "u", mode="linear"),
+        node("Conv", "u w b", "y"),
+        opset=9,
+        s=f32([1, 1, 2, 2]),
+        **CONV,
+    ),
 }

@@ -91,6 +91,57 @@ def several_operands() -> onnx.ModelProto:
     return network(nodes, constants, ("N", 2, 4, 4))
 
 
+def conditions_and_statistics() -> onnx.ModelProto:
+    """An If, conditions, normalisations by statistics, sums, and values between values.
+
+    The input is (N, 2, 4, 4), the output (N, 4).
+    """
+
+    def branch(*nodes: NodeProto) -> onnx.GraphProto:
+        value = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
+        return helper.make_graph(list(nodes), "branch", [], [value])
+
+    chosen = node(
+        "If",
+        "same",
+        "i",
+        then_branch=branch(node("Relu", "c", "t")),
+        else_branch=branch(node("Neg", "c", "t")),
+    )
+    nodes = [
+        node("Conv", "x w", "c", pads=[1, 1, 1, 1]),
+        node("Shape", "c", "s"),
+        node("Gather", "s three", "wide"),
+        node("Equal", "wide four", "same"),
+        chosen,
+        node("InstanceNormalization", "i scale shift", "n"),
+        node("LayerNormalization", "n rows", "l"),
+        node("Greater", "l half", "g"),
+        node("Where", "g l half", "v"),
+        node("Softmax", "v", "m", axis=1),
+        node("Mul", "m v", "p"),
+        node("Resize", "p - twice", "r", mode="linear"),
+        node("ReduceL2", "r", "q", axes=[3]),
+        node("Expand", "q sizes", "e"),
+        node("Tile", "e repeats", "d"),
+        node("ReduceSum", "d axes", "y", keepdims=0),
+    ]
+    constants = {
+        "w": floats(1, 4, 2, 3, 3),
+        "three": np.array(3),
+        "four": np.array(4),
+        "scale": f32([1, 2, 0.5, 1]),
+        "shift": floats(2, 4),
+        "rows": f32([1, 2, 1, 2]),
+        "half": f32(0.5),
+        "twice": f32([1, 1, 2, 1.5]),
+        "sizes": np.array([1, 1, 1, 3]),
+        "repeats": np.array([1, 1, 2, 1]),
+        "axes": np.array([2, 3]),
+    }
+    return network(nodes, constants, ("N", 2, 4, 4))
+
+
 def small_cnn(seed: int) -> onnx.ModelProto:
     """Two convolutions with a residual, BatchNormalization, both poolings and a classifier.
 

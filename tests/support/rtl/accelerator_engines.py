@@ -22,6 +22,12 @@ CASES: dict[str, tuple[int, str, dict[str, Any], dict[str, Any]]] = {
         {"residual": "fused", "scheme": "dictionary"},
         {"merge_lanes": 2, "crossbar_latency": 7},
     ),
+    "residual, dictionary, 3 engines, 4 positions": (
+        3,
+        "residual",
+        {"residual": "fused", "scheme": "dictionary"},
+        {"position_lanes": 4},
+    ),
     "pools, 2 engines": (2, "pools", {}, {"cell_bits": 2, "dac_bits": 2}),
     "branches, 4 engines": (4, "branches", {"scheme": "orc"}, {}),
 }

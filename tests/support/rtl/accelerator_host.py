@@ -184,6 +184,16 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"residual": "fused", "scheme": "dictionary"},
         {"merge_lanes": 2, "crossbar_latency": 7},
     ),
+    "residual, dictionary, 4 positions": (
+        "residual",
+        {"residual": "fused", "scheme": "dictionary"},
+        {"position_lanes": 4, "crossbar_latency": 7},
+    ),
+    "chain, 2 positions, 2 lanes": (
+        "chain",
+        {"scheme": "dictionary"},
+        {"position_lanes": 2, "merge_lanes": 2},
+    ),
     "pools": ("pools", {}, {"cell_bits": 2, "dac_bits": 2}),
     "branches": ("branches", {"scheme": "orc"}, {}),
     "chain": ("chain", {"scheme": "dense"}, {"ou_cols": 16, "adcs": 16}),
@@ -217,6 +227,8 @@ LONG = (
     "residual, separate",
     "residual, fused",
     "residual, dictionary, 2 lanes",
+    "residual, dictionary, 4 positions",
+    "chain, 2 positions, 2 lanes",
     "branches",
     "pools",
 )

@@ -118,7 +118,8 @@ def cosim(
     For each layer it prints the bound of the cycles (what the busiest of conversion, gather, merge
     and output takes at least), the prediction, the simulation, and the ratio (simulated - start) /
     bound, of which 1.02 at most is owed; start is what a layer may take once: the first group's
-    conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles. Then
+    conversion, the last group's merge, the outputs, the crossbar's latency and 100 cycles; with
+    --position-lanes conversion and outputs of as many positions. Then
     the cycles in which no conversion was requested, by cause.
     """
     from prap_hw.app import workflow

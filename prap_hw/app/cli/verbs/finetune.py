@@ -1,5 +1,6 @@
 """``prap finetune``."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,7 +8,7 @@ import typer
 
 from prap_hw.app import console
 from prap_hw.app.cli import values
-from prap_hw.app.cli.groups import BUDGET, PIXELS, BudgetOptions, OuRows, Pixels
+from prap_hw.app.cli.groups import BUDGET, ENGINE, PIXELS, BudgetOptions, Engine, Pixels
 from prap_hw.app.cli.options import Debug, Json, Labels, Network, Scheme, Settings, verb
 from prap_hw.app.cli.outcome import write_json
 from refmodel.errors import InputError
@@ -46,7 +47,6 @@ def finetune(
     scheme: Annotated[Scheme, typer.Option("--scheme", help="How weights are mapped.")] = "prap",
     settings: Settings = None,
     budget: BudgetOptions = BUDGET,
-    ou_rows: OuRows = None,
     pixels: Pixels = PIXELS,
     augment: Annotated[
         str | None,
@@ -127,6 +127,7 @@ def finetune(
         bool, typer.Option("--fresh", help="Start anew, even where there is a checkpoint.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.onnx.")] = False,
+    engine: Engine = ENGINE,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:
@@ -138,6 +139,8 @@ def finetune(
     from refmodel.train import Recipe
 
     chosen = budget.chosen()
+    sizes = dataclasses.asdict(engine) | {"ou_rows": None}
+    values.need("--budget or --max-loss", chosen, **sizes)
     values.need(
         "a budget or a scheme that learns patterns",
         chosen or SCHEMES[scheme].learner,
@@ -168,7 +171,7 @@ def finetune(
             settings=values.layer_settings(settings or [], scheme),
             budget=chosen,
             **pixels.arguments(),
-            ou_rows=8 if ou_rows is None else ou_rows,
+            config=engine.checked(),
             calibration=1024 if calibration is None else calibration,
             recipe=recipe,
             test=test,

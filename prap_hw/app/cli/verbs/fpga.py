@@ -152,4 +152,5 @@ def board(
     )
     write_json(json_file, figures)
     differ(figures["faults"])
-    print(f"outputs of {len(x)} images equal the golden model's, cycles the predicted")
+    count = len(figures["expected"])
+    print(f"outputs of {len(x)} images equal the golden model's, {count} counters the predicted")

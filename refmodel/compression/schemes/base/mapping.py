@@ -34,7 +34,9 @@ class PatternGroup:
         First input channel of the group, counted over the whole input, also in a grouped
         convolution.
     channels
-        Input channels in the group; the last group of a layer may have fewer than the others.
+        Input channels in the group; the last group of a layer may have fewer than the others. They
+        may be those of several groups of the convolution, whose outputs the group then touches: a
+        pattern is 0 on the rows of all channels that its output does not see.
     first_output, outputs
         The outputs that the group touches.
     shapes
@@ -224,7 +226,10 @@ def group_weights(
         places = np.full((len(lengths), int(lengths.max())), inputs * kernel)
         owner = np.repeat(np.arange(len(lengths)), lengths)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        places[owner, within] = (begin + rows[:, 1]) * kernel + rows[:, 0]
+        # Where a group goes over several groups of a convolution, a pattern is 0 on the rows of
+        # all but its output's, and rows of each fall on the same places.
+        several = group.channels > inputs
+        places[owner, within] = (begin + rows[:, 1]) % inputs * kernel + rows[:, 0]
         block = np.arange(low - first, high - first)[:, None]
         values = group.values.astype(kind)
         if group.slot is None or group.shift is None or group.sign is None:
@@ -234,7 +239,11 @@ def group_weights(
         for slot, shift, sign in zip(*words, strict=True):
             factor = np.where(slot < 0, 0, sign.astype(kind))
             scaled = values[slot] << (shift.astype(kind) + FRACTION_BITS)[:, None]
-            flat[block, places[group.shape_of[slot]]] += scaled * factor[:, None]
+            scaled *= factor[:, None]
+            if several:
+                np.add.at(flat, (block, places[group.shape_of[slot]]), scaled)
+            else:
+                flat[block, places[group.shape_of[slot]]] += scaled
     return flat[:, :-1].reshape(last - first, inputs, height, width)
 
 

@@ -1,7 +1,7 @@
 """Activations, all of them limits to a range, and Cast between types of floating point."""
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from refmodel.exchange.onnx.builder import FLOATING, Attributes, NetworkBuilder, type_name
 from refmodel.exchange.onnx.operators.arithmetic import absorb
@@ -13,7 +13,7 @@ from refmodel.network.graph import Clip
 
 @operator("Clip", "Relu", batch_last=True)
 def import_clip(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import a limit to a range that holds 0."""
+    """Import a limit to a range; one that does not hold 0 becomes a table."""
     name, _ = net.activation(node.input[0], node)
     lo, hi = (0.0, np.inf)
     if node.op_type == "Clip":
@@ -38,9 +38,12 @@ def import_hard_sigmoid(net: NetworkBuilder, node: NodeProto, attributes: Attrib
 
 
 def limit(net: NetworkBuilder, node: NodeProto, name: str, lo: float, hi: float) -> None:
-    """Let the output of ``node`` be ``name`` limited to a range, which must hold 0."""
+    """Let the output of ``node`` be ``name`` limited to a range."""
+    if not lo < hi:
+        net.fail("to limits min < max", f"min {lo:g}, max {hi:g}", node)
     if not lo <= 0 < hi:
-        net.fail("to limits min <= 0 < max", f"min {lo:g}, max {hi:g}", node)
+        apply_term(net, node, name, term("Clip", X, lo, hi))
+        return
     net.append(Clip(**net.fields(node, (name,), net.shapes[name]), lo=lo, hi=hi))
 
 
@@ -59,8 +62,11 @@ def _read_limit(
 
 @operator("Cast")
 def import_cast(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
-    """Import a change of the type of floating point, which does nothing."""
+    """Import a change of the type of floating point, which does nothing, or to true and false."""
     name, _ = net.activation(node.input[0], node)
+    if attributes["to"] == TensorProto.BOOL:
+        apply_term(net, node, name, term("Sign", term("Abs", X)))
+        return
     if attributes["to"] not in FLOATING:
         found = type_name(attributes["to"])
         net.fail("to floating point", found, node)

@@ -13,6 +13,9 @@ from refmodel.exchange.onnx.registry import operator
 from refmodel.network.expression import X, term
 from refmodel.network.graph import Add, Function, Matrix, Product, Rearrange, Shape
 
+MOST_SINGLE = 1 << 14
+"""Values of a tensor that may each have constants of their own."""
+
 
 @operator("Add", "Sub", "Mul", "Div", batch_last=True)
 def import_arithmetic(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
@@ -122,8 +125,8 @@ def import_batch_normalization(
 def affine(net: NetworkBuilder, node: NodeProto, name: str, gain: NDArray, bias: NDArray) -> None:
     """Let the output of ``node`` be ``gain * name + bias``.
 
-    The constants have the batch as their first axis, or fewer axes than the tensor, and may differ
-    along one axis alone.
+    The constants have the batch as their first axis, or fewer axes than the tensor. Where they
+    differ along more than one axis, every value is a channel of its own.
     """
     shape = net.shapes[name]
     try:
@@ -142,6 +145,10 @@ def affine(net: NetworkBuilder, node: NodeProto, name: str, gain: NDArray, bias:
         if values is not None:
             _apart(net, node, name, values, each)
             return
+    if index.size <= MOST_SINGLE:
+        each = index.reshape(-1, 1, 1)
+        _apart(net, node, name, [values.reshape(-1) for values in full], each)
+        return
     found = f"{max(gain.shape, bias.shape, key=len)} on {shape_text(shape)}"
     net.fail("of one constant to a channel", found, node)
 

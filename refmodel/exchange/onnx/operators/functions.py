@@ -5,26 +5,32 @@ They become tables on 8-bit codes. Several nodes that make one function together
 """
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto
 
 from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder, shape_text, value_numbers
 from refmodel.exchange.onnx.registry import operator
-from refmodel.network.expression import Term, X, term
-from refmodel.network.graph import Function
+from refmodel.network.expression import COMPARISONS, Term, X, term
+from refmodel.network.graph import Choice, Function
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "Abs": {},
     "Celu": {"alpha": 1.0},
+    "Ceil": {},
     "Cos": {},
     "Elu": {"alpha": 1.0},
     "Erf": {},
     "Exp": {},
+    "Floor": {},
     "HardSwish": {},
     "LeakyRelu": {"alpha": 0.01},
     "Log": {},
     "Reciprocal": {},
+    "Round": {},
     "Selu": {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875},
+    "Shrink": {"bias": 0.0, "lambd": 0.5},
     "Sigmoid": {},
+    "Sign": {},
     "Sin": {},
     "Softplus": {},
     "Softsign": {},
@@ -96,6 +102,61 @@ def import_pow(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> 
     if exponent.size != 1 or not np.isfinite(float(exponent.item())):
         net.fail("with one finite exponent", f"{exponent.size} values", node)
     apply_term(net, node, name, term("Pow", X, float(exponent.item())))
+
+
+@operator(*COMPARISONS, batch_last=True)
+def import_comparison(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import a comparison with one constant, which gives 1 where it holds and 0."""
+    constant = [name in net.constants for name in node.input]
+    values = [net.constants[each] for each in node.input if each in net.constants]
+    if sorted(constant) != [False, True] or values[0].size != 1:
+        found = f"{len(values)} constants of shapes {[each.shape for each in values]}"
+        net.fail("of a tensor with one constant", found, node)
+    name, _ = net.activation(node.input[constant.index(False)], node)
+    limit = float(values[0].item())
+    operands = (limit, X) if constant[0] else (X, limit)
+    apply_term(net, node, name, term(node.op_type, *operands))
+
+
+@operator("And", "Or", batch_last=True)
+def import_logic(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import And and Or of two conditions on one tensor."""
+    names = [net.activation(each, node)[0] for each in node.input]
+    shapes = [net.shapes[name] for name in names]
+    if shapes[0] != shapes[1]:
+        net.fail("of tensors of one shape", ", ".join(map(shape_text, shapes)), node)
+    always, second = np.ones(()), int(names[0] != names[1])
+    operands = (0, always, second) if node.op_type == "Or" else (0, second, np.zeros(()))
+    names = names[: 1 + second]
+    net.append(Choice(**net.fields(node, tuple(names), shapes[0]), operands=operands))
+
+
+@operator("Not", batch_last=True)
+def import_not(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import the opposite of a condition."""
+    name, _ = net.activation(node.input[0], node)
+    apply_term(net, node, name, term("Sub", 1.0, X))
+
+
+@operator("Where", batch_last=True)
+def import_where(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import a choice between two values by a condition, where one tensor decides and is chosen."""
+    names: list[str] = []
+    operands: list[int | NDArray[np.float64]] = []
+    for each in node.input:
+        if each in net.constants:
+            values = net.constants[each]
+            if values.size != 1:
+                net.fail("with constants of one value", f"{values.shape}", node)
+            operands.append(np.asarray(float(values.item())))
+        else:
+            name, _ = net.activation(each, node)
+            names += [name] * (name not in names)
+            operands.append(names.index(name))
+    shapes = [net.shapes[name] for name in names]
+    if any(shape != shapes[0] for shape in shapes):
+        net.fail("of tensors of one shape", ", ".join(map(shape_text, shapes)), node)
+    net.append(Choice(**net.fields(node, tuple(names), shapes[0]), operands=tuple(operands)))
 
 
 @operator("PRelu")

@@ -5,7 +5,7 @@ from onnx import NodeProto, TensorProto
 
 from refmodel.exchange.onnx.builder import Attributes, NetworkBuilder, type_name
 from refmodel.exchange.onnx.registry import operator
-from refmodel.network.graph import FakeQuant, MaxPool, Rearrange
+from refmodel.network.graph import Clip, FakeQuant, MaxPool, Rearrange
 
 
 @operator("QuantizeLinear")
@@ -27,11 +27,7 @@ def import_quantize(net: NetworkBuilder, node: NodeProto, attributes: Attributes
 def import_dequantize(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import the end of a quantisation, which must have the scale and zero point of its start."""
     name, _ = net.activation(node.input[0], node)
-    source = net.nodes.get(name)
-    while isinstance(source, Rearrange | MaxPool):
-        source = net.nodes.get(source.inputs[0])
-    if not isinstance(source, FakeQuant):
-        net.fail("of a tensor from QuantizeLinear", f"{name!r}", node)
+    source = _quantiser(net, node, name)
     scale, zero = _scale_and_zero(net, node)
     absent = len(node.input) < 3 or not node.input[2]
     zero = source.zero if absent and source.zero == 128 else zero
@@ -40,6 +36,37 @@ def import_dequantize(net: NetworkBuilder, node: NodeProto, attributes: Attribut
         expected = f"scale {source.scale:g}, code of zero {source.zero}"
         net.fail(f"as its tensor was quantised ({expected})", found, node)
     net.pass_on(node, name)
+
+
+def clip_codes(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import a limit to codes, as quantisers to fewer than 8 bits write it."""
+    name, shape = net.activation(node.input[0], node)
+    source = _quantiser(net, node, name)
+    lo, hi = -np.inf, np.inf
+    for at, key in ((1, "min"), (2, "max")):
+        if len(node.input) <= at or not node.input[at]:
+            continue
+        codes = net.constants.get(node.input[at])
+        if codes is None or codes.size != 1 or codes.dtype not in (np.uint8, np.int8):
+            net.fail(f"of codes with {key} a constant of 8 bits", repr(node.input[at]), node)
+        code = int(codes.item()) + (128 if codes.dtype == np.int8 else 0)
+        if code in (0, 255):
+            continue
+        value = (code - source.zero) * source.scale
+        lo, hi = (value, hi) if key == "min" else (lo, value)
+    if not lo <= 0 < hi:
+        net.fail("of codes to limits that hold the zero point", f"{lo:g} to {hi:g}", node)
+    net.append(Clip(**net.fields(node, (name,), shape), lo=lo, hi=hi))
+
+
+def _quantiser(net: NetworkBuilder, node: NodeProto, name: str) -> FakeQuant:
+    """Return what made the codes that are a tensor, or that it holds in another order."""
+    source = net.nodes.get(name)
+    while isinstance(source, Rearrange | MaxPool | Clip):
+        source = net.nodes.get(source.inputs[0])
+    if not isinstance(source, FakeQuant):
+        net.fail("of a tensor from QuantizeLinear", f"{name!r}", node)
+    return source
 
 
 def _scale_and_zero(net: NetworkBuilder, node: NodeProto) -> tuple[float, int]:

@@ -113,6 +113,30 @@ def import_squeeze(net: NetworkBuilder, node: NodeProto, attributes: Attributes)
     net.rearrange(node, name, index)
 
 
+@operator("Expand", "Tile")
+def import_expand(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
+    """Import values that are repeated along axes behind the batch."""
+    name, index = _numbered(net, node)
+    key = "shape" if node.op_type == "Expand" else "repeats"
+    sizes = net.integers(node, {}, key, 1)
+    rank = index.ndim + 1
+    tiled = node.op_type == "Tile"
+    batch = (1,) if tiled else (0, 1, net.batch)
+    if sizes is None or len(sizes) != rank or sizes[0] not in batch:
+        net.fail(f"with {key} for {rank} axes, 1 of the batch", f"{sizes}", node)
+    inner = sizes[1:] if tiled else [max(1, size) for size in sizes[1:]]
+    if min(inner) < 1 or prod(inner) * (index.size if tiled else 1) > MOST_VALUES:
+        net.fail(f"to 1 to {MOST_VALUES} values", f"{key} {sizes}", node)
+    if tiled:
+        net.rearrange(node, name, np.tile(index, inner))
+        return
+    try:
+        shape = np.broadcast_shapes(index.shape, tuple(inner))
+    except ValueError:
+        net.fail("to a shape that the tensor fits", f"{sizes}", node)
+    net.rearrange(node, name, np.broadcast_to(index, shape))
+
+
 @operator("Slice")
 def import_slice(net: NetworkBuilder, node: NodeProto, attributes: Attributes) -> None:
     """Import a slice of axes behind the batch."""

@@ -57,6 +57,7 @@ ENGINE = {
     "--preset": "small",
     "--adcs": "4",
     "--merge-lanes": "2",
+    "--position-lanes": "2",
     "--latency": "3",
     "--ou-rows": "16",
     "--ou-cols": "16",
@@ -92,11 +93,13 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--augment": "flip",
         "--budget": "1.2",
         "--budget-of": "cycles",
+        "--technology": "modern-22nm",
         "--max-loss": "50",
         "--force": "",
         "--workers": "2",
     },
-    "finetune": PIXELS
+    "finetune": ENGINE
+    | PIXELS
     | {
         "--data": "others.npz",
         "--out": "elsewhere.onnx",
@@ -105,8 +108,8 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--set": "'*=2,4,0.25'",
         "--budget": "1.2",
         "--budget-of": "cycles",
+        "--technology": "modern-22nm",
         "--max-loss": "50",
-        "--ou-rows": "16",
         "--augment": "flip",
         "--method": "published",
         "--epochs": "2",
@@ -235,7 +238,10 @@ IDX = "--images images.idx"
 NEEDS = {
     ("compress", "--percentile"): "--activations percentile",
     ("compress", "--budget-of"): "--budget 1.2 --scheme orc",
+    ("compress", "--technology"): "--budget 1.2 --scheme orc --budget-of energy",
     ("finetune", "--budget-of"): "--budget 1.2",
+    ("finetune", "--technology"): "--budget 1.2 --budget-of energy",
+    **{("finetune", name): "--budget 1.2" for name in ENGINE if name != "--ou-rows"},
     ("finetune", "--calibration"): "--scheme dictionary",
     ("evaluate", "--trials"): "--device wan-2022",
     ("evaluate", "--seed"): "--device wan-2022",

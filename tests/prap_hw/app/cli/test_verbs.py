@@ -306,6 +306,7 @@ OPTIONS = {
     "--adc-bits": ("adc_bits", 3),
     "--adcs": ("adcs", 3),
     "--merge-lanes": ("merge_lanes", 2),
+    "--position-lanes": ("position_lanes", 2),
     "--latency": ("crossbar_latency", 3),
 }
 """Options of an engine: the size that each sets, and a value that is not the default."""
