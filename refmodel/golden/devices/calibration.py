@@ -32,6 +32,9 @@ POSITIONS = 512
 _PARTS = 4
 """Steps are tried in this part of a cell, and low ends in whole cells."""
 
+_TRIED = 64
+"""Steps and low ends that are tried, at most each: all of them with 1-bit cells and digits."""
+
 
 class Pairs:
     """Stands for a device whose weights are differential pairs, for :func:`coding`."""
@@ -95,9 +98,11 @@ def best(
     found: tuple[float, AdcRange] | None = None
     top = len(counts) - 1
     most = (1 << bits) - 1
-    steps = np.arange(_PARTS, max(_PARTS, -(-_PARTS * top // most)) + 1) / _PARTS
-    for step in steps.tolist():
-        for low in range(1 if pairs else max(1, top // 2 + 1)):
+    last = max(_PARTS, -(-_PARTS * top // most))
+    steps = np.unique(np.linspace(_PARTS, last, min(_TRIED, last - _PARTS + 1)).astype(int))
+    lows = np.unique(np.linspace(0, top, min(_TRIED, top + 1)).astype(int))
+    for step in (steps / _PARTS).tolist():
+        for low in [0] if pairs else lows.tolist():
             each = AdcRange(bits=bits, low=float(low), step=step)
             code = np.clip(np.rint((sums - low) / step), 0, most)
             value = np.clip(np.rint(low + step * code), 0, config.max_code)
