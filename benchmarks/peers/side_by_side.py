@@ -56,8 +56,9 @@ def main() -> int:
     y = np.asarray(labels)[: options.limit]
     config = program.engine()
     print(
-        f"{config.ou_rows} rows, pairs of 1-bit cells, 1-bit digits, codes of {config.code_bits} bits"
-        f" and sign, normal errors in proportion to G, {len(y)} images, {options.chips} chips"
+        f"{config.ou_rows} rows, pairs of {config.cell_bits}-bit cells, {config.dac_bits}-bit "
+        f"digits, codes of {config.code_bits} bits and sign, normal errors in proportion to G, "
+        f"{len(y)} images, {options.chips} chips"
     )
     print("| sigma | accuracy, 95 % interval | lowest | highest | images/s of CPU time |")
     print("|---|---|---|---|---|")
