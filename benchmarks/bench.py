@@ -319,7 +319,7 @@ def serial_inference(published: bool) -> Figures:
     return figures
 
 
-def chip_inference(name: str, *, noise: bool) -> Figures:
+def chip_inference(name: str, *, noise: bool, scheme: str = "prap") -> Figures:
     """Images through ADC codes on one chip of a packaged device, with read noise or without."""
     import dataclasses
 
@@ -329,10 +329,10 @@ def chip_inference(name: str, *, noise: bool) -> Figures:
     device = devices.Device.load(name)
     if not noise:
         device = dataclasses.replace(device, read_noise=0.0)
-    program, note = compiled("prap")
+    program, note = compiled(scheme)
     config = program.engine()
     chip = devices.Chip(device=device, config=config, seed=SEED)
-    codes = program.codes(images("cifar10_test_A_5000.npz", 4))
+    codes = program.codes(images("cifar10_test_A_5000.npz", 16))
     devices.logits(program, codes[:1], chip)  # draws the cells, once
     converted = sum(
         ou_count(layer, config) * layer.positions * config.digits * config.ou_cols
@@ -341,7 +341,7 @@ def chip_inference(name: str, *, noise: bool) -> Figures:
     return rate(
         lambda: devices.logits(program, codes, chip),
         len(codes),
-        f"{name}, {converted / 1e6:.0f} M codes an image {note}".strip(),
+        f"{name}, {scheme}, {converted / 1e6:.0f} M codes an image {note}".strip(),
     )
 
 
@@ -412,12 +412,20 @@ JOBS: dict[str, tuple[str, str, Callable[[], Figures]]] = {
         "  the same, (2,4), keep 0.75/0.375/0.1875", "2 images/s", lambda: serial_inference(True),
     ),
     "device": (
-        "ResNet-20 through ADC codes, prap: static non-idealities", "2 images/s",
-        lambda: chip_inference("wan-2022", noise=False),
+        "ResNet-20 through ADC codes, prap: static effects (before tables of codes: 3.6)",
+        "10 images/s", lambda: chip_inference("wan-2022", noise=False),
     ),
     "device-noise": (
-        "  the same with read noise", "1 images/s",
+        "  the same with read noise (1.9)", "5 images/s",
         lambda: chip_inference("wan-2022", noise=True),
+    ),
+    "device-dictionary": (
+        "  static effects, dictionary", "10 images/s",
+        lambda: chip_inference("wan-2022", noise=False, scheme="dictionary"),
+    ),
+    "device-dictionary-noise": (
+        "  the same with read noise", "5 images/s",
+        lambda: chip_inference("wan-2022", noise=True, scheme="dictionary"),
     ),
     "quantise": ("import and quantise ResNet-20, 256 images", "10 s", import_and_quantise),
     "bulk": ("RTL in the bulk tier, ResNet-20, prap, 8 ADCs", "4 M cycles/s", bulk_rate),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -222,7 +223,7 @@ class Job:
             raise ValueError(f"stall must be from 0 to below 1, not {self.stall!r}")
 
 
-OPTIONS: Mapping[str, object] = {
+OPTIONS: dict[str, Any] = {
     each.name: each.default
     for each in fields(Job)
     if each.default is not MISSING and each.name not in ("tier", "folder", "cache", "progress")

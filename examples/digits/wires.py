@@ -32,8 +32,7 @@ def device(ohms: float) -> Device:
 
 
 def ends(config: EngineConfig, ohms: float) -> tuple[float, float]:
-    """Current of a column of on cells, in that without resistance: the least of the best and of the
-    worst placed OU."""
+    """Current of the worst column of on cells of the best and the worst placed OU, as a share."""
     chip = Chip(device=device(ohms), config=config, seed=0)
     on = np.ones((1, config.ou_rows, config.ou_cols), np.uint8)
     best = (config.row_blocks - 1) * config.col_blocks

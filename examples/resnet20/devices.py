@@ -71,6 +71,29 @@ def table(rows: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def paired(rows: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
+    """Write how much better each network is than the first, chip by chip, with 95 % intervals.
+
+    Chips of a device with the same number have the same random numbers at the same places.
+    """
+    from prap_hw.app.intervals import half_width
+
+    first, reference = rows[0]
+    lines = [f"| less {first} | {' | '.join(found['name'] for found in reference)} |"]
+    lines.append("|---|" + "---|" * len(reference))
+    for name, found in rows[1:]:
+        cells = []
+        for mine, theirs in zip(found, reference, strict=True):
+            less = [
+                100 * (a - b) for a, b in zip(mine["accuracy"], theirs["accuracy"], strict=True)
+            ]
+            half = half_width(less)
+            mean = f"{sum(less) / len(less):+.2f}"
+            cells.append(f"{mean} points" if half is None else f"{mean} ± {half:.2f} points")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _accuracy(mean: float, spread: float | None) -> str:
     text = f"{100 * mean:.2f}"
     return f"{text} %" if spread is None else f"{text} ± {100 * spread:.2f} %"
@@ -146,6 +169,8 @@ def main() -> int:
         for name, _ in options.networks
     ]
     text = table(rows)
+    if len(rows) > 1 and options.trials > 1:
+        text += "\n" + paired(rows)
     (options.out / f"devices-{options.cells}.md").write_text(text, encoding="utf-8")
     figure(rows, options.out / f"devices-{options.cells}.png", options.title)
     print(text, end="")

@@ -523,7 +523,7 @@ def history_table(history: Sequence[Mapping[str, float]]) -> Table:
 
 
 def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of devices: the accuracy of their chips, its mean, how sure, its deviation.
+    """Make the table of devices: the accuracy of their chips, its mean and standard deviation.
 
     Parameters
     ----------
@@ -543,13 +543,20 @@ def device_table(found: Sequence[Mapping[str, Any]]) -> Table:
         shares = [f"{100 * value:.2f} %" for value in ends]
         clipped = 1e6 * sum(each["clipped"]) / max(1, len(seeds) * each["conversions"])
         share = f"{clipped:,.0f}" if clipped >= 100 else f"{clipped:.3g}"
-        half = each["interval"]
-        within = None if half is None else f"± {100 * half:.2f} points"
-        row = [each["name"], each["cells"], codes, chips, *shares, spread, within, share]
-        rows.append(row)
+        rows.append([each["name"], each["cells"], codes, chips, *shares, spread, share])
     columns = ["device", "cells", "codes", "chips", "lowest", "mean", "highest", "spread"]
-    columns += ["mean within,\n95 % sure", "clipped,\nof 1e6"]
+    columns.append("clipped,\nof 1e6")
     return table("Accuracy on chips", columns, rows)
+
+
+def interval_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how sure the mean of each device's chips is, where they are several and differ."""
+    return [
+        f"{each['name']}: mean {100 * each['mean']:.2f} % ± {100 * each['interval']:.2f} points, "
+        f"95 % interval of {len(each['seeds'])} chips"
+        for each in found
+        if each["interval"]
+    ]
 
 
 def programming_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:

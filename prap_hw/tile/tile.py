@@ -21,7 +21,8 @@ from prap_hw.common.layouts import (
     valid_only,
 )
 from prap_hw.common.members import pass_through, run_members
-from prap_hw.engine.engine import EngineCore, positions_ahead, run_layer
+from prap_hw.engine.block_reader import positions_ahead
+from prap_hw.engine.engine import EngineCore, run_layer
 from prap_hw.engine.requantise import Requantise
 from refmodel.config import ACTIVE_BITS, EngineConfig
 

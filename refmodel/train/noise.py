@@ -6,15 +6,19 @@ effects are brought down to errors of the cells, which is exact for stuck cells 
 (ours) for the rest:
 
 - a **stuck** cell adds or takes its column's weight: exactly as on the chip, clipping apart;
-- **variation, read noise and offsets** are errors of a code, of variance
+- **errors of writing, drift from cell to cell, noise and offsets** are errors of a code, of the
+  variance
 
-      s^2 = R/2 * (variation_on^2 + (G_off * variation_off)^2) / 2 / step^2
-            + (read_noise / step)^2 + adc_offset^2
+      s^2 = R/2 * (s_on^2 + s_off^2) / 2 / step^2
+            + (read_noise / step)^2 + adc_offset^2 + adc_noise^2
+      s_on^2  = variation_on^2 + p^2 + i^2           p: error_proportional, drift_nu_spread ln t
+      s_off^2 = G_off^2 (variation_off^2 + p^2) + i^2          i: the independent errors
 
   with half of the wordlines and half of the cells on. The converter rounds most of them away:
   v = E[rint(N(0, s))^2] is what is left, and every cell gets a normal error of variance v / (R/2).
 
-Drift of the mean by a few percent is rounded away altogether and is left out.
+Drift of the mean by a few percent is rounded away altogether and is left out. Devices with other
+effects are refused.
 """
 
 import math
@@ -23,9 +27,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from refmodel.errors import InputError
 from refmodel.golden.devices.device import Device
 
 WEIGHT_BITS = 8
+
+KNOWN = frozenset(
+    {
+        "variation",
+        "normal_error",
+        "lognormal_error",
+        "drift",
+        "stuck",
+        "read_noise",
+        "offset",
+        "adc_noise",
+    }
+)
+"""Effects that have a term here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +62,28 @@ class CellNoise:
     device: Device
     rows: int
 
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.device.effects() if name not in KNOWN]
+        if unknown:
+            raise InputError(
+                f"expected a device whose effects training knows ({', '.join(sorted(KNOWN))}), "
+                f"found {', '.join(unknown)} in {self.device.name}"
+            )
+
     @property
     def deviation(self) -> float:
         """Standard deviation of the normal error of a cell, in codes."""
         device, half = self.device, self.rows / 2
         step = 1 - device.off
-        variance = half * (device.variation_on**2 + (device.off * device.variation_off) ** 2)
-        variance = variance / 2 / step**2
-        variance += (device.read_noise / step) ** 2 + device.adc_offset**2
+        past = math.log(device.drift_time / device.drift_start)
+        relative = device.error_proportional**2 + (device.drift_nu_spread * past) ** 2
+        fixed = device.error_independent**2
+        lognormal = device.lognormal_independent**2
+        on = device.variation_on**2 + relative + fixed + lognormal
+        off = device.off**2 * (device.variation_off**2 + relative) + fixed
+        off += lognormal if device.off else 0.0
+        variance = half * (on + off) / 2 / step**2
+        variance += (device.read_noise / step) ** 2 + device.adc_offset**2 + device.adc_noise**2
         return math.sqrt(rounded_variance(math.sqrt(variance)) / half)
 
     def errors(self, values: Tensor, generator: torch.Generator) -> Tensor:

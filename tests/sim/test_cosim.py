@@ -12,6 +12,7 @@ from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices.chip import Chip
+from refmodel.golden.devices.converters import AdcRange
 from refmodel.golden.devices.device import Device
 from refmodel.predict import cycles
 from refmodel.program.program import Program
@@ -132,6 +133,9 @@ the same with converters that clip; and with multi-level cells and digits, under
 words."""
 
 
+RANGES = {0: AdcRange(bits=2, low=1.0, step=1.5), 3: AdcRange(bits=1, step=2.0)}
+"""Converters of some layers of ``everything``, which have fewer bits than sums."""
+
 LONG = ("bad", "clipping", "wide")
 """Those with an engine of their own to be built, and one that has less than another."""
 
@@ -160,6 +164,7 @@ def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
     device, config, stall = NOISY[case]
     program = random_network(701, 6, config)
     codes = inputs(program, 1, 702).repeat(2, 0)
+    ranges = RANGES if case == "everything" else {}
     result = cosim(
         program,
         codes,
@@ -167,12 +172,13 @@ def test_every_code_under_noise(case: str, tmp_path: Path, cache: Path) -> None:
         tmp_path,
         device=device,
         chip_seed=3,
+        ranges=ranges,
         stall=stall,
         seed=1,
         cache=cache,
     )
     assert_equal(result, 2)
-    chip = Chip(device=device, config=config, seed=3)
+    chip = Chip(device=device, config=config, seed=3, ranges=ranges)
     assert result.logits is not None
     last = golden.run_program(program, codes, layer_fn=chip.layer_function(program))
     np.testing.assert_array_equal(result.logits, last[program.output])

@@ -99,12 +99,15 @@ def device_key(program: str, config: EngineConfig, device: str, trials: int) -> 
 
 def _device_content(program: str, config: EngineConfig, device: str, trials: int) -> dict[str, Any]:
     packaged = FOLDER / f"{device}.toml"
-    return {
+    content = {
         "program": program,
         "cells": {name: getattr(config, name) for name in CELL_FIELDS},
         "device": file_hash(str(packaged if packaged.is_file() else Path(device))),
         "trials": trials,
     }
+    # A file that the device file names may change without it.
+    table = Device.load(device).conductance_table
+    return content | {"table": table} if table else content
 
 
 def measure_float(folder: str, subject: Subject) -> None:

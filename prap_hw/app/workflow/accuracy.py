@@ -134,7 +134,9 @@ def evaluate(
     clips = False
     if not kinds and program.layers:
         clips = not folder_engine(folder, program, config).lossless
-    ranges = None if adc_ranges is None else calibration.load(adc_ranges, program)
+    ranges = None
+    if adc_ranges is not None:
+        ranges = calibration.load(adc_ranges, program, cells=cells or "twos-complement")
     if ranges and _code_bits(config) is not None:
         raise InputError("expected bits of an ADC code or ADC ranges, found both")
     if not kinds and (cells is not None or _code_bits(config) is not None or clips or ranges):

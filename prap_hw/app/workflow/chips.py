@@ -203,7 +203,7 @@ def adc_ranges(
     Returns
     -------
     dict
-        ``bits``; ``images``; ``layers``, by name ``bits``, ``low`` and ``step``.
+        ``bits``, ``cells``, ``images``; ``layers``, by name ``bits``, ``low`` and ``step``.
     """
     if not 1 <= bits <= 13:
         raise InputError(f"expected 1 to 13 bits of a converter, found {bits}")
@@ -219,8 +219,8 @@ def adc_ranges(
         pairs=cells == "pairs",
         progress=partial(report, "count sums on bitlines"),
     )
-    calibration.save(found, program, out)
+    calibration.save(found, program, out, cells=cells)
     layers = {
         program.layers[number].name: dataclasses.asdict(each) for number, each in found.items()
     }
-    return {"bits": bits, "images": len(codes), "layers": layers}
+    return {"bits": bits, "cells": cells, "images": len(codes), "layers": layers}

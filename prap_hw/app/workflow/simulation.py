@@ -120,7 +120,9 @@ def cosim(
     if len(x) < count:
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
-    ranges = {} if adc_ranges is None else calibration.load(adc_ranges, program)
+    ranges = (
+        {} if adc_ranges is None else calibration.load(adc_ranges, program, cells="twos-complement")
+    )
     job = Job(
         program=program,
         codes=input_codes(program, x[:count], source=names_of(images)),

@@ -20,6 +20,7 @@ from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.cells import coding
 from refmodel.golden.devices.converters import AdcRange
+from refmodel.golden.devices.device import Cells
 from refmodel.golden.layer import gather_columns, patches
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program
@@ -30,6 +31,9 @@ POSITIONS = 512
 
 _PARTS = 4
 """Steps are tried in this part of a cell, and low ends in whole cells."""
+
+_TRIED = 64
+"""Steps and low ends that are tried, at most each: all of them with 1-bit cells and digits."""
 
 
 class Pairs:
@@ -94,9 +98,11 @@ def best(
     found: tuple[float, AdcRange] | None = None
     top = len(counts) - 1
     most = (1 << bits) - 1
-    steps = np.arange(_PARTS, max(_PARTS, -(-_PARTS * top // most)) + 1) / _PARTS
-    for step in steps.tolist():
-        for low in range(1 if pairs else max(1, top // 2 + 1)):
+    last = max(_PARTS, -(-_PARTS * top // most))
+    steps = np.unique(np.linspace(_PARTS, last, min(_TRIED, last - _PARTS + 1)).astype(int))
+    lows = np.unique(np.linspace(0, top, min(_TRIED, top + 1)).astype(int))
+    for step in (steps / _PARTS).tolist():
+        for low in [0] if pairs else lows.tolist():
             each = AdcRange(bits=bits, low=float(low), step=step)
             code = np.clip(np.rint((sums - low) / step), 0, most)
             value = np.clip(np.rint(low + step * code), 0, config.max_code)
@@ -147,19 +153,22 @@ def calibrate(
     return result
 
 
-def save(ranges: Mapping[int, AdcRange], program: Program, path: str | Path) -> None:
-    """Write ranges as JSON, by the names of their layers."""
-    found = {program.layers[number].name: asdict(each) for number, each in ranges.items()}
-    Path(path).write_text(json.dumps({"layers": found}, indent=2) + "\n", encoding="utf-8")
+def save(
+    ranges: Mapping[int, AdcRange], program: Program, path: str | Path, *, cells: Cells
+) -> None:
+    """Write ranges as JSON, by the names of their layers, with how the cells hold weights."""
+    layers = {program.layers[number].name: asdict(each) for number, each in ranges.items()}
+    found = {"cells": cells, "layers": layers}
+    Path(path).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def load(path: str | Path, program: Program) -> dict[int, AdcRange]:
-    """Read what :func:`save` wrote, for the same program.
+def load(path: str | Path, program: Program, *, cells: Cells) -> dict[int, AdcRange]:
+    """Read what :func:`save` wrote, for the same program and cells.
 
     Raises
     ------
     InputError
-        The file is not there, is not one of ranges, or is of other layers.
+        The file is not there, is not one of ranges, or is of other layers or cells.
     """
     file = Path(path)
     try:
@@ -167,12 +176,17 @@ def load(path: str | Path, program: Program) -> dict[int, AdcRange]:
     except (OSError, UnicodeDecodeError):
         raise InputError(f"expected a file of ADC ranges, found none at {path}") from None
     try:
-        found: Any = json.loads(text)["layers"]
-        entries = {str(name): dict(values) for name, values in found.items()}
+        found: Any = json.loads(text)
+        entries = {str(name): dict(values) for name, values in found["layers"].items()}
+        given = found["cells"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"expected ADC ranges by layer in JSON, found others in {file.name}"
         ) from None
+    if given != cells:
+        raise InputError(
+            f"expected ADC ranges for {cells}, found some for {given!r} in {file.name}"
+        )
     numbers = {layer.name: number for number, layer in enumerate(program.layers)}
     for name in entries:
         if name not in numbers:

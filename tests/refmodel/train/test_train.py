@@ -1,6 +1,7 @@
 """Fine-tuning: the module computes what the network does, and what is trained stays a mapping."""
 
 import dataclasses
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -447,6 +448,21 @@ def test_variation_is_mostly_rounded_away():
     more = CellNoise(device=Device(variation_on=0.3), rows=8)
     # sd = 0.3 * sqrt(2) = 0.424: E[rint^2] is about P(|x| > 1/2) = 0.24, over 4 rows.
     assert np.isclose(more.deviation, np.sqrt(0.24 / 4), rtol=0.05)
+
+
+def test_every_known_effect_has_its_term():
+    one = CellNoise(device=Device(variation_on=0.3), rows=8).deviation
+    for same in (
+        {"error_proportional": 0.3},
+        {"drift_nu_spread": 0.3, "drift_time": math.e},
+        {"lognormal_independent": 0.3},
+        # Off cells have it, too: as much from half of the variance.
+        {"error_independent": 0.3 / math.sqrt(2)},
+        {"adc_noise": 0.3 * math.sqrt(2)},
+    ):
+        assert CellNoise(device=Device(**same), rows=8).deviation == pytest.approx(one)
+    with pytest.raises(InputError, match=r"effects training knows .* found gain, wires in mine"):
+        CellNoise(device=Device(name="mine", adc_gain=0.1, wire_bitline=0.1), rows=8)
 
 
 def test_training_with_errors_of_cells_ends_without_them(monkeypatch):

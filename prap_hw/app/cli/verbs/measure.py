@@ -111,7 +111,8 @@ def evaluate(
         screen.print(console.accuracy_table(figures["accuracy"], figures["images"]))
     if "devices" in figures:
         screen.print(console.device_table(figures["devices"]))
-        for line in console.programming_lines(figures["devices"]):
+        found = figures["devices"]
+        for line in (*console.interval_lines(found), *console.programming_lines(found)):
             print(line)
     print(f"inputs: {workflow.input_words(figures['preprocess'])}")
     console.hint(figures)

@@ -13,7 +13,7 @@ from refmodel.exchange.onnx.registry import operator
 from refmodel.network.expression import X, term
 from refmodel.network.graph import Add, Function, Matrix, Product, Rearrange, Shape
 
-MOST_SINGLE = 1 << 14
+MOST_SINGLE = 1 << 16
 """Values of a tensor that may each have constants of their own."""
 
 

@@ -16,6 +16,7 @@ from prap_hw.app.workflow import chips
 from refmodel import files
 from refmodel.config import PRESETS
 from refmodel.errors import InputError
+from refmodel.golden import devices
 from tests.support.command_line import Prap, one_line
 
 
@@ -141,6 +142,10 @@ def test_evaluate_on_chips_gives_each_their_mean_and_their_spread(
     row = f"{100 * wan['mean']:.2f} %  {100 * max(wan['accuracy']):.2f} %"
     assert "wan-2022  twos-complement  4 bits  4 to 6" in text
     assert row in text
+    # t of two degrees of freedom, 95 %, is 4.303.
+    assert wan["interval"] == pytest.approx(4.3027 * wan["spread"] / np.sqrt(3), rel=1e-3)
+    half = f"± {100 * wan['interval']:.2f} points, 95 % interval of 3 chips"
+    assert (half in text) == bool(wan["spread"])
 
 
 def test_evaluate_on_chips_of_pairs(
@@ -162,6 +167,84 @@ def test_evaluate_on_chips_of_pairs(
     code, text, _ = prap(*asked, "--adc-bits", "3")
     (found,) = json.loads(path.read_text())["devices"]
     assert (code, found["accuracy"]) == (0, [3.0])
+
+
+def test_evaluate_prices_programming(prap: Prap, given: Path, tmp_path: Path) -> None:
+    text = (devices.FOLDER / "ideal.toml").read_text()
+    for name, value, unit in (("write_energy", 2.0, "pJ"), ("write_time", 100.0, "ns")):
+        text += f'[{name}]\nvalue = {value}\nunit = "{unit}"\nsource = "assumed"\n'
+    (tmp_path / "mine.toml").write_text(text)
+    asked = ("evaluate", given / "done", "--images", given / "images.npz", "--limit", "2")
+    code, text, _ = prap(*asked, "--device", tmp_path / "mine.toml", "--json", tmp_path / "a.json")
+    found = json.loads((tmp_path / "a.json").read_text())["devices"][0]["programming"]
+    assert code == 0
+    assert found["writes"] == found["cells"] > 0
+    assert found["energy_nj"] == pytest.approx(2e-3 * found["cells"])
+    assert f"{found['cells']:,} cells, 1.00 writes to each" in text
+
+
+def test_effects_on_the_same_chips_show_which_decides(
+    prap: Prap, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def right(program: Any, codes: Any, labels: Any, chip: Any, **_: Any) -> float:
+        # Each chip loses 1 % more, 20 % where cells are stuck, 2 % where offsets are there.
+        device = chip.device
+        lost = 0.01 * chip.seed + 0.2 * bool(device.stuck_on) + 0.02 * bool(device.adc_offset)
+        return 0.9 - lost
+
+    asked = ("effects", given / "done", "--images", given / "images.npz", "--device", "wan-2022")
+    asked += ("--trials", "3", "--json", tmp_path / "a.json", "--figure", tmp_path / "a.svg")
+    monkeypatch.setattr(chips, "chip_accuracy", right)
+    code, text, _ = prap(*asked)
+    found = json.loads((tmp_path / "a.json").read_text())
+    names = [each["name"] for each in found["effects"]]
+    assert (code, names) == (0, ["variation", "stuck", "read_noise", "offset"])
+    stuck = found["effects"][1]
+    assert stuck["gain"] == pytest.approx({"mean": 0.2, "interval": 0.0}, abs=1e-12)
+    # The ideal chip is 0 every time.
+    assert stuck["loss"]["mean"] == pytest.approx(0.21)
+    assert stuck["without"]["values"]["adc_offset"] == 0.1
+    assert stuck["alone"]["values"]["adc_offset"] == 0
+    assert found["decides"] == "stuck"
+    assert text.rstrip().endswith("stuck decides")
+    assert "<svg" in (tmp_path / "a.svg").read_text()
+    # Without a difference, nothing decides.
+    monkeypatch.setattr(chips, "chip_accuracy", lambda *_, **__: 0.5)
+    code, text, _ = prap(*asked)
+    assert text.rstrip().endswith("which effect decides, these chips do not show")
+    with pytest.raises(InputError, match="expected a device with effects, found none in ideal"):
+        workflow.by_effect(given / "done", given / "images.npz", "ideal")
+
+
+def test_ranges_are_those_of_the_network_and_its_cells(
+    prap: Prap, given: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ranges.json"
+    code, text, _ = prap(
+        "ranges", given / "done", "--images", given / "images.npz", "--bits", "2", "-o", path
+    )
+    assert code == 0
+    assert "Ranges of 2-bit converters" in text
+    asked = ("evaluate", given / "done", "--images", given / "images.npz", "--limit", "2")
+    code, text, _ = prap(*asked, "--adc-ranges", path)
+    assert code == 0
+    assert "ideal   twos-complement  2 bits" in text
+    for more, said in (
+        (("--cells", "pairs"), "ADC ranges for pairs, found some for 'twos-complement'"),
+        (("--adc-bits", "2"), "bits of an ADC code or ADC ranges, found both"),
+    ):
+        code, _, err = prap(*asked, "--adc-ranges", path, *more)
+        assert code == 2
+        assert said in err
+    for text, said in (
+        ("{", "expected ADC ranges by layer in JSON"),
+        ('{"cells": "twos-complement", "layers": {"x": {}}}', "layers of the network, found 'x'"),
+        (path.read_text().replace('"step": ', '"step": -'), "found step must be 1 to 8192"),
+    ):
+        path.write_text(text)
+        code, _, err = prap(*asked, "--adc-ranges", path)
+        assert code == 2
+        assert said in err
 
 
 def test_evaluate_refuses_cells_that_there_are_not(given: Path) -> None:
