@@ -140,8 +140,7 @@ class EmulatedCrossbar(wiring.Component):
             if config.lossless:
                 m.d.comb += code.eq(level)
             elif config.pairs:
-                high = _clip(level, config.max_code)
-                m.d.comb += code.eq(Mux(high < -config.max_code, -config.max_code, high))
+                m.d.comb += code.eq(_within(level, config.max_code))
             else:
                 m.d.comb += code.eq(_clip(level, config.max_code))
             codes.append(code)
@@ -162,6 +161,11 @@ class EmulatedCrossbar(wiring.Component):
 def _clip(level: Value, top: int) -> Value:
     """The lesser of a level and the largest code."""
     return Mux(level > top, top, level)
+
+
+def _within(level: Value, top: int) -> Value:
+    """A level, but for those beyond the largest code and its negative."""
+    return Mux(level < -top, -top, _clip(level, top))
 
 
 def _count(m: Module, bits: list[Value], number: str) -> Value:
