@@ -15,7 +15,8 @@ from prap_hw.common.crossbar import EmulatedCrossbar, crossbar_port
 from prap_hw.common.faults import Fault, FirstFault, ProtectedMemory
 from prap_hw.common.layouts import CORE_COUNTERS, Layouts, Source, Space, TileLayouts, valid_only
 from prap_hw.common.members import pass_through, port_trace_members, run_members, trace_port
-from prap_hw.engine.engine import EngineCore, RunControl, count_run, positions_ahead
+from prap_hw.engine.block_reader import positions_ahead
+from prap_hw.engine.engine import EngineCore, RunControl, count_run
 from prap_hw.engine.requantise import Requantise
 from prap_hw.tile.tile import TileCore, sums_held
 from refmodel.config import EngineConfig

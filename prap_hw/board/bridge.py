@@ -215,6 +215,7 @@ class SerialBridge(wiring.Component):
         poll = Signal(POLL_BITS)
         place = Signal(POSITION_BITS)
         many = Signal(8)
+        output = Signal.like(outputs.o)
         mark_last = Signal()
         mark_bad = Signal()
         m.d.comb += [
@@ -345,13 +346,15 @@ class SerialBridge(wiring.Component):
                 with m.If((many == 0) | (place == outputs.head) | mark_last):
                     go(State.MARK)
             with m.Case(State.FETCHED):
+                # A register: what is made of a byte does not wait for block RAM.
+                m.d.sync += output.eq(outputs.o)
                 go(State.OUTPUT)
             with m.Case(State.OUTPUT):
-                m.d.comb += [body.valid.eq(1), body.payload.data.eq(outputs.o.code)]
+                m.d.comb += [body.valid.eq(1), body.payload.data.eq(output.code)]
                 with m.If(body.ready):
                     m.d.sync += [
-                        mark_last.eq(outputs.o.last),
-                        mark_bad.eq(outputs.o.bad),
+                        mark_last.eq(output.last),
+                        mark_bad.eq(output.bad),
                         place.eq(place + 1),
                         many.eq(many - 1),
                     ]

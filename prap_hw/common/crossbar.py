@@ -33,6 +33,10 @@ def crossbar_port(config: EngineConfig) -> wiring.Signature:
     )
 
 
+SMALL = 3
+"""Bits of a number that is added to another without a chain of carries."""
+
+
 class EmulatedCrossbar(wiring.Component):
     """Crossbars of ideal cells: block RAM, products, their sum, clip to the ADC's range.
 
@@ -130,10 +134,7 @@ class EmulatedCrossbar(wiring.Component):
                         product = cell * digits[r]
                     products.append(product)
                 level = Signal(range(most + 1), name=f"{side}level_{j}")
-                counted = (
-                    _count(m, products, f"{side}{j}") if len(products[0]) == 1 else _sum(products)
-                )
-                m.d.comb += level.eq(counted)
+                m.d.comb += level.eq(_sum(m, products, f"{side}sum_{j}"))
                 levels.append(level)
             code = Signal(kind, name=f"code_{j}")
             level = levels[0] - levels[1] if config.pairs else levels[0]
@@ -168,30 +169,26 @@ def _within(level: Value, top: int) -> Value:
     return Mux(level < -top, -top, _clip(level, top))
 
 
-def _count(m: Module, bits: list[Value], number: str) -> Value:
-    """Count ones by full adders: of so few bits a carry chain of an FPGA costs more time."""
-    weights = [list(bits)]
-    counted = []
-    for weight, column in enumerate(weights):
-        while len(column) > 1:
-            ones, *others = column[:3]
-            del column[:3]
-            name = f"{number}_{weight}_{len(column)}"
-            odd, carry = Signal(name=f"odd_{name}"), Signal(name=f"carry_{name}")
-            rest = Cat(others)
-            without = rest.all() if len(others) > 1 else 0
-            m.d.comb += [odd.eq(ones ^ rest.xor()), carry.eq(Mux(ones, rest.any(), without))]
-            if weight + 1 == len(weights):
-                weights.append([])
-            weights[weight + 1].append(carry)
-            column.append(odd)
-        counted.append(column[0])
-    return Cat(counted)
+def _sum(m: Module, terms: list[Value], name: str) -> Value:
+    """Sum, as a balanced tree of adders; of small numbers without chains of carries.
 
-
-def _sum(terms: list[Value]) -> Value:
-    """Sum, as a balanced tree of adders."""
+    Two numbers of two bits are one LUT to a bit of their sum, where a chain of carries costs an
+    FPGA the time of several LUTs, however short it is.
+    """
     if len(terms) == 1:
         return terms[0]
     middle = len(terms) // 2
-    return _sum(terms[:middle]) + _sum(terms[middle:])
+    left, right = (
+        _sum(m, part, f"{name}_{side}")
+        for side, part in enumerate((terms[:middle], terms[middle:]))
+    )
+    if max(len(left), len(right)) > SMALL:
+        return left + right
+    total = Signal(max(len(left), len(right)) + 1, name=name)
+    carry: Value = Const(0, 1)
+    for place in range(len(total) - 1):
+        one, other = (term[place] if place < len(term) else Const(0, 1) for term in (left, right))
+        m.d.comb += total[place].eq(one ^ other ^ carry)
+        carry = (one & other) | ((one | other) & carry)
+    m.d.comb += total[-1].eq(carry)
+    return total

@@ -150,7 +150,8 @@ class FirstFault(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.d.comb += self.halted.eq(self.fault.kind != Fault.NONE)
+        with m.If(self.found.any()):
+            m.d.sync += self.halted.eq(1)
         with m.If(~self.halted):
             # The last assignment counts.
             for number, (kind, space) in reversed(list(enumerate(self.kinds))):

@@ -22,7 +22,7 @@ IDENTITY = 0x50524150
 MAJOR = 2
 """Major version of the register map that this driver knows."""
 
-MINOR = 2
+MINOR = 3
 """Least minor version of the register map that has all that this driver reads."""
 
 POLLS = 1000

@@ -8,6 +8,11 @@ from prap_hw.common.layouts import Layouts
 from refmodel.config import EngineConfig
 
 
+def positions_ahead(config: EngineConfig) -> int:
+    """Positions that an engine's accumulators may hold, whole and not read: those of two blocks."""
+    return 2 * config.position_lanes
+
+
 class BlockReader(wiring.Component):
     """Turn blocks that are merged into positions that can be read, and back.
 
@@ -63,7 +68,7 @@ class BlockReader(wiring.Component):
         m = Module()
 
         # Positions that are whole and have had no pulse yet. Fits: two blocks.
-        waiting = Signal(range(2 * self.config.position_lanes + 1))
+        waiting = Signal(range(positions_ahead(self.config) + 1))
         whole = Mux(self.block_done, self.last_turn + 1, 0)
         m.d.comb += self.position_done.eq(self.block_done | (waiting != 0))
         m.d.sync += waiting.eq(waiting + whole - self.position_done)

@@ -12,7 +12,7 @@ from prap_hw.common.faults import Fault, FirstFault, ProtectedMemory, Watchdog
 from prap_hw.common.layouts import CORE_COUNTERS, COUNTER_BITS, Layouts, Space, valid_only
 from prap_hw.common.members import pass_through, port_trace_members, run_members, trace_port
 from prap_hw.engine.accumulators import Accumulators
-from prap_hw.engine.block_reader import BlockReader
+from prap_hw.engine.block_reader import BlockReader, positions_ahead
 from prap_hw.engine.input_gather import InputGather
 from prap_hw.engine.ou_engine import OUEngine
 from prap_hw.engine.pattern_controller import PatternController
@@ -86,8 +86,8 @@ class EngineCore(wiring.Component):
     half_read : ``In(2)``
         Pulse per half: its last accumulator is read in this cycle.
     read_en, read_half, read_output : ``In``; read_acc : ``Out(signed(acc_width))``
-        Read port of the accumulators, one cycle from address to data. Where blocks have several
-        positions, these are read in turn, whatever the halves say: a pulse of either ends one.
+        Read port of the accumulators, one cycle from address to data. In blocks of several
+        positions these are read in turn, whatever half is said; a pulse of either ends one.
     counters : ``Out(...)``, one member to each of :data:`prap_hw.common.layouts.CORE_COUNTERS`
         Events since ``start``, or since ``clear`` where there is one, up to three cycles late: the
         last of them comes with the last merge step, and outputs come later.
@@ -271,13 +271,11 @@ class EngineCore(wiring.Component):
             accumulators.write_en.eq(merge.write_en),
             accumulators.write_first.eq(merge.write_first),
         ]
-        for lane in range(config.merge_lanes):
-            m.d.comb += store.o_slot[lane].eq(merge.o_slot[lane])
-        for place in range(config.merge_lanes * config.position_lanes):
-            m.d.comb += [
-                merge.psum[place].eq(store.o_data[place]),
-                accumulators.contribution[place].eq(merge.contribution[place]),
-            ]
+        for place, psum in enumerate(merge.psum):
+            if place < config.merge_lanes:
+                m.d.comb += store.o_slot[place].eq(merge.o_slot[place])
+            m.d.comb += psum.eq(store.o_data[place])
+            m.d.comb += accumulators.contribution[place].eq(merge.contribution[place])
 
         m.d.comb += [
             self.position_done.eq(merge.position_done),
@@ -287,7 +285,6 @@ class EngineCore(wiring.Component):
             self.read_acc.eq(accumulators.read_acc),
         ]
         if config.position_lanes > 1:
-            # What reads the accumulators goes position by position.
             m.submodules.reader = reader = BlockReader(config)
             m.d.comb += [
                 merge.i_headers_last_turn.eq(controller.o_headers_last_turn),
@@ -344,11 +341,6 @@ class EngineCore(wiring.Component):
         if config.trace:
             wiring.connect(m, store.trace, wiring.flipped(self.trace_psum))
         return m
-
-
-def positions_ahead(config: EngineConfig) -> int:
-    """Positions that an engine's accumulators may hold, whole and not read: those of two blocks."""
-    return 2 * config.position_lanes
 
 
 def product(left: Value, right: Value) -> Value:
@@ -534,8 +526,7 @@ class Engine(wiring.Component):
 
         m.submodules.core = core = EngineCore(config)
         m.submodules.requantise = requantise = Requantise(config, positions_ahead(config))
-        self._core = core
-        self._requantise = requantise
+        self._core, self._requantise = core, requantise
         run_layer(m, self, core, requantise)
 
         # Loading: the core takes a word when nothing runs, and so does requantisation.

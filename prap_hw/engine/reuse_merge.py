@@ -192,9 +192,9 @@ class ReuseMerge(wiring.Component):
         # Lanes of the positions that are in the block.
         enabled: Value = enable
         if config.position_lanes > 1:
+            others = range(1, config.position_lanes)
             enabled = Cat(
-                Mux(self.i_headers_last_turn >= turn, enable, 0)
-                for turn in range(config.position_lanes)
+                enable, (Mux(self.i_headers_last_turn >= turn, enable, 0) for turn in others)
             )
             merged, shifted = self._times(merged), self._times(shifted)
         m.d.comb += [

@@ -184,7 +184,7 @@ class HostShell(wiring.Component):
         wiring.connect(m, reader.o_acts, core.i_acts)
         begin = Signal()
         m.d.comb += [
-            reader.busy.eq(running | begin),
+            reader.busy.eq(running | file.CONTROL_start),
             reader.input_bytes.eq(file.INPUT_BYTES_value),
             reader.halt.eq(error | reader.error),
             reader.forget.eq(forget),
@@ -212,6 +212,7 @@ class HostShell(wiring.Component):
         limit = file.WATCHDOG_cycles
         late = Signal()
         excess = Signal()
+        ended = Signal()
         output = Signal()
         delivered = Signal()
         complete = Signal()
@@ -222,21 +223,22 @@ class HostShell(wiring.Component):
         with m.Switch(phase):
             with m.Case(Phase.START):
                 m.d.comb += core.start.eq(1)
-                m.d.sync += [phase.eq(Phase.RUN), late.eq(0), excess.eq(0)]
+                m.d.sync += [phase.eq(Phase.RUN), late.eq(0), excess.eq(0), ended.eq(0)]
             with m.Case(Phase.RUN):
                 # Cycles in which the host holds the output up are not the core's.
                 with m.If(~core.o.valid):
                     m.d.sync += idle_cycles.eq(idle_cycles + 1)
                 with m.If(output):
                     m.d.sync += idle_cycles.eq(0)
-                # What is late and what is too much pass a register before anything follows.
+                # What is late, what is too much, and the end: a register before anything follows.
                 m.d.sync += [
+                    ended.eq(~core.busy),
                     excess.eq(core.o.valid & complete),
                     late.eq((limit != 0) & (idle_cycles == limit) & ~output),
                 ]
                 with m.If(excess):
                     fail("OUTPUT_LENGTH")
-                with m.Elif(~core.busy):
+                with m.Elif(ended):
                     with m.If(complete):
                         m.d.comb += writer.finish.eq(1)
                         m.d.sync += phase.eq(Phase.DELIVER)

@@ -83,7 +83,7 @@ class PacketReader(wiring.Component):
     o_load, o_cells, o_acts : ``Out(stream)``
         Items for the core.
     busy : ``In(1)``
-        Whether a run is on, or begins: no packet is taken then.
+        Whether a run is on, or may begin: no packet is taken then.
     input_bytes : ``In(32)``
         Activations that a packet must have.
     used : ``In(1)``
@@ -162,18 +162,22 @@ class PacketReader(wiring.Component):
             m.d.sync += inside.eq(~beat.last)
 
         # The item that is being put together, and what is left of its packet.
-        kind = Signal(8)
         is_cells = Signal()
         is_acts = Signal()
         left = Signal(32)
         number = Signal(32)
+        # Whether many items are left. A register: one that goes from 16 to 15 is no less than many
+        # to those who look in the cycle behind.
+        many = Signal()
+        few = left[:4]
+        final_item = ~many & (few == 1)
+        m.d.sync += many.eq(left[4:].any())
         load_beats = _padded(self.load.size) // (8 * BYTES)
         row_beats = _padded(self.row.size) // (8 * BYTES)
         most_beats = max(load_beats, row_beats)
         words = [Signal(8 * BYTES, name=f"word_{k}") for k in range(most_beats)]
         which = Signal(range(most_beats + 1))
         whole = Cat(*words)
-        m.d.comb += [is_cells.eq(kind == Kind.CELLS), is_acts.eq(kind == Kind.ACTIVATIONS)]
 
         state = Signal(State)
 
@@ -197,15 +201,14 @@ class PacketReader(wiring.Component):
         def count() -> None:
             """One item more has reached the core; the last one makes the packet complete."""
             m.d.sync += [left.eq(left - 1), number.eq(number + 1), which.eq(0)]
-            with m.If(left == 1):
+            with m.If(final_item):
                 go(State.HEADER)
-                with m.Switch(kind):
-                    with m.Case(Kind.PROGRAM):
-                        m.d.sync += self.program.eq(1)
-                    with m.Case(Kind.CELLS):
-                        m.d.sync += self.cells.eq(1)
-                    with m.Case(Kind.ACTIVATIONS):
-                        m.d.sync += self.activations.eq(1)
+                with m.If(is_acts):
+                    m.d.sync += self.activations.eq(1)
+                with m.Elif(is_cells):
+                    m.d.sync += self.cells.eq(1)
+                with m.Else():
+                    m.d.sync += self.program.eq(1)
 
         header = data.View(HEADER, beat.data)
         m.d.comb += self.loading.eq((state != State.HEADER) | inside)
@@ -220,8 +223,10 @@ class PacketReader(wiring.Component):
                 m.d.comb += self.i.ready.eq(~self.busy)
                 with m.If(taken & ~self.halt):
                     m.d.sync += [
-                        kind.eq(header.kind),
+                        is_cells.eq(header.kind == Kind.CELLS),
+                        is_acts.eq(header.kind == Kind.ACTIVATIONS),
                         left.eq(header.count),
+                        many.eq(header.count[4:].any()),
                         number.eq(0),
                         which.eq(0),
                     ]
@@ -236,9 +241,9 @@ class PacketReader(wiring.Component):
 
             with m.Case(State.BEAT):
                 m.d.comb += self.i.ready.eq(1)
-                keep = Mux(is_acts, Cat(left > byte for byte in range(BYTES)), ALL_BYTES)
+                keep = Mux(is_acts, Cat(many | (few > byte) for byte in range(BYTES)), ALL_BYTES)
                 complete = is_acts | (which == Mux(is_cells, row_beats, load_beats) - 1)
-                final = Mux(is_acts, left <= BYTES, complete & (left == 1))
+                final = Mux(is_acts, ~many & (few <= BYTES), complete & final_item)
                 with m.If(taken):
                     with m.Switch(which):
                         for number_of_beat, register in enumerate(words):
@@ -301,7 +306,7 @@ class PacketReader(wiring.Component):
             Value.cast(self.o_load.payload).eq(whole[: self.load.size]),
             Value.cast(self.o_cells.payload).eq(whole[: self.row.size]),
             self.o_acts.payload.data.eq(words[0][:8]),
-            self.o_acts.payload.last.eq(left == 1),
+            self.o_acts.payload.last.eq(final_item),
         ]
         # A run uses the activations up; a soft reset forgets everything.
         with m.If(self.used):

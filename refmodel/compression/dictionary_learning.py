@@ -345,7 +345,7 @@ class _Coding:
         shape = (self.terms, self.groups, self.outputs)
         patterns, factors = state
         used = np.where(factors != 0, patterns, -1)
-        return (each.reshape(shape).transpose(1, 2, 0) for each in (used, factors))
+        return used.reshape(shape).transpose(1, 2, 0), factors.reshape(shape).transpose(1, 2, 0)
 
     def alone(self) -> tuple[NDArray[np.intp], Real]:
         """Choose one term after the other, and then each anew given the others."""
@@ -448,8 +448,8 @@ class _Coding:
         rest = 2 * product
         for term in range(self.terms):
             rest -= self.gram[first + patterns[term]] * factors[term][:, None]
-        each = np.arange(len(rest))
-        return sum(factors[term] * rest[each, patterns[term]] for term in range(self.terms))
+        taken = np.take_along_axis(rest, patterns.T, axis=1)
+        return (factors.T * taken).sum(1)
 
     def better(self, one: tuple, other: tuple) -> tuple[NDArray[np.intp], Real]:
         """Take of two states for each output the one that gains more, of equals the first."""

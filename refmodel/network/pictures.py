@@ -1,6 +1,7 @@
 """Folders of pictures: PNG and JPEG in a folder to each class, brought to one size."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,9 @@ def _decoded(path: Path, resize: int | None, crop: int | None) -> NDArray[np.uin
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked here
-            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            # From memory: a file is asked for as many bytes as a part of it says that it has.
+            content = BytesIO(_content(path))
+            with Image.open(content, formats=("PNG", "JPEG")) as picture:
                 width, height = picture.size
                 if width * height > MOST_PIXELS:
                     raise InputError(
@@ -155,6 +158,14 @@ def _decoded(path: Path, resize: int | None, crop: int | None) -> NDArray[np.uin
         lines = str(error).splitlines() or [type(error).__name__]
         found = lines[0].replace(str(path), path.name)[:200]
         raise InputError(f"expected a PNG or JPEG, found: {found}, in {path}") from error
+
+
+def _content(path: Path) -> bytes:
+    """Read a file that may be a picture of at most :data:`MOST_PIXELS`."""
+    size, most = path.stat().st_size, 8 * MOST_PIXELS + (1 << 20)
+    if size > most:
+        raise InputError(f"expected a picture of at most {most} bytes, found {size}, in {path}")
+    return path.read_bytes()
 
 
 def _plain(picture: Any) -> Any:

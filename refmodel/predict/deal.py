@@ -122,10 +122,7 @@ class _Groups:
         return int(gathers) * asked * config.digits
 
     def cost(self, group: int, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Conversion, gather and merge cycles of ranges of a group's slots, int64 [3].
-
-        Those of a block of positions, for which a group is merged once.
-        """
+        """Conversion, gather and merge cycles of ranges of a group's slots, for a block."""
         layer, total = self.layer, np.zeros(3, np.int64)
         base = int(self.first_slot[group])
         for start, end in ranges:

@@ -18,6 +18,7 @@ ENGINE: dict[str, tuple[str, ...]] = {
     "ADC": ("lossless", "clipping"),
     "converters": ("one", "several requests a weight", "several weights a request", "uneven"),
     "merge lanes": ("1", "2", "4"),
+    "positions of a block": ("1", "2", "4"),
     "latency": ("1", "2", "5", "10", "40"),
     "gather buffers": ("2", "3", "4", "16"),
     "ring": ("shortest", "roomy"),
@@ -49,7 +50,10 @@ RUN: dict[str, tuple[str, ...]] = {
 }
 """How a layer ran."""
 
-CROSSED = ("OU rows", "cell bits", "DAC bits", "ADC", "converters", "merge lanes", "ring", "run")
+CROSSED = (
+    "OU rows", "cell bits", "DAC bits", "ADC", "converters", "merge lanes",
+    "positions of a block", "ring", "run",
+)  # fmt: skip
 """What is crossed with the scheme."""
 
 NAMED = 12
@@ -78,6 +82,7 @@ def engine_values(config: EngineConfig, drawn: Iterable[LayerProgram]) -> dict[s
         "ADC": "clipping" if config.adc_bits else "lossless",
         "converters": converters,
         "merge lanes": str(config.merge_lanes),
+        "positions of a block": str(config.position_lanes),
         "latency": str(config.crossbar_latency),
         "gather buffers": str(config.gather_buffers),
         "ring": "shortest" if config.slots == 1 << (least - 1).bit_length() else "roomy",

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-from amaranth import Module, Signal, Value
+from amaranth import Array, Module, Mux, Signal, Value
 
 from prap_hw.accelerator import sequencer
+from prap_hw.engine import block_reader
 from refmodel.config import EngineConfig
 from tests.formal.specs import Assert, Assume, Spec
+from tests.support.layers.hand import TINY_ENGINE
 
 NETWORK = EngineConfig(network=True, activation_bytes=100)
 
@@ -57,4 +59,59 @@ class List(Spec):
             Assert(inner["asked"] == asked),
             Assert((at == states.WAIT) | ~dut.running),
             Assert(Value.cast(at) != 3),
+        ]
+
+
+class Positions(Spec):
+    """Positions of blocks have a pulse each, as early as can be, and a half is free with its last.
+
+    Blocks of any length come into the two halves in turn, a half not before it is free; a position
+    is read whenever its reader likes, from its pulse on.
+    """
+
+    def __init__(self) -> None:
+        dut = block_reader.BlockReader(replace(TINY_ENGINE, position_lanes=4))
+        super().__init__(dut, [dut.block_done, dut.last_turn, dut.position_read])
+
+    def rules(self, m: Module) -> None:
+        dut, inner = self.dut, self.inner
+        done, last = dut.block_done, dut.last_turn
+        # The halves: which is filled next, which is read, whether they hold a block, of what size.
+        fill, half, place = Signal(), Signal(), Signal.like(last)
+        full = Array(Signal(name=f"full_{n}") for n in range(2))
+        size = Array(Signal.like(last, name=f"size_{n}") for n in range(2))
+        # Positions that are whole and have had no pulse; that have had one and are not read.
+        owed, ahead = Signal(range(9)), Signal(range(9))
+        here = Mux(done & (fill == half), last, size[half])
+        free = Signal()
+        m.d.comb += [
+            Assume(~(done & full[fill])),
+            Assume(~dut.position_read | (ahead != 0) | dut.position_done),
+            free.eq(dut.position_read & (place == here)),
+            Assert(dut.position_done == (done | (owed != 0))),
+            Assert((dut.read_half == half) & (dut.read_turn == place)),
+            Assert(dut.half_read == Mux(free, Mux(half, 2, 1), 0)),
+        ]
+        m.d.sync += [
+            owed.eq(owed + Mux(done, last + 1, 0) - dut.position_done),
+            ahead.eq(ahead + dut.position_done - dut.position_read),
+            half.eq(half ^ free),
+        ]
+        with m.If(dut.position_read):
+            m.d.sync += place.eq(Mux(free, 0, place + 1))
+        with m.If(done):
+            m.d.sync += [full[fill].eq(1), size[fill].eq(last), fill.eq(~fill)]
+        with m.If(free):
+            m.d.sync += full[half].eq(0)
+        # What is known of its state, and of ours.
+        left = Mux(full[half], size[half] + 1 - place, 0) + Mux(full[~half], size[~half] + 1, 0)
+        m.d.comb += [
+            Assert(inner["waiting"] == owed),
+            Assert(inner["done_half"] == fill),
+            Assert(~full[0] | (inner["lasts"][0] == size[0])),
+            Assert(~full[1] | (inner["lasts"][1] == size[1])),
+            Assert(owed + ahead == left),
+            Assert(full[half] | ((place == 0) & ~full[~half])),
+            Assert(~full[half] | (place <= size[half])),
+            Assert(fill == half ^ full[half] ^ full[~half]),
         ]

@@ -420,3 +420,31 @@ class Ports(Spec):
             m.d.comb += Assert(self.invariant(self.dut, self.inner))
         for number, value in enumerate(self.still):
             still(m, value, str(number))
+
+
+class Moves(Ports):
+    """Where all that a component gives is taken, all that it is given is taken within some cycles.
+
+    Parameters
+    ----------
+    dut, still, cut, environment, invariant
+        As for :class:`Ports`.
+    within
+        Cycles for which a payload waits, at most.
+    """
+
+    def __init__(self, dut: Any, *still: str, within: int, **more: Any):
+        self.within = within
+        super().__init__(dut, *still, **more)
+
+    def rules(self, m: Module) -> None:
+        super().rules(m)
+        for name, into, port in self.streams:
+            if port.signature.always_ready:
+                continue
+            if into:
+                waits = Signal(range(self.within + 2), name=f"{name}_waited")
+                m.d.sync += waits.eq(Mux(port.valid & ~port.ready, waits + 1, 0))
+                m.d.comb += Assert(waits <= self.within)
+            else:
+                m.d.comb += Assume(port.ready)

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from prap_hw.accelerator import operand_reader, pool_unit, write_back
+from prap_hw.board import frames
 from prap_hw.common import crossbar, index_reader
 from prap_hw.engine import input_gather, ou_engine, pattern_controller, requantise
-from tests.formal.control import NETWORK, List
+from tests.formal.control import NETWORK, List, Positions
 from tests.formal.memories import Additions, Sums, Walk
-from tests.formal.specs import Buffer, Ports, Reader, Registers, Shell, Spec, Writer
+from tests.formal.specs import Buffer, Moves, Ports, Reader, Registers, Shell, Spec, Writer
 from tests.support.layers.hand import TINY_ENGINE
 
 ENGINE = replace(TINY_ENGINE, trace=False)
 WALKED = replace(ENGINE, max_segments=4, max_gathers=4, max_groups=4, max_words=4)
 
 STREAMS = "streams hold"
+MOVES = "where what it gives is taken, what it is given is taken within"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +248,7 @@ ROWS = (
             ),
             (
                 "a slot that is not complete is counted",
-                "complete.eq(Mux(final, stored, 0))",
+                "complete.eq(Mux(completing, stored, 0))",
                 "complete.eq(stored)",
             ),
         ),
@@ -271,6 +273,29 @@ ROWS = (
             ),
         ),
         within=6,
+    ),
+    Row(
+        module="engine.block_reader",
+        what="a pulse to each position of a block, one a cycle; a half is free with its last read",
+        spec=Positions,
+        depth=2,
+        mutants=(
+            (
+                "a half is free with its first position",
+                "(self.read_turn == last)",
+                "(self.read_turn == 0)",
+            ),
+            (
+                "a block that comes is not looked at",
+                "Mux(here, self.last_turn, Array(lasts)[self.read_half])",
+                "Array(lasts)[self.read_half]",
+            ),
+            (
+                "a position of a block has no pulse",
+                "Mux(self.block_done, self.last_turn + 1, 0)",
+                "Mux(self.block_done, self.last_turn, 0)",
+            ),
+        ),
     ),
     Row(
         module="engine.requantise",
@@ -350,5 +375,93 @@ ROWS = (
                 "self.o.payload.eq(coming)",
             ),
         ),
+    ),
+    Row(
+        module="common.crossbar",
+        what=f"{MOVES} 4 cycles",
+        spec=lambda: Moves(crossbar.EmulatedCrossbar(ENGINE), within=4),
+        depth=8,
+        mutants=(
+            (
+                "an answer that is taken is kept",
+                "move.eq(~valid | response.ready)",
+                "move.eq(~valid)",
+            ),
+        ),
+        within=10,
+    ),
+    Row(
+        module="engine.input_gather",
+        what=f"{MOVES} 7 cycles, of runs of 4 bytes at most",
+        spec=lambda: Moves(
+            input_gather.InputGather(ENGINE),
+            within=7,
+            environment=lambda dut, _: (
+                (dut.i_segments.payload.length >= 1) & (dut.i_segments.payload.length <= 4)
+            ),
+        ),
+        depth=14,
+        proved=False,
+        mutants=(
+            (
+                "a vector that is taken keeps its buffer",
+                "released.eq(self.o.valid & self.o.ready)",
+                "released.eq(0)",
+            ),
+        ),
+        within=24,
+    ),
+    Row(
+        module="engine.ou_engine",
+        what=f"{MOVES} 10 cycles, of one pattern and while there are slots",
+        spec=lambda: Moves(
+            ou_engine.OUEngine(ENGINE),
+            "last_descriptor",
+            within=10,
+            environment=lambda dut, inner: (
+                (inner["free"] + dut.released <= ENGINE.slots)
+                & (inner["free"] != 0)
+                & (dut.i.payload.patterns == 1)
+            ),
+        ),
+        depth=14,
+        proved=False,
+        mutants=(
+            (
+                "an input's digits do not move on",
+                "m.d.sync += [chunk.eq(0), digit.eq(digit + 1)]",
+                "m.d.sync += [chunk.eq(0), digit.eq(digit)]",
+            ),
+        ),
+        within=16,
+    ),
+    Row(
+        module="accelerator.pool_unit",
+        what=f"{MOVES} 4 cycles",
+        spec=lambda: Moves(pool_unit.PoolUnit(NETWORK), "registers", within=4),
+        depth=8,
+        mutants=(
+            (
+                "a result that is taken stands",
+                "move.eq(~self.o.valid | self.o.ready)",
+                "move.eq(~self.o.valid)",
+            ),
+        ),
+        within=12,
+    ),
+    Row(
+        module="board.frames",
+        what=f"{MOVES} 12 cycles; streams hold",
+        spec=lambda: Moves(frames.FrameTransmitter(), within=12),
+        depth=16,
+        proved=False,
+        mutants=(
+            (
+                "a byte that is escaped stays so",
+                "left.eq(left - 1)",
+                "left.eq(left)",
+            ),
+        ),
+        within=20,
     ),
 )

@@ -21,7 +21,9 @@ SMALL = EngineConfig(slots=16, max_outputs=16, max_gathers=16, max_segments=16, 
 @pytest.mark.parametrize("trace", [True, False])
 @pytest.mark.parametrize("open_port", [True, False])
 def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
-    config = EngineConfig(merge_lanes=4, adcs=2, ou_cols=16, trace=trace)
+    # Without trace ports, blocks of positions as well.
+    lanes = 1 if trace else 4
+    config = EngineConfig(merge_lanes=4, position_lanes=lanes, adcs=2, ou_cols=16, trace=trace)
     text = engine_verilog(config, open_port=open_port)
     assert verilator.lint(text, TOP[open_port]) == []
 
@@ -35,6 +37,7 @@ def test_the_linter_is_content(open_port: bool, trace: bool) -> None:
         {"ou_rows": 9, "ou_cols": 28, "adcs": 12, "dac_bits": 2},
         {"ou_cols": 16, "adcs": 16, "cell_bits": 4, "dac_bits": 4},
         {"ou_cols": 4, "adcs": 1, "cell_bits": 2, "adc_bits": 2},
+        {"position_lanes": 2, "merge_lanes": 2, "ou_cols": 12},
     ],
     ids=str,
 )

@@ -316,9 +316,9 @@ class Search:
         assert self.work is not None
         kept = Mappings([layer.name for layer in self.layers], self.work)
         for index, layer in enumerate(self.layers):
-            found = self.mapped.get((layer.name, settings.get(layer.name)))
-            if found is not None:
-                kept.put(index, found)
+            setting = settings.get(layer.name)
+            if setting is not None and (layer.name, setting) in self.mapped:
+                kept.put(index, self.mapped[layer.name, setting])
 
     def accuracy(self, settings: Mapping[str, LayerSetting], labels: NDArray) -> float:
         """Accuracy of the mapped network, moments matched, on the calibration images."""

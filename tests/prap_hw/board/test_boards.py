@@ -177,7 +177,7 @@ def test_a_clock_that_is_not_reached_is_an_error_with_the_path(tmp_path):
     (fault,) = built(tmp_path, 70.0, 74.9).faults()
     assert fault == (
         "expected 75 MHz, found 74.9 MHz at best with 2 seeds; the slowest path is within "
-        "shell.core.engine.merge: 14.0 ns through 1 cells, 0% wires"
+        "shell.core.engine.merge: 14.0 ns through 1 cell, 0% wires"
     )
 
 

@@ -392,6 +392,13 @@ MUTANTS: list[tuple[str, str, str, str, Callable[[], None]]] = [
     ),
     (
         "host_shell",
+        "the end of a run ends the next",
+        "excess.eq(0), ended.eq(0)]",
+        "excess.eq(0)]",
+        check_done,
+    ),
+    (
+        "host_shell",
         "a packet's error before a fault",
         "code.eq(Mux(fault, fault_code, reader.code))",
         "code.eq(Mux(reader.error, reader.code, fault_code))",

@@ -133,6 +133,7 @@ def test_cycles_are_those_of_the_engine_for_the_whole_network():
     net, x = network(), images(1)
     found = choose(net, x, Budget(times=1.2, of="cycles"), config=LANES)
     program = refmodel.compress(net, x, scheme="dictionary", settings=found.settings)
+    assert found.cost is not None
     assert found.cost == program.metrics(LANES).total.cycles
     dense = refmodel.compress(net, x, scheme="dense").metrics(LANES).total.cycles
     assert found.ratio == dense / found.cost >= 1.2

@@ -13,7 +13,11 @@ from tests.support.nets.onnx_nets import floats, save
 OLDEST = 7
 """The opset from which onnxruntime runs all operators."""
 
-CASES = [(name, opset) for name, (_, opsets) in NETWORKS.items() for opset in opsets]
+CASES = [
+    pytest.param(name, opset, marks=() if opset in opsets[:1] else (pytest.mark.long,))
+    for name, (_, opsets) in NETWORKS.items()
+    for opset in opsets
+]
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

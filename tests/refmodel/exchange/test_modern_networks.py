@@ -24,8 +24,8 @@ COUNT = 16
 LEAST = {"EfficientNet-B0": 18, "MobileNetV3-small": 18}
 """Decibels of signal over noise of the outputs in 8 bits, at least; 20 where nothing is said."""
 
-REFUSED = {("AlexNet", "TorchScript"): "'If', in node '/2/If' of"}
-"""What TorchScript writes with control flow, where dynamo does not, and what the message says."""
+LOOPS = ("normalised by groups",)
+"""Networks that the accelerator says it cannot run; engines run their layers."""
 
 QUICK = ("EfficientNet-B0", "TorchScript")
 
@@ -35,7 +35,6 @@ def cases() -> list:
         pytest.param(name, exporter, marks=() if (name, exporter) == QUICK else (pytest.mark.long,))
         for name in modern_nets.NETWORKS
         for exporter in ("TorchScript", "dynamo")
-        if (name, exporter) not in REFUSED
     ]
 
 
@@ -48,16 +47,6 @@ def export(name: str, exporter: str, folder, monkeypatch) -> Path:
         net = torch_nets.make(name)
         torch_nets.export(net, shape, path, dynamo=exporter == "dynamo")
     return path
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("name", "exporter"), REFUSED)
-def test_control_flow_is_refused_with_what_can_be_done(name, exporter, tmp_path, monkeypatch):
-    path = export(name, exporter, tmp_path, monkeypatch)
-    with pytest.raises(InputError) as caught:
-        refmodel.load(path)
-    assert REFUSED[name, exporter] in str(caught.value)
-    assert "export with fixed sizes and in evaluation mode" in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "exporter"), cases())
@@ -80,6 +69,10 @@ def test_networks_of_the_last_years(name, exporter, tmp_path, monkeypatch):
     print(f"{name}, {exporter}: {decibels:.1f} dB in 8 bits")
     assert decibels >= LEAST.get(name, 20)
     # The accelerator's operations are those of the golden model.
+    if name in LOOPS:
+        with pytest.raises(InputError, match="three loops cannot read"):
+            network_image(program, accelerator_config_for(program))
+        return
     codes = golden.quantise_input(program, x[:2])
     image = network_image(program, accelerator_config_for(program))
     found = run_image(image, program.layers, codes)

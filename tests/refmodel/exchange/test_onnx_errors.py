@@ -232,10 +232,10 @@ BAD = {
     "add-per-pixel": (
         network(
             [node("Conv", "x w b", "c"), node("Add", "c k", "y")],
-            CONV | {"k": floats(8, 4, 66, 66)},
-            ("N", 2, 68, 68),
+            CONV | {"k": floats(8, 4, 130, 130)},
+            ("N", 2, 132, 132),
         ),
-        "expected Add of one constant to a channel, found (4, 66, 66) on (N, 4, 66, 66)",
+        "expected Add of one constant to a channel, found (4, 130, 130) on (N, 4, 130, 130)",
     ),
     "add-does-not-fit": (
         after(node("Add", "c k", "y"), k=floats(8, 7, 1, 1)),

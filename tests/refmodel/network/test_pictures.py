@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import tracemalloc
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +153,30 @@ def test_what_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MOST_PIXELS", 29)
     with pytest.raises(InputError, match="at most 29 pixels, found 6x5"):
         load_images(tmp_path / "small")
+
+
+@pytest.mark.parametrize("left", [0, 8])
+def test_a_part_that_says_to_be_larger_than_the_file_takes_no_memory(left, tmp_path):
+    content = BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(content, "PNG")
+    data = bytearray(content.getvalue())
+    at = data.index(b"IDAT")
+    data[at - 4 : at] = ((1 << 31) - 1).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data[: len(data) - left])
+    tracemalloc.start()
+    try:
+        with suppress(InputError):  # Pillow takes what there is
+            load_images(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_too_large_for_a_picture_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(bytes((1 << 20) + 9))
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 1)
+    with pytest.raises(InputError, match="expected a picture of at most 1048584 bytes, found"):
+        load_images(tmp_path)
 
 
 def test_npy_files(tmp_path):

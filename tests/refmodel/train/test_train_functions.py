@@ -15,11 +15,13 @@ ATTRIBUTES = {
     "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
     "LeakyRelu": {"alpha": 0.1},
     "Selu": {"alpha": 1.67, "gamma": 1.05},
+    "Shrink": {"bias": 0.2, "lambd": 0.6},
     "ThresholdedRelu": {"alpha": 0.6},
 }
 CONSTANTS = {
     "Add": [0.3], "Clip": [-0.5, 1.5], "Div": [0.7], "Max": [0.1], "Min": [0.1], "Mul": [-2.0],
-    "PRelu": [0.2], "Pow": [3.0], "Sub": [0.3],
+    "PRelu": [0.2], "Pow": [3.0], "Sub": [0.3], "Greater": [0.25], "GreaterOrEqual": [0.25],
+    "Less": [0.25], "LessOrEqual": [0.25], "Where": [1.5, -0.5],
 }  # fmt: skip
 
 
@@ -32,7 +34,8 @@ def test_an_operator_is_the_same_in_both(op):
     x = np.linspace(-3, 3, 25).astype(np.float32)
     if op in ("Log", "Sqrt", "Reciprocal"):
         x = np.abs(x) + np.float32(0.1)
-    function = term("Mul", term(op, X, *CONSTANTS.get(op, []), **ATTRIBUTES.get(op, {})), 2.0)
+    part = term(op, X, *CONSTANTS.get(op, []), **ATTRIBUTES.get(op, {}))
+    function = term("Add", term("Mul", part, 2.0), X)  # a comparison has no gradient of its own
     tensor = torch.from_numpy(x).requires_grad_()
     found = functions.evaluate(function, tensor)
     np.testing.assert_allclose(found.detach().numpy(), function(x), rtol=2e-5, atol=2e-6)

@@ -6,10 +6,11 @@ attributes, Dropout with a mask, scales of Caffe2 that are unsqueezed, channels 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 CLASSES = 5
@@ -24,7 +25,7 @@ class Classic:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
 
-    def constant(self, values: NDArray) -> str:
+    def constant(self, values: ArrayLike) -> str:
         """Add an initialiser; returns its name."""
         name = f"weight_{len(self.tensors)}"
         self.tensors.append(numpy_helper.from_array(np.asarray(values), name))
@@ -34,14 +35,14 @@ class Classic:
         """Add a drawn initialiser."""
         return self.constant((self.rng.standard_normal(shape) * scale).astype(np.float32))
 
-    def op(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+    def op(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         """Add a node; returns its first output."""
         names = [f"{op.lower()}_{len(self.nodes)}_{at}" for at in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, **attributes))
         return names[0]
 
     def conv(
-        self, x: str, inputs: int, outputs: int, kernel: int, *, bias: bool = True, **more
+        self, x: str, inputs: int, outputs: int, kernel: int, *, bias: bool = True, **more: Any
     ) -> str:
         """Add a convolution, which keeps the size of the image where nothing else is said."""
         wide = inputs // int(more.get("group", 1))
@@ -53,7 +54,7 @@ class Classic:
             del more["pads"]
         return self.op("Conv", *names, **more)
 
-    def norm(self, x: str, channels: int, **attributes: object) -> str:
+    def norm(self, x: str, channels: int, **attributes: Any) -> str:
         """Add a BatchNormalization."""
         rng = self.rng
         values = (rng.uniform(0.7, 1.3, channels), rng.normal(0, 0.2, channels),
@@ -61,7 +62,7 @@ class Classic:
         names = [self.constant(each.astype(np.float32)) for each in values]
         return self.op("BatchNormalization", x, *names, **attributes)
 
-    def dense(self, x: str, inputs: int, outputs: int, **attributes: object) -> str:
+    def dense(self, x: str, inputs: int, outputs: int, **attributes: Any) -> str:
         """Add a fully connected layer."""
         weight = self.floats(outputs, inputs, scale=(2 / inputs) ** 0.5)
         if self.opset < 7:
@@ -162,7 +163,7 @@ def inception(opset: int) -> onnx.ModelProto:
 
     def scaled(x: str, channels: int) -> str:
         x = net.norm(x, channels, epsilon=1e-5)
-        axes = {"axes": [1, 2]}
+        axes: dict[str, Any] = {"axes": [1, 2]}
         x = net.op("Mul", x, net.op("Unsqueeze", net.floats(channels), **axes))
         return net.op("Relu", net.op("Add", x, net.op("Unsqueeze", net.floats(channels), **axes)))
 
@@ -221,7 +222,7 @@ def resnet(opset: int) -> onnx.ModelProto:
 def resnet_v2(opset: int) -> onnx.ModelProto:
     """resnet18v2 of MXNet: a normalisation of the input with scales fixed to 1, preactivation."""
     net = Classic(opset)
-    spatial = {"spatial": 1} if opset < 9 else {}
+    spatial: dict[str, Any] = {"spatial": 1} if opset < 9 else {}
     x = net.conv(net.norm("data_0", 3, **spatial), 3, 8, 3, bias=False)
     y = net.op("Relu", net.norm(x, 8, epsilon=1e-5, momentum=0.9, **spatial))
     short = net.conv(y, 8, 12, 1, bias=False, strides=[2, 2])
@@ -249,7 +250,7 @@ def mobilenet(opset: int) -> onnx.ModelProto:
     x = net.op("GlobalAveragePool", x)
     batch = net.op("Gather", net.op("Shape", x), net.constant(np.array(0)), axis=0)
     parts = [batch, net.constant(np.array(-1))]
-    axes = {"axes": [0]} if opset < 13 else {}
+    axes: dict[str, Any] = {"axes": [0]} if opset < 13 else {}
     more = [net.constant(np.array([0]))] if opset >= 13 else []
     parts = [net.op("Unsqueeze", each, *more, **axes) for each in parts]
     x = net.op("Reshape", x, net.op("Concat", *parts, axis=0))
@@ -289,7 +290,7 @@ def yolo(opset: int) -> onnx.ModelProto:
     for inputs, outputs, stride in ((3, 6, 2), (6, 8, 2), (8, 8, 1)):
         x = net.conv(x, inputs, outputs, 3, bias=False, auto_pad="SAME_UPPER")
         x = net.op("LeakyRelu", net.norm(x, outputs, epsilon=0.001), alpha=0.1)
-        same = {"strides": [stride] * 2, "auto_pad": "SAME_UPPER"}
+        same: dict[str, Any] = {"strides": [stride] * 2, "auto_pad": "SAME_UPPER"}
         x = net.op("MaxPool", x, kernel_shape=[2, 2], **same)
     return net.model(net.conv(x, 8, 10, 1), (3, 16, 16))
 
@@ -309,7 +310,7 @@ def channels_last(opset: int) -> onnx.ModelProto:
     y = net.norm(net.conv(x, 8, 8, 1, bias=False), 8)
     x = net.op("Transpose", net.op("Add", x, y), perm=[0, 2, 3, 1])
     x = net.op("ReduceMean", x, axes=[1, 2], keepdims=1)
-    axes = {"axes": [1, 2]} if opset < 13 else {}
+    axes: dict[str, Any] = {"axes": [1, 2]} if opset < 13 else {}
     more = [net.constant(np.array([1, 2]))] if opset >= 13 else []
     x = net.op("Squeeze", x, *more, **axes)
     x = net.op("Add", net.op("MatMul", x, net.floats(8, CLASSES)), net.floats(CLASSES))
@@ -326,7 +327,7 @@ def super_resolution(opset: int) -> onnx.ModelProto:
     if opset < 9:
         return net.model(net.op("Upsample", x, mode="nearest", scales=[1.0, 1.0, 2.0, 2.0]),
                          (1, 8, 8))  # fmt: skip
-    scales = net.constant(np.float32([1, 1, 2, 2]))
+    scales = net.constant(np.array([1, 1, 2, 2], np.float32))
     kind = "Upsample" if opset < 10 else "Resize"
     return net.model(net.op(kind, x, scales, mode="linear"), (1, 8, 8))
 

@@ -125,7 +125,94 @@ def unet(x: Tensor, a, b, up, c) -> Tensor:
     return c(torch.cat([up(b(F.max_pool2d(first, 2))), first], 1))
 
 
+def block_of_convnext(x: Tensor, deep, norm, wide, narrow) -> Tensor:
+    """A block of ConvNeXt: depthwise, normalised and widened with its channels last, scaled."""
+    scale = torch.linspace(0.5, 1.5, 16).view(16, 1, 1)
+    y = narrow(F.gelu(wide(norm(deep(x).permute(0, 2, 3, 1))))).permute(0, 3, 1, 2)
+    return x + scale * y
+
+
+def convnext() -> nn.Module:
+    """The start of ConvNeXt, a block and its head."""
+    block = Compute(
+        block_of_convnext,
+        deep=nn.Conv2d(16, 16, 7, padding=3, groups=16),
+        norm=nn.LayerNorm(16),
+        wide=nn.Linear(16, 32),
+        narrow=nn.Linear(32, 16),
+    )
+    last = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, 5))
+    return nn.Sequential(nn.Conv2d(3, 16, 4, 4), block, *last)
+
+
+def block_of_mixer(x: Tensor, first, a, b, second, c, d) -> Tensor:
+    """A block of MLP-Mixer: layers over places, then over channels."""
+    x = x + b(F.gelu(a(first(x).transpose(1, 2)))).transpose(1, 2)
+    return x + d(F.gelu(c(second(x))))
+
+
+def mixer() -> nn.Module:
+    """MLP-Mixer with patches of 4 x 4."""
+    block = Compute(
+        block_of_mixer, first=nn.LayerNorm(12), a=nn.Linear(9, 14), b=nn.Linear(14, 9),
+        second=nn.LayerNorm(12), c=nn.Linear(12, 24), d=nn.Linear(24, 12),
+    )  # fmt: skip
+    patches = Compute(lambda x, a: a(x).flatten(2).transpose(1, 2), a=nn.Conv2d(3, 12, 4, 4))
+    return nn.Sequential(patches, block, Compute(lambda x, a: a(x.mean(1)), a=nn.Linear(12, 5)))
+
+
+def segment(x: Tensor, a, b, c) -> Tensor:
+    """A fully convolutional network: its map is interpolated to the size of the image."""
+    return F.interpolate(c(b(a(x))), size=x.shape[2:], mode="bilinear", align_corners=False)
+
+
+def ghost(x: Tensor, first, cheap) -> Tensor:
+    """A module of GhostNet: half of its channels are made of the other half."""
+    x = first(x)
+    return torch.cat([x, cheap(x)], 1)
+
+
+def selected(x: Tensor, a, b, squeeze, to_a, to_b) -> Tensor:
+    """A selective kernel: two branches, weighed channel by channel by a Softmax over the two."""
+    first, second = a(x), b(x)
+    code = squeeze((first + second).mean((2, 3), keepdim=True))
+    shares = torch.softmax(torch.stack([to_a(code), to_b(code)], 1).flatten(2), 1)
+    shares = shares.unflatten(2, (8, 1)).unsqueeze(4)
+    return first * shares[:, 0] + second * shares[:, 1]
+
+
+def split_attention(x: Tensor, a, squeeze, wide) -> Tensor:
+    """A block of ResNeSt: halves of the channels, weighed by a Softmax over the two."""
+    n, c, h, w = x.shape
+    halves = F.relu(a(x)).view(n, 2, c // 2, h, w)
+    code = wide(squeeze(halves.sum(1).mean((2, 3), keepdim=True)))
+    shares = torch.softmax(code.view(n, 2, c // 2), 1).view(n, 2, c // 2, 1, 1)
+    return (halves * shares).sum(1)
+
+
 NETWORKS = {
+    "split attention": (
+        lambda: nn.Sequential(conv(3, 8), Compute(split_attention, a=nn.Conv2d(8, 8, 3, padding=1),
+            squeeze=conv(4, 4, 1), wide=nn.Conv2d(4, 8, 1)), head(4)), (3, 12, 12)),
+    "ConvNeXt": (convnext, IMAGE),
+    "MLP-Mixer": (mixer, (3, 12, 12)),
+    "normalised by groups": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(),
+            nn.Conv2d(8, 8, 3), nn.InstanceNorm2d(8, affine=True), nn.SiLU(), head(8)),
+        (3, 12, 12)),
+    "interpolated segmentation": (
+        lambda: Compute(segment, a=conv(3, 8, 3, 2), b=conv(8, 8), c=nn.Conv2d(8, 3, 1)),
+        (3, 12, 12)),
+    "GhostNet": (
+        lambda: nn.Sequential(conv(3, 8), Compute(ghost, first=conv(8, 6, 1),
+            cheap=conv(6, 6, groups=6)), head(12)), (3, 12, 12)),
+    "selective kernels": (
+        lambda: nn.Sequential(conv(3, 8), Compute(selected, a=conv(8, 8), b=conv(8, 8, 5),
+            squeeze=conv(8, 4, 1), to_a=nn.Conv2d(4, 8, 1), to_b=nn.Conv2d(4, 8, 1)), head(8)),
+        (3, 12, 12)),
+    "shrunk": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.Softplus(), nn.Conv2d(8, 8, 3),
+            nn.Hardshrink(0.05), nn.Conv2d(8, 8, 3), nn.Softshrink(0.05), head(8)), (3, 12, 12)),
     "MobileNetV3-small": (mobilenet_v3_small, (3, 32, 32)),
     "EfficientNet-B0": (efficientnet, IMAGE),
     "AlexNet": (alexnet, IMAGE),

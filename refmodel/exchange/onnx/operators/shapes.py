@@ -24,6 +24,9 @@ from refmodel.network.graph import Concat
 UNTIL_THE_END = 1 << 30
 """Exporters write 2^31 - 1 or 2^63 - 1 for the end of an axis whose size they do not know."""
 
+MOST_AXES = 3
+"""Axes of a tensor that is computed, behind the batch; rearrangements alone may have more."""
+
 MOST_PADDED = 1 << 16
 """Values that Pad may add at one end of an axis."""
 
@@ -300,6 +303,19 @@ def import_concat(net: NetworkBuilder, node: NodeProto, attributes: Attributes) 
     if len(names) == len(node.input):
         size = sum(shape[axis - 1] for shape in shapes)
         shape = (*shapes[0][: axis - 1], size, *shapes[0][axis:])
+        if len(shape) > MOST_AXES:  # which no tensor has: they meet as vectors
+            flat = [
+                net.rearranged(node, each, value_numbers(net.shapes[each]).reshape(-1))
+                for each in names
+            ]
+            starts = np.cumsum([0, *(prod(each) for each in shapes)]).tolist()
+            fields = net.inner_fields(node, tuple(flat), (starts[-1],))
+            net.append(Concat(**fields, axis=0))
+            blocks = [
+                start + value_numbers(each) for start, each in zip(starts[:-1], shapes, strict=True)
+            ]
+            net.rearrange(node, fields["output"], np.concatenate(blocks, axis=axis - 1))
+            return
         net.append(Concat(**net.fields(node, tuple(names), shape), axis=axis - 1))
         return
     parts = []

@@ -8,6 +8,8 @@ import pytest
 
 from prap_hw.app.workflow import hints
 from refmodel import digits
+from refmodel.network.graph import FloatNetwork, Matrix
+from refmodel.network.images import Preprocess
 from tests.support.command_line import Prap
 
 
@@ -64,3 +66,21 @@ def test_ranges_that_are_near_say_nothing() -> None:
     assert hints.pixel_hint(calibrating, np.array([0.0, 1.0])) is not None
     for unknown in (None, {}, {"type": "uint8"}):
         assert hints.pixel_hint(unknown, np.array([0.0, 1.0])) is None
+
+
+def test_a_network_of_many_products_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((16, 8, 8, 3), np.uint8)
+    labels = np.zeros(16, np.int64)
+    tried = []
+    monkeypatch.setattr(hints, "_share", lambda *given: tried.append(given) or 0.9)
+    weight = np.zeros((4, 3, 3, 3), np.float32)
+    layer = Matrix(
+        name="c", inputs=("x",), output="y", shape=(4, 6, 6), weight=weight,
+        gain=np.ones(4), bias=np.zeros(4),
+    )  # fmt: skip
+    network = FloatNetwork(nodes=(layer,), input="x", output="y", input_shape=(3, 8, 8))
+    for most, count in ((16 * 108 * 36, 1), (16 * 108 * 36 - 1, 0)):
+        tried.clear()
+        monkeypatch.setattr(hints, "MOST_PRODUCTS", most)
+        hints.training_hint(network, images, labels, Preprocess())
+        assert len(tried) == count
