@@ -211,6 +211,7 @@ def figure(found: Sequence[Row], path: Path, title: str) -> None:
             )
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_locator(ticker.LogLocator(subs=(2, 3, 5)))
         axis.xaxis.set_minor_formatter(ticker.StrMethodFormatter("{x:g}"))
         axis.set_xlabel(label)
         axis.grid(alpha=0.3, which="both")

@@ -9,6 +9,17 @@ from prap_hw.common.layouts import Layouts, Space
 from refmodel.config import SHIFT_NONE, EngineConfig, bits_for
 
 
+def adds_up_to(one: Signal, other: Signal, total: Signal) -> Value:
+    """Whether two numbers have a sum, all of as many bits; without a chain of carries.
+
+    The carry that each bit needs for the sum to be right must be the one that the bit below gives,
+    if it is right.
+    """
+    needed = one ^ other ^ total
+    given = (one & other) | ((one | other) & ~total)
+    return ~(needed ^ (given << 1))[: len(total)].any()
+
+
 class ReuseMerge(wiring.Component):
     """Merge one group after another: ``merge_lanes`` reuse words a cycle.
 
@@ -150,6 +161,11 @@ class ReuseMerge(wiring.Component):
         term = Signal(2)
         base = Signal(layouts.slot_bits)
         block = Signal(layouts.block_bits)
+        first, end = Signal(layouts.block_bits), Signal(layouts.block_bits)
+        m.d.comb += [
+            first.eq(header.first_output >> lane_bits),
+            end.eq(header.last_output >> lane_bits),
+        ]
         ready = Signal()
         issue = Signal()
         last_step = Signal()
@@ -159,11 +175,11 @@ class ReuseMerge(wiring.Component):
         half_free = Signal()
         done = Signal()
         m.d.comb += [
-            block.eq((header.first_output >> lane_bits) + offset),
+            block.eq(first + offset),
             half_free.eq(half_is_free | self.half_read.bit_select(half, 1)),
             ready.eq(begun | ((self.completed >= header.kept) & half_free)),
             issue.eq(self.i_headers.valid & ready & (self.identity | self.i_words.valid)),
-            last_step.eq((block == header.last_output >> lane_bits) & (term == self.last_term)),
+            last_step.eq(adds_up_to(first, offset, end) & (term == self.last_term)),
             self.i_words.ready.eq(self.i_headers.valid & ready & ~self.identity),
             self.i_headers.ready.eq(issue & last_step),
             self.taken.eq(Mux(issue & last_step, header.kept, 0)),

@@ -2,10 +2,13 @@
 
 import random
 from dataclasses import dataclass, field
+from itertools import product
 
 import pytest
+from amaranth import Module, Signal
+from amaranth.sim import Simulator
 
-from prap_hw.engine.reuse_merge import ReuseMerge
+from prap_hw.engine.reuse_merge import ReuseMerge, adds_up_to
 from refmodel.config import SHIFT_NONE, EngineConfig
 from tests.support.rtl.bench import Agent, Constant, Source, simulate
 
@@ -355,3 +358,21 @@ def test_words_may_pause_between_the_terms_of_an_output():
     for seed in range(3):
         model = run(groups, 1, terms=3, stalls=(0, 0.7), seed=seed)
         assert model.positions == [{0: 303 << 8, 1: 303 << 8}]
+
+
+def test_a_sum_is_known_without_adding():
+    bits, m = 3, Module()
+    numbers = [Signal(bits, name=f"number_{n}") for n in range(3)]
+    found = Signal()
+    m.d.comb += found.eq(adds_up_to(*numbers))
+    simulator = Simulator(m)
+
+    async def testbench(ctx):
+        for values in product(range(1 << bits), repeat=3):
+            for number, value in zip(numbers, values, strict=True):
+                ctx.set(number, value)
+            one, other, total = values
+            assert ctx.get(found) == ((one + other) % (1 << bits) == total), values
+
+    simulator.add_testbench(testbench)
+    simulator.run()
