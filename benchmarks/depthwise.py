@@ -10,8 +10,9 @@ one bit: all presets) nothing stands empty but rows; with more, P - 1 of P place
 
 ``now`` is scheme dense. ``packed`` lays the kernels of channels along a diagonal: the rows of
 neighbouring channels follow each other, R to an operation unit, and each has the columns of those
-channels that it has rows of: what scheme dense does with the setting ``packed``. ``bound`` fills every cell, or for conversions converts no column that
-does not have to be. Counts are for one output position, of all depthwise layers together.
+channels that it has rows of: what scheme dense does with the setting ``packed``. ``bound`` fills
+every cell, or for conversions converts no column that does not have to be. Counts are for one
+output position, of all depthwise layers together.
 """
 
 import argparse

@@ -163,8 +163,7 @@ class Reduction(wiring.Component):
                 with m.If(load.addr == 1):
                     m.d.sync += self.active.eq(Cat(self.active[:ACTIVE_BITS], load.data))
 
-        # Positions that an engine has merged and nobody has read: at most those of its two halves.
-        # Halves alternate in each engine by itself, since one that is idle in a layer stands still.
+        # Positions merged and not read. Halves alternate in each engine: one that is idle stands.
         read = Signal()
         channel = Signal(self.layouts.output_bits)
         last = Signal()

@@ -37,6 +37,39 @@ def tidy(network: FloatNetwork) -> FloatNetwork:
         network = merge_functions(simplify(swapped))
 
 
+MOST_AXES = 3
+"""Axes of a tensor behind the batch."""
+
+
+def merge_axes(network: FloatNetwork) -> FloatNetwork:
+    """Let tensors of more than three axes have the first of them as one.
+
+    Values keep their order. Nodes that work on each value alone do not notice; others, and products
+    in which this would put other values together, stay as they are.
+    """
+    shapes = network.shapes
+
+    def merged(name: str) -> tuple[int, ...]:
+        shape = shapes[name]
+        if len(shape) <= MOST_AXES or name in (network.input, network.output):
+            return shape
+        return prod(shape[: 1 - MOST_AXES]), *shape[1 - MOST_AXES :]
+
+    nodes: list[Node] = []
+    for node in network.nodes:
+        able = isinstance(node, Rearrange | Add | Clip | FakeQuant | Product) or (
+            isinstance(node, Function) and not node.term.per_channel
+        )
+        shape = merged(node.output)
+        inputs = [merged(name) for name in node.inputs]
+        if isinstance(node, Product):
+            able = inputs[0] == shape and all(b in (1, a) for a, b in zip(*inputs, strict=True))
+        elif not isinstance(node, Rearrange):
+            able = able and all(each == shape for each in inputs)
+        nodes.append(replace(node, shape=shape) if able else node)
+    return replace(network, nodes=tuple(nodes))
+
+
 def merge_functions(network: FloatNetwork) -> FloatNetwork:
     """Put nodes together that compute a function of one tensor value by value.
 

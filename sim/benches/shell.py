@@ -156,7 +156,7 @@ async def registers_tell_the_configuration(host: Host) -> None:
     assert await host.do("configuration") == JOB["config"]
     assert await host.ports.read(Register.CORE) == JOB["core"]
     assert host.driver is not None
-    assert host.driver.version == (2, 2)
+    assert host.driver.version == (2, 3)
     other = Image(**{**IMAGE.__dict__, "config_hash": IMAGE.config_hash ^ 1})
     await host.error(ConfigurationError, host.do("load", other))
 

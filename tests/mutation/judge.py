@@ -33,8 +33,12 @@ TOGETHER = (
 STEMS = {"host_shell": "shell", "members": "boards", "top": "boards", "uart": "serial_line"}
 """Tests of modules whose files have another name than the module."""
 
-SECONDS = 900.0
-"""After so long a stage has hung, which is noticed as a failure is."""
+LONGEST = 3600.0
+"""Seconds that tests may take without a mutant."""
+
+TIMES, MORE = 4.0, 120.0
+"""With one they may take so many times as long and so many seconds more; then they hang, which is
+noticed as a failure is."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Tree:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self.plain: dict[str, str] = {}
-        self.passing: set[tuple[str, ...]] = set()
+        self.passing: dict[tuple[str, ...], float] = {}
         self.process: subprocess.Popen[str] | None = None
 
     def stop(self) -> None:
@@ -126,7 +130,7 @@ class Tree:
         finally:
             path.write_text(text, encoding="utf-8")
 
-    def run(self, *command: str, seconds: float = SECONDS) -> tuple[int | None, str]:
+    def run(self, *command: str, seconds: float = LONGEST) -> tuple[int | None, str]:
         """Run a command of Python in the tree: exit code, None where it hung, and what it said."""
         self.process = process = subprocess.Popen(
             [sys.executable, *command],
@@ -161,10 +165,10 @@ class Tree:
             self.plain[what] = plain
         seconds = 0.0
         for tests in stages(edit, self.folder):
-            self.check(tests)
+            most = TIMES * self.check(tests) + MORE
             began = time.monotonic()
             with self.planted(edit):
-                code, said = self.test(tests)
+                code, said = self.test(tests, most)
                 seconds += time.monotonic() - began
                 if code == 0:
                     continue
@@ -178,18 +182,20 @@ class Tree:
             same = self.emitted(edit) == self.plain[what]
         return Verdict("no change" if same else "survived", "", seconds)
 
-    def check(self, tests: tuple[str, ...]) -> None:
-        """Run some tests without a mutant, once; a RuntimeError where they fail."""
+    def check(self, tests: tuple[str, ...]) -> float:
+        """Run some tests without a mutant, once: seconds; a RuntimeError where they fail."""
         if tests not in self.passing:
+            began = time.monotonic()
             code, said = self.test(tests)
             if code != 0:
                 raise RuntimeError(f"tests fail without a mutant: {_first(said)}")
-            self.passing.add(tests)
+            self.passing[tests] = time.monotonic() - began
+        return self.passing[tests]
 
-    def test(self, tests: tuple[str, ...]) -> tuple[int | None, str]:
+    def test(self, tests: tuple[str, ...], seconds: float = LONGEST) -> tuple[int | None, str]:
         """Run some tests up to the first that fails."""
         options = ("-x", "-q", "-p", "no:cacheprovider", "-p", "tests.mutation.plugin")
-        code, said = self.run("-m", "pytest", *options, "-m", "not long", *tests)
+        code, said = self.run("-m", "pytest", *options, "-m", "not long", *tests, seconds=seconds)
         return (0 if code == 5 else code), said
 
 

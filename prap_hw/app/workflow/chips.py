@@ -91,13 +91,28 @@ def _bits(config: EngineConfig, ranges: Mapping[int, AdcRange] | None) -> int:
     return max((each.bits for each in (ranges or {}).values()), default=config.code_bits)
 
 
+def cells_of(config: EngineConfig, cells: Cells | None) -> Cells:
+    """How cells hold weights: as was asked for, else as those of the engine do.
+
+    Raises
+    ------
+    InputError
+        The engine has pairs, and two's complement was asked for.
+    """
+    if not config.pairs:
+        return cells or "twos-complement"
+    if cells == "twos-complement":
+        raise InputError("expected pairs as cells of an engine with pairs, found twos-complement")
+    return "pairs"
+
+
 def by_effect(
     folder: Paths,
     images: Paths | Sequence[Paths],
     device: Paths | Device,
     *,
     limit: int | None = None,
-    cells: Cells = "twos-complement",
+    cells: Cells | None = None,
     trials: int = 5,
     seed: int = 0,
     config: EngineOptions | EngineConfig | None = None,
@@ -135,7 +150,7 @@ def by_effect(
         labels,
         config=fitted,
         seeds=range(seed, seed + trials),
-        cells=cells,
+        cells=cells_of(fitted, cells),
         report=report,
     )
     ideal = run(device=kind.only(()), name="ideal")
@@ -194,7 +209,7 @@ def adc_ranges(
     *,
     bits: int,
     count: int = CALIBRATION,
-    cells: Cells = "twos-complement",
+    cells: Cells | None = None,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
@@ -211,6 +226,7 @@ def adc_ranges(
     x, _ = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = folder_engine(folder, program, config)
+    cells = cells_of(fitted, cells)
     found = calibration.calibrate(
         program,
         codes,

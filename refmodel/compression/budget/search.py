@@ -240,11 +240,15 @@ class Search:
             [dataclasses.replace(each, loss=each.loss * weights.get(name, 0.0)) for each in found]
             for name, found in zip(self.open, candidates, strict=True)
         ]
-        return [hull(found) for found in self.measured]
+        return self._hulls()
 
     def hulls_at(self, settings: Mapping[str, LayerSetting]) -> list[list[Candidate]]:
         """Hulls with the costs that layers have on the engine of a choice."""
         self.meter.refer(self.programs(settings))
+        return self._hulls()
+
+    def _hulls(self) -> list[list[Candidate]]:
+        """Hull of every layer, with the costs of today."""
         return [
             hull(
                 [

@@ -24,7 +24,7 @@ from refmodel.exchange.onnx.operators.quantisation import clip_codes
 from refmodel.exchange.onnx.operators.statistics import SOFT, import_softmax
 from refmodel.exchange.onnx.registry import DROPPED, LAST, supported
 from refmodel.network.graph import Choice, FloatNetwork, Shape
-from refmodel.network.passes import tidy
+from refmodel.network.passes import merge_axes, tidy
 
 ORDERLY = frozenset(
     (
@@ -152,7 +152,7 @@ class Importer:
             input_shape=input_shape,
             source=self.source,
         )
-        network = tidy(network)
+        network = merge_axes(tidy(network))
         for node in network.nodes:
             if isinstance(node, Choice):
                 raise InputError(

@@ -99,13 +99,25 @@ def differences(
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = (
+    "2 positions, 2 lanes, OUs of 12, multi-OU patterns",
+    "2 positions, OUs of 4 columns",
+    "4 positions, dense, strides, pads and dilation",
+)
+"""Cases that take some seconds."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in CASES]
+)
 def test_values_cycles_and_events_are_as_predicted(name):
     layer, config, images = case(name)
     # A second image begins with the halves and the ring as the first one left them.
-    assert differences(layer, config, images) == set()
+    few = predict(layer, config).cycles < 300 or name in LONG
+    assert differences(layer, config, images[: 1 + few]) == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(CASES)[:2] + list(CASES)[-1:])
 def test_values_are_the_same_with_stalls(name):
     layer, config, images = case(name)
@@ -299,10 +311,10 @@ LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
 
 
 def found_in(name: str) -> set[str]:
-    """Run two images of a layer; which checks fail; a fault, or a hang or an output too many."""
+    """Run an image of a layer, of a short one two; which checks fail, or how it ended."""
     layer, config = LAYERS[name]()
     try:
-        return differences(layer, config, hand_codes(layer, 2))
+        return differences(layer, config, hand_codes(layer, 1 + (name == "single")))
     except hardware.StoppedError:
         return {"a fault"}
     except AssertionError:
@@ -410,6 +422,7 @@ def test_the_rtl_as_it_is_passes(layer):
     assert found_in(layer) == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_the_mutant_is_caught(monkeypatch, mutant):
     apply(monkeypatch, mutant)

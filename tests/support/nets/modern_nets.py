@@ -181,7 +181,19 @@ def selected(x: Tensor, a, b, squeeze, to_a, to_b) -> Tensor:
     return first * shares[:, 0] + second * shares[:, 1]
 
 
+def split_attention(x: Tensor, a, squeeze, wide) -> Tensor:
+    """A block of ResNeSt: halves of the channels, weighed by a Softmax over the two."""
+    n, c, h, w = x.shape
+    halves = F.relu(a(x)).view(n, 2, c // 2, h, w)
+    code = wide(squeeze(halves.sum(1).mean((2, 3), keepdim=True)))
+    shares = torch.softmax(code.view(n, 2, c // 2), 1).view(n, 2, c // 2, 1, 1)
+    return (halves * shares).sum(1)
+
+
 NETWORKS = {
+    "split attention": (
+        lambda: nn.Sequential(conv(3, 8), Compute(split_attention, a=nn.Conv2d(8, 8, 3, padding=1),
+            squeeze=conv(4, 4, 1), wide=nn.Conv2d(4, 8, 1)), head(4)), (3, 12, 12)),
     "ConvNeXt": (convnext, IMAGE),
     "MLP-Mixer": (mixer, (3, 12, 12)),
     "normalised by groups": (

@@ -57,8 +57,8 @@ def evaluate(
         Cells | None,
         typer.Option(
             "--cells",
-            help="How cells hold weights: twos-complement, as those of the RTL, or differential"
-            " pairs. Without --device, the device is ideal.",
+            help="How cells hold weights: twos-complement or differential pairs; left out, as those"
+            " of the engine. Without --device, the device is ideal.",
         ),
     ] = None,
     trials: Trials = None,

@@ -73,6 +73,8 @@ def _of_two(net: NetworkBuilder, node: NodeProto) -> None:
             (a, first), (b, second) = (b, second), (a, first)
         if first != whole:
             a = _spread(net, node, a, whole)
+        if second != whole and len(whole) > 3:  # whose first axes become one
+            b = _spread(net, node, b, whole)
         net.append(Product(**net.fields(node, (a, b), whole)))
         return
     a, b = (

@@ -58,6 +58,7 @@ ENGINE = {
     "--adcs": "4",
     "--merge-lanes": "2",
     "--position-lanes": "2",
+    "--pairs": "",
     "--latency": "3",
     "--ou-rows": "16",
     "--ou-cols": "16",
