@@ -112,11 +112,7 @@ def front(found: Sequence[Row], cost: str) -> list[tuple[float, float]]:
 
 
 def cost_at(line: Sequence[tuple[float, float]], accuracy: float) -> float | None:
-    """Cost at an accuracy, its logarithm linear between neighbours; None beyond the points.
-
-    Where a scheme's cheapest point is more accurate already, that is its cost: there is none that
-    is known to be cheaper.
-    """
+    """Cost at an accuracy, its logarithm linear between neighbours; None beyond the points."""
     for (a, low), (b, high) in itertools.pairwise(line):
         if a <= accuracy <= b:
             return exp(log(low) + (log(high) - log(low)) * (accuracy - a) / (b - a))

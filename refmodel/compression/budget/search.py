@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -98,7 +97,6 @@ class Search:
         self.meter.refer(programs)
         self.dense_counted = [self.meter.layer(program) for program in programs]
         self.measured: list[list[Candidate]] = []
-        self.weights: dict[str, float] = {}
 
     def map(
         self, layer: MatrixLayer, setting: LayerSetting, *, learnt: bool = True
@@ -185,19 +183,17 @@ class Search:
                 tasks.add(task, lambda found, place=place: take(place, found))
         return result
 
-    def sensitivities(
-        self, probes: Mapping[str, Candidate], part: str = "probe"
-    ) -> dict[str, float]:
-        """How far answers move for the error of each layer; ``part`` names what is kept."""
+    def sensitivities(self, probes: Mapping[str, Candidate]) -> dict[str, float]:
+        """How far answers move for the error of each layer."""
         number = {layer.name: index for index, layer in enumerate(self.layers)}
         names = [name for name, probe in probes.items() if probe.loss > 0]
-        kept = None if self.work is None else self.work.part(part)
+        kept = None if self.work is None else self.work.part("probe")
         mappings = Mappings(names, kept)
         stage = "map a setting of each layer"
         self.progress(stage, 0, max(1, len(names)))
         done = 0
 
-        def take(place: int, found: LayerMapping) -> None:
+        def take(place: int, found: CompactMapping) -> None:
             nonlocal done
             if not mappings.kept(place):
                 mappings.put(place, found)
@@ -210,9 +206,6 @@ class Search:
                     done += 1
                     continue
                 layer, setting = self.layers[number[name]], probes[name].setting
-                if (name, setting) in self.mapped:
-                    take(place, self.mapped[name, setting])
-                    continue
 
                 def task(layer: MatrixLayer = layer, setting: LayerSetting = setting) -> Any:
                     return CompactMapping.of(self.map(layer, setting))
@@ -227,7 +220,7 @@ class Search:
             self.layers,
             {name: mappings[place] for place, name in enumerate(names)},
             workers=self.workers,
-            work=kept,
+            work=self.work,
             progress=lambda done, total: self.progress("measure sensitivities", done, total),
         )
         return {name: moved[name] / probes[name].loss for name in names}
@@ -242,33 +235,28 @@ class Search:
             )
             for name, found in zip(self.open, candidates, strict=True)
         }
-        self.measured, self.weights = candidates, self.sensitivities(probes)
-        return self._hulls(self.weights)
+        weights = self.sensitivities(probes)
+        self.measured = [
+            [dataclasses.replace(each, loss=each.loss * weights.get(name, 0.0)) for each in found]
+            for name, found in zip(self.open, candidates, strict=True)
+        ]
+        return self._hulls()
 
     def hulls_at(self, settings: Mapping[str, LayerSetting]) -> list[list[Candidate]]:
-        """Hulls near a choice: costs on the engine that it needs, and sensitivities by it.
-
-        How far answers move is not in proportion to an error: a layer that the choice leaves little
-        of is measured as it would be.
-        """
+        """Hulls with the costs that layers have on the engine of a choice."""
         self.meter.refer(self.programs(settings))
-        probes = {
-            name: next(each for each in found if each.setting == settings[name])
-            for name, found in zip(self.open, self.measured, strict=True)
-        }
-        part = f"near{zlib.crc32(repr(probes).encode()):08x}"
-        return self._hulls(self.weights | self.sensitivities(probes, part))
+        return self._hulls()
 
-    def _hulls(self, weights: Mapping[str, float]) -> list[list[Candidate]]:
-        """Hull of every layer: errors times sensitivities over the costs of today."""
+    def _hulls(self) -> list[list[Candidate]]:
+        """Hull of every layer, with the costs of today."""
         return [
             hull(
                 [
-                    dataclasses.replace(each, cost=cost, loss=each.loss * weights.get(name, 0.0))
+                    dataclasses.replace(each, cost=cost)
                     for each, cost in zip(found, self._recounted(found), strict=True)
                 ]
             )
-            for name, found in zip(self.open, self.measured, strict=True)
+            for found in self.measured
         ]
 
     def _recounted(self, found: list[Candidate]) -> list[float]:
