@@ -1,6 +1,7 @@
 """Sizes of the engine: one frozen dataclass shared by the golden model and the hardware."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 WEIGHT_BITS = 8
 """Bits of a weight; signed, symmetric."""
@@ -64,6 +65,10 @@ def check_engines(engines: int) -> None:
         raise TypeError(f"engines must be an integer, not {engines!r}")
     if not 1 <= engines <= MOST_ENGINES:
         raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
+
+
+Cells = Literal["twos-complement", "pairs"]
+"""How cells hold weights, by the names of the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)

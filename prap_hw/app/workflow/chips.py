@@ -13,13 +13,13 @@ from prap_hw.app.console import Report, silent
 from prap_hw.app.intervals import half_width
 from prap_hw.app.workflow.engines import EngineOptions, folder_engine
 from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names_of
-from refmodel.config import EngineConfig
+from refmodel.config import Cells, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices import calibration
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.chip import accuracy as chip_accuracy
 from refmodel.golden.devices.converters import AdcRange
-from refmodel.golden.devices.device import Cells, Device
+from refmodel.golden.devices.device import Device
 from refmodel.network.images import Preprocess, load_images
 from refmodel.program.program import Program
 

@@ -10,7 +10,7 @@ from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import write_json
-from refmodel.golden.devices.device import Cells
+from refmodel.config import Cells
 
 Coding = Annotated[
     Cells | None,
