@@ -17,7 +17,7 @@ from tests.support.layers.bad_devices import EVERYTHING
 from tests.support.nets import accelerator_nets
 from tests.support.nets.cosim_nets import EMULATED, OPEN, WIDE, bulk, cosim, inputs, random_network
 
-pytestmark = pytest.mark.cosim
+pytestmark = [pytest.mark.cosim, pytest.mark.long]
 
 PAIRED = dataclasses.replace(EMULATED, pairs=True)
 
@@ -25,9 +25,7 @@ CLIPPING = dataclasses.replace(WIDE, pairs=True, adc_bits=4)
 """2-bit cells, 4-bit digits, codes that clip on both sides."""
 
 
-@pytest.mark.parametrize(
-    "config", [PAIRED, pytest.param(CLIPPING, marks=pytest.mark.long)], ids=["1-bit", "2-bit"]
-)
+@pytest.mark.parametrize("config", [PAIRED, CLIPPING], ids=["1-bit", "2-bit"])
 def test_every_value_and_cycle(config: EngineConfig, tmp_path: Path, cache: Path) -> None:
     program = random_network(501, 12, config)
     codes = inputs(program, 2, 502)
@@ -51,7 +49,6 @@ def test_every_value_and_cycle(config: EngineConfig, tmp_path: Path, cache: Path
     assert (least == -config.max_code and most == config.max_code) or config.lossless
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("config", [OPEN, WIDE], ids=["1-bit", "2-bit"])
 def test_every_code_of_a_chip(config: EngineConfig, tmp_path: Path, cache: Path) -> None:
     config = dataclasses.replace(config, pairs=True)
@@ -69,7 +66,6 @@ def test_every_code_of_a_chip(config: EngineConfig, tmp_path: Path, cache: Path)
     np.testing.assert_array_equal(result.logits, last[program.output])
 
 
-@pytest.mark.long
 def test_every_value_in_bulk(tmp_path: Path, cache: Path) -> None:
     program = random_network(505, 6, PAIRED)
     codes = inputs(program, 1, 506)
@@ -78,7 +74,6 @@ def test_every_value_in_bulk(tmp_path: Path, cache: Path) -> None:
     assert result.compared["codes"]["values"] == result.compared["codes"]["expected"] > 0
 
 
-@pytest.mark.long
 def test_a_network_by_itself_on_two_engines(tmp_path: Path) -> None:
     compiled = accelerator_nets.program("residual", tmp_path, residual="fused", scheme="dictionary")
     images = accelerator_nets.codes(compiled, 2)
@@ -93,7 +88,6 @@ def test_a_network_by_itself_on_two_engines(tmp_path: Path) -> None:
     np.testing.assert_array_equal(result.outputs, expected)
 
 
-@pytest.mark.long
 def test_a_bit_flipped_in_a_signed_code_is_found(tmp_path: Path, cache: Path) -> None:
     config = dataclasses.replace(OPEN, pairs=True)
     program = random_network(507, 3, config)
