@@ -1,6 +1,7 @@
 """Sizes of the engine: one frozen dataclass shared by the golden model and the hardware."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 WEIGHT_BITS = 8
 """Bits of a weight; signed, symmetric."""
@@ -64,6 +65,10 @@ def check_engines(engines: int) -> None:
         raise TypeError(f"engines must be an integer, not {engines!r}")
     if not 1 <= engines <= MOST_ENGINES:
         raise ValueError(f"engines must be 1 to {MOST_ENGINES}, not {engines!r}")
+
+
+Cells = Literal["twos-complement", "pairs"]
+"""How cells hold weights, by the names of the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +137,9 @@ class EngineConfig:
     position_lanes
         P, consecutive output positions that every index word and reuse word is read for once, 1, 2
         or 4: a reuse word is merged for all of them in its cycle.
+    pairs
+        Whether weights are held in differential pairs of cells, of which one conducts, and codes
+        have a sign. A place in the crossbars is a pair then. Cycles are the same with and without.
     trace
         Whether the trace ports exist. Cycles are the same with and without.
     """
@@ -164,12 +172,13 @@ class EngineConfig:
     max_tables: int = 0
     products: bool = False
     position_lanes: int = 1
+    pairs: bool = False
     trace: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("network", "products", "trace") and (
+            if field.name not in ("network", "pairs", "products", "trace") and (
                 not isinstance(value, int) or isinstance(value, bool)
             ):
                 raise TypeError(f"{field.name} must be an integer, not {value!r}")
@@ -242,7 +251,7 @@ class EngineConfig:
 
     @property
     def max_code(self) -> int:
-        """The largest ADC code, 2^code_bits - 1."""
+        """The largest ADC code, 2^code_bits - 1; with pairs its negative is the least."""
         return (1 << self.code_bits) - 1
 
     @property
@@ -256,15 +265,31 @@ class EngineConfig:
         """Weights of the codes of a weight's columns, low bits first.
 
         1-bit cells hold two's complement: 1, 2, 4 .. 64, -128. Others hold the weight + 128:
-        1, 4, 16, 64 for 2 bits, 1, 16 for 4.
+        1, 4, 16, 64 for 2 bits, 1, 16 for 4. Pairs hold its size, and have a sign in every code: as
+        for the weight + 128, and 1, 2, 4 .. 128 for 1 bit.
         """
         weights = [1 << self.cell_bits * j for j in range(self.columns_per_weight)]
-        return tuple(weights if self.offset else [*weights[:-1], -weights[-1]])
+        return tuple([*weights[:-1], -weights[-1]] if self.twos_complement else weights)
+
+    @property
+    def twos_complement(self) -> bool:
+        """Whether the codes of the last column of a weight are negative."""
+        return self.cell_bits == 1 and not self.pairs
+
+    @property
+    def lane_bits(self) -> int:
+        """Bits of a code at the crossbar port: :attr:`code_bits`, with pairs and a sign."""
+        return self.code_bits + self.pairs
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits that are written to a place in the crossbars: of one cell, or of a pair."""
+        return self.cell_bits << self.pairs
 
     @property
     def offset(self) -> int:
-        """The constant that is added to a weight to store it: 0 in 1-bit cells, 2^7 in others."""
-        return 0 if self.cell_bits == 1 else 1 << (WEIGHT_BITS - 1)
+        """What is added to a weight to store it: 0 in 1-bit cells and in pairs, 2^7 in others."""
+        return 0 if self.cell_bits == 1 or self.pairs else 1 << (WEIGHT_BITS - 1)
 
     @property
     def psum_range(self) -> tuple[int, int]:
@@ -277,7 +302,7 @@ class EngineConfig:
         digits = sum(1 << self.dac_bits * d for d in range(self.digits))
         weights = self.column_weights
         top = self.max_code * digits
-        low = top * sum(w for w in weights if w < 0)
+        low = top * sum(-w if self.pairs else w for w in weights if self.pairs or w < 0)
         low -= self.offset * self.ou_rows * ((1 << INPUT_BITS) - 1)
         return low, top * sum(w for w in weights if w > 0)
 

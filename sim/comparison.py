@@ -74,7 +74,7 @@ def record_words(config: EngineConfig, fields: Mapping[str, Fields]) -> dict[str
     """64-bit words of each kind's record."""
     wide = {
         "requests": words_of(sum(fields["request"]["digits"])),
-        "codes": words_of(config.adcs * config.code_bits),
+        "codes": words_of(config.adcs * config.lane_bits),
     }
     return {kind: wide.get(kind, 1) for kind in KINDS}
 
@@ -185,7 +185,10 @@ def expected_words(
             words=words["requests"],
         )
         asked[..., 0] |= places
-        codes_each = pack_lanes(trace.codes[0], config.code_bits, words=words["codes"])
+        given = trace.codes[0]
+        if config.pairs:
+            given = given.astype(np.int64) & (1 << config.lane_bits) - 1
+        codes_each = pack_lanes(given, config.lane_bits, words=words["codes"])
         sums = pack(fields["psum"], slot=slots % config.slots, sum=trace.psums[0])
         expected = {
             "requests": asked.reshape(-1, words["requests"])[asked_order],
@@ -218,7 +221,7 @@ def _count(
     values, different = len(got), abs(len(got) - len(want))
     if kind == "codes":
         values, different = values * config.adcs, different * config.adcs
-        different += int(np.count_nonzero(unpack_lanes(wrong, config.code_bits, config.adcs)))
+        different += int(np.count_nonzero(unpack_lanes(wrong, config.lane_bits, config.adcs)))
         # Bits beyond the codes are no code, but must be 0 too.
     else:
         different += int(np.count_nonzero(wrong.any(1)))
@@ -261,6 +264,11 @@ _FIELDS = {
 }
 
 
+def _code(bits: int, config: EngineConfig) -> str:
+    """A code as text; with pairs it has a sign."""
+    return str(bits - (bits >> config.code_bits << config.lane_bits) if config.pairs else bits)
+
+
 def _describe(
     kind: str,
     difference: dict[str, Any],
@@ -278,11 +286,11 @@ def _describe(
     want, found = difference.pop("want"), difference.pop("found")
     lane = None
     if kind == "codes":
-        mask = (1 << config.code_bits) - 1
+        mask = (1 << config.lane_bits) - 1
         wrong = 0 if want is None or found is None else want ^ found
-        lane = next((j for j in range(config.adcs) if wrong >> j * config.code_bits & mask), 0)
+        lane = next((j for j in range(config.adcs) if wrong >> j * config.lane_bits & mask), 0)
         texts = [
-            "nothing" if word is None else str(word >> lane * config.code_bits & mask)
+            "nothing" if word is None else _code(word >> lane * config.lane_bits & mask, config)
             for word in (want, found)
         ]
     else:

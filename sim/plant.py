@@ -42,7 +42,7 @@ def choose(
         layer = program.layers[index]
         ordinal = int(rng.integers(expected_records(layer, config)["codes"]))
         adc = int(rng.integers(config.adcs))
-        flip = 1 << int(rng.integers(config.code_bits)) + adc * config.code_bits
+        flip = 1 << int(rng.integers(config.lane_bits)) + adc * config.lane_bits
         fault = {"layer": index, "image": 0, "ordinal": ordinal, "flip": flip}
         text = f"layer {layer.name}, image 0: a bit of ADC {adc} in response {ordinal}"
         return text, {}, fault

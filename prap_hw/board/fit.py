@@ -77,7 +77,7 @@ def needs(
             name="crossbars",
             copies=engines * config.ou_rows,
             words=config.crossbars << blocks,
-            width=config.ou_cols * config.cell_bits,
+            width=config.ou_cols * config.stored_bits,
         ),
         Need(
             name="activations",

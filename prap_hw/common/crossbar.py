@@ -42,6 +42,8 @@ class EmulatedCrossbar(wiring.Component):
 
     code[j] = min(sum over rows r of cell[r, column j] * digit[r], 2**code_bits - 1), where the
     columns are ``select * adcs`` to ``select * adcs + adcs - 1`` of the OU; 0 beyond its last one.
+    With pairs it is the sum over plus cells less that over minus cells, at least
+    -(2**code_bits - 1).
 
     A response follows its request by ``crossbar_latency`` cycles; throughput is one request per
     cycle. Where the response is not taken, the whole pipeline stands: ``port.request.ready``
@@ -79,7 +81,7 @@ class EmulatedCrossbar(wiring.Component):
         rows = []
         for r in range(config.ou_rows):
             m.submodules[f"row_{r}"] = memory = Memory(
-                shape=config.ou_cols * config.cell_bits,
+                shape=config.ou_cols * config.stored_bits,
                 depth=config.crossbars << block_bits,
                 init=[],
             )
@@ -106,37 +108,48 @@ class EmulatedCrossbar(wiring.Component):
         # Bits of a product, and of the largest sum; 1-bit operands need no multiplier.
         cell_bits, dac_bits = config.cell_bits, config.dac_bits
         most = config.ou_rows * ((1 << cell_bits) - 1) * ((1 << dac_bits) - 1)
+        kind = layouts.response.elem_shape
         codes = []
         for j in range(config.adcs):
-            products = []
-            for r, row in enumerate(rows):
-                # Converters beyond the OU's last column see none.
-                columns = [chunk * config.adcs + j for chunk in range(layouts.columns.chunks)]
-                cells = Array(
-                    row.word_select(column, cell_bits) if column < config.ou_cols else Const(0)
-                    for column in columns
-                )
-                cell = Signal(cell_bits, name=f"cell_{j}_{r}")
-                m.d.comb += cell.eq(cells[select] if len(columns) > 1 else cells[0])
-                if cell_bits == 1:
-                    product = Mux(cell, digits[r], 0)
-                elif dac_bits == 1:
-                    product = Mux(digits[r], cell, 0)
-                else:
-                    product = cell * digits[r]
-                products.append(product)
-            level = Signal(range(most + 1), name=f"level_{j}")
-            code = Signal(config.code_bits, name=f"code_{j}")
-            m.d.comb += [
-                level.eq(_sum(m, products, f"sum_{j}")),
-                code.eq(level if config.lossless else _clip(level, config.max_code)),
-            ]
+            levels = []
+            # Of a pair the plus cell has the low bits.
+            for side in ("", "minus_")[: 1 + config.pairs]:
+                products = []
+                for r, row in enumerate(rows):
+                    # Converters beyond the OU's last column see none.
+                    columns = [chunk * config.adcs + j for chunk in range(layouts.columns.chunks)]
+                    cells = Array(
+                        row.word_select((column << config.pairs) + bool(side), cell_bits)
+                        if column < config.ou_cols
+                        else Const(0)
+                        for column in columns
+                    )
+                    cell = Signal(cell_bits, name=f"{side}cell_{j}_{r}")
+                    m.d.comb += cell.eq(cells[select] if len(columns) > 1 else cells[0])
+                    if cell_bits == 1:
+                        product = Mux(cell, digits[r], 0)
+                    elif dac_bits == 1:
+                        product = Mux(digits[r], cell, 0)
+                    else:
+                        product = cell * digits[r]
+                    products.append(product)
+                level = Signal(range(most + 1), name=f"{side}level_{j}")
+                m.d.comb += level.eq(_sum(m, products, f"{side}sum_{j}"))
+                levels.append(level)
+            code = Signal(kind, name=f"code_{j}")
+            level = levels[0] - levels[1] if config.pairs else levels[0]
+            if config.lossless:
+                m.d.comb += code.eq(level)
+            elif config.pairs:
+                m.d.comb += code.eq(_within(level, config.max_code))
+            else:
+                m.d.comb += code.eq(_clip(level, config.max_code))
             codes.append(code)
 
         # The rest of the latency is a plain pipeline.
         for stage in range(config.crossbar_latency - 1):
             later_valid = Signal(name=f"valid_{stage}")
-            later = [Signal(config.code_bits, name=f"code_{stage}_{j}") for j in range(config.adcs)]
+            later = [Signal(kind, name=f"code_{stage}_{j}") for j in range(config.adcs)]
             with m.If(move):
                 m.d.sync += later_valid.eq(valid)
                 m.d.sync += [new.eq(old) for new, old in zip(later, codes, strict=True)]
@@ -149,6 +162,11 @@ class EmulatedCrossbar(wiring.Component):
 def _clip(level: Value, top: int) -> Value:
     """The lesser of a level and the largest code."""
     return Mux(level > top, top, level)
+
+
+def _within(level: Value, top: int) -> Value:
+    """A level, but for those beyond the largest code and its negative."""
+    return Mux(level < -top, -top, _clip(level, top))
 
 
 def _sum(m: Module, terms: list[Value], name: str) -> Value:

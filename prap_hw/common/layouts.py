@@ -196,7 +196,7 @@ class Layouts:
             "row_block": bits_for(config.row_blocks),
             "col_block": bits_for(config.col_blocks),
         }
-        row_of_cells = config.ou_cols * config.cell_bits
+        row_of_cells = config.ou_cols * config.stored_bits
         self.cells = data.StructLayout({**place, "row": bits_for(rows), "cells": row_of_cells})
         self.request = data.StructLayout(
             {
@@ -205,7 +205,8 @@ class Layouts:
                 "digits": data.ArrayLayout(unsigned(config.dac_bits), rows),
             }
         )
-        self.response = data.ArrayLayout(unsigned(config.code_bits), config.adcs)
+        code = signed(config.lane_bits) if config.pairs else unsigned(config.code_bits)
+        self.response = data.ArrayLayout(code, config.adcs)
 
         # Layer registers and memories.
         based = {
@@ -309,7 +310,7 @@ class Layouts:
         if not columns.narrow:
             # Which of the alignments the answer has.
             pending |= {"align": bits_for(len(columns.alignments))}
-        elif not config.offset:
+        elif config.twos_complement:
             # Whether the last converter has the sign column.
             pending |= {"top": 1}
         self.pending = data.StructLayout(pending)

@@ -59,7 +59,7 @@ class Port:
 def ports(config: EngineConfig) -> list[Port]:
     """Ports of the black box for one engine, in order."""
     layouts = Layouts(config)
-    width = config.code_bits
+    width = config.lane_bits
     codes = tuple(
         f"[{(j + 1) * width - 1}:{j * width}] code of bitline select * A + {j}"
         for j in range(config.adcs)
@@ -97,10 +97,13 @@ def black_box(config: EngineConfig, *, name: str = NAME) -> str:
     size = config.crossbar_size
     lines = [
         "// The crossbars, their drivers and converters: an analog macro to be filled in.",
-        f"// Crossbars: {config.crossbars} of {size} x {size} cells of {config.cell_bits} bits.",
+        f"// Crossbars: {config.crossbars} of {size} x {size} "
+        + ("pairs of cells (plus below minus)" if config.pairs else "cells")
+        + f" of {config.cell_bits} bits.",
         f"// Operation units: R = {config.ou_rows} wordlines, C = {config.ou_cols} bitlines.",
         f"// Bits of a wordline's digit: {config.dac_bits}.",
-        f"// Converters: A = {config.adcs}; bits of a code: {config.code_bits}.",
+        f"// Converters: A = {config.adcs}; bits of a code: {config.code_bits}"
+        + (", and a sign: two's complement." if config.pairs else "."),
         "// docs/port.md has the rules. prap verilog without --open-port writes an emulated one.",
         "/* verilator lint_off UNUSEDSIGNAL */",
         "/* verilator lint_off UNDRIVEN */",

@@ -144,10 +144,16 @@ def layer_image(
                     row_block=row_block,
                     col_block=col_block,
                     row=row,
-                    cells=sum(int(cell) << config.cell_bits * j for j, cell in enumerate(values)),
+                    cells=_row_of_cells(values.tolist(), config),
                 )
             )
     return LayerImage(words=words, beats=beats)
+
+
+def _row_of_cells(values: Sequence[int], config: EngineConfig) -> int:
+    """Bits of a row of an OU: of a pair the plus cell first, below the minus cell."""
+    minus = [(-value << config.cell_bits) if value < 0 else value for value in values]
+    return sum(value << config.stored_bits * j for j, value in enumerate(minus))
 
 
 def _registers(values: Mapping[str, int], layouts: Layouts) -> list[tuple[Space, int, int]]:

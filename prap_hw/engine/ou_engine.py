@@ -246,7 +246,7 @@ class OUEngine(wiring.Component):
             m.d.comb += pending.align.eq(
                 columns.select(lambda *place: which(columns.alignment(*place)), phase, chunk)
             )
-        elif not config.offset:
+        elif config.twos_complement:
             m.d.comb += pending.top.eq(align == columns.width - config.adcs)
         if config.offset:
             m.d.comb += pending.inputs.eq(vector.inputs)

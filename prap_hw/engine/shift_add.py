@@ -14,7 +14,8 @@ class ShiftAdd(wiring.Component):
     An answer has ``adcs`` codes of consecutive columns of one OU: of one pattern, or of several
     that lie side by side. A code of column j of a weight counts ``2**(cell_bits * j)``, with 1-bit
     cells -128 in column 7 (two's complement), times ``2**(dac_bits * digit)``. With offset binary,
-    in cells of more bits, a pattern's sum begins at -128 times the sum of the vector's inputs.
+    in cells of more bits, a pattern's sum begins at -128 times the sum of the vector's inputs. With
+    pairs codes have a sign, and all columns count positively.
 
     The sums of the patterns that end with an answer are at ``o`` three cycles later, all of them
     at once; throughput is one answer per cycle. ``o`` has no ready: the store always accepts.
@@ -58,7 +59,8 @@ class ShiftAdd(wiring.Component):
             self.i_response.ready.eq(self.i_pending.valid),
             self.i_pending.ready.eq(self.i_response.valid),
         ]
-        codes = [Signal(config.code_bits, name=f"code_{j}") for j in range(config.adcs)]
+        code = layouts.response.elem_shape
+        codes = [Signal(code, name=f"code_{j}") for j in range(config.adcs)]
         arrived = Signal()
         arrived_as = Signal(layouts.pending)
         m.d.sync += [
@@ -76,14 +78,14 @@ class ShiftAdd(wiring.Component):
         for piece in range(columns.pieces):
             if columns.narrow:
                 taken: list[Value] = list(codes)
-                negative = None if config.offset else arrived_as.top
+                negative = arrived_as.top if config.twos_complement else None
             else:
                 # Each column of the pattern has its code from the converter that it has come to.
                 taken = [
                     self._column(codes, piece * width + column, arrived_as)
                     for column in range(width)
                 ]
-                negative = None if config.offset else Const(1)
+                negative = Const(1) if config.twos_complement else None
             top = Signal(signed(config.code_bits + 1), name=f"top_{piece}")
             weighted = Signal(shape, name=f"weighted_{piece}")
             last = taken[-1]

@@ -304,11 +304,11 @@ def price_events(
     overlap = technology.number("clock") * technology.number("read_time")
     if overlap > 1 + 1e-9:
         notes.append(f"a request a cycle means that {overlap:.1f} reads of the arrays overlap")
-    larger = technology["adc_energy"].enough(events.config.code_bits)
+    larger = technology["adc_energy"].enough(events.config.lane_bits)
     assumptions = technology.assumptions()
-    if larger > events.config.code_bits:
+    if larger > events.config.lane_bits:
         notes.append(
-            f"codes of {events.config.code_bits} bits are priced as those of converters of {larger}"
+            f"codes of {events.config.lane_bits} bits are priced as those of converters of {larger}"
             " bits, the smallest of the technology: an upper bound"
         )
         assumptions = (*assumptions, notes[-1])
@@ -343,7 +343,7 @@ class _Prices:
     def _converter(self, name: str) -> float:
         """A constant of the smallest converter that has the bits of a code."""
         constant = self.technology[name]
-        return constant.at(constant.enough(self.config.code_bits))
+        return constant.at(constant.enough(self.config.lane_bits))
 
     def bit(self, name: str) -> float:
         """Joules of a bit of one of the memories."""
@@ -365,7 +365,7 @@ class _Prices:
         logic = self._logic(layer)
         analog = {
             "adc": layer.counts["conversions"] * self.convert,
-            "crossbar": layer.counts["cells_read"] * number("cell_energy"),
+            "crossbar": (layer.counts["cells_read"] << self.config.pairs) * number("cell_energy"),
             "wordlines": layer.counts["wordline_drives"] * self.drive,
         }
         always = {
@@ -474,7 +474,7 @@ class _Prices:
         return {
             "adc": engines * config.adcs * converters(self.technology) * self._converter("adc_area")
             + crossbars * size * area("sample_area"),
-            "crossbar": crossbars * size**2 * area("cell_area"),
+            "crossbar": (crossbars * size**2 << config.pairs) * area("cell_area"),
             "wordlines": crossbars * size * self.technology["drive_area"].at(config.dac_bits),
             "memory of activations": held["activation"],
             "memory of sums": held["sram"],

@@ -173,7 +173,7 @@ def flip_flops(config: EngineConfig) -> int:
         + 28
     )
     rows = config.ou_rows * (8 + config.dac_bits)
-    codes = config.adcs * config.code_bits + 3 * config.psum_width * config.patterns_per_ou
+    codes = config.adcs * config.lane_bits + 3 * config.psum_width * config.patterns_per_ou
     lanes = config.merge_lanes * config.position_lanes
     merge = lanes * (2 * config.acc_width + config.psum_width)
     requantise = 7 * config.acc_width + 2 * 40

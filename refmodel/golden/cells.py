@@ -54,8 +54,11 @@ def cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
 
     Returns
     -------
-    uint8 [OUs, R, C], 0 to 2^cell_bits - 1; unused cells are 0.
+    uint8 [OUs, R, C], 0 to 2^cell_bits - 1; unused cells are 0. Of an engine with pairs, int8:
+    :func:`pair_cells`.
     """
+    if config.pairs:
+        return pair_cells(layer, config)
     stored = layer.weights.view(np.uint8) ^ np.uint8(config.offset)
     if config.offset:
         rows = np.repeat(layer.gather_rows, layer.gather_patterns)
@@ -70,8 +73,9 @@ def pair_cells(layer: LayerProgram, config: EngineConfig) -> np.ndarray:
     those of a positive weight are in the plus cells, those of a negative one in the minus cells,
     and the other cell of each pair is off. No weight is stored with an offset, every column counts
     2^(cell_bits j), and codes are signed. With 1-bit cells -1 is one on-cell, and -128, the only
-    weight of eight digits, one in column 7. Columns above the digits of a layer's
-    largest weight are left out of its sums: without a weight of -128, column 7.
+    weight of eight digits, one in column 7. Where a chip has pairs and the engine has not, columns
+    above the digits of a layer's largest weight are left out of its sums: without a weight of -128,
+    column 7. An engine with pairs counts all columns.
 
     Returns
     -------
@@ -104,6 +108,8 @@ def coding(
 ) -> tuple[np.ndarray, int, int]:
     """Return the weight of each column's code, the offset of stored weights, the least code."""
     weights = np.array(config.column_weights)
+    if config.pairs:
+        return weights, 0, -config.max_code
     if device is None or callable(device) or not device.pairs:
         return weights, config.offset, 0
     largest = int(np.abs(layer.weights.astype(np.int16)).max(initial=0))

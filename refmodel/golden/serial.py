@@ -289,7 +289,7 @@ def serial_accumulators(
     exact = _exact_type(config)
     shifts = np.arange(digits, dtype=np.uint8) * np.uint8(config.dac_bits)
     mask = np.uint8((1 << config.dac_bits) - 1)
-    weights, offset, _ = coding(layer, config, device)
+    weights, offset, least = coding(layer, config, device)
     weight = np.outer(weights, 1 << shifts.astype(int)).astype(exact).ravel()
     rows = gather_columns(layer)
     length, patterns = layer.gather_rows.tolist(), layer.gather_patterns.tolist()
@@ -331,10 +331,10 @@ def serial_accumulators(
                     elif levels is None:
                         code = by_column[columns, :used].astype(np.float32) @ lines
                         if not config.lossless:
-                            np.minimum(code, config.max_code, out=code)
+                            np.clip(code, least, config.max_code, out=code)
                     else:
                         code = levels[p * width : (p + these) * width]
-                        code = np.clip(np.rint(code), 0, config.max_code)
+                        code = np.clip(np.rint(code), least, config.max_code)
                     code = code.astype(exact, copy=False).reshape(these, -1, count)
                     psum[slot + p : slot + p + these] += (weight @ code).astype(np.int64)
             gather += gathers

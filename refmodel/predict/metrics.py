@@ -228,7 +228,7 @@ def layer_metrics(
     ous = ous_of_gathers(layer, config)
     count = int(ous.sum())
     crossbars = -(-count // config.ous_per_crossbar)
-    cells = int((rows * patterns).sum()) * width
+    cells = int((rows * patterns).sum()) * width << config.pairs
     bits = index_bits(layer, config)
     events = layer_events(layer, config)
     gathers, segments = len(layer.gather_base), len(layer.segment_position)
@@ -246,8 +246,8 @@ def layer_metrics(
         ous=count,
         crossbars=crossbars,
         cells_programmed=cells,
-        cells_ous=count * config.ou_rows * config.ou_cols,
-        cells_crossbars=crossbars * config.crossbar_size**2,
+        cells_ous=count * config.ou_rows * config.ou_cols << config.pairs,
+        cells_crossbars=crossbars * config.crossbar_size**2 << config.pairs,
         weight_bits=cells * config.cell_bits,
         weight_bits_dense=layer.weight_count * WEIGHT_BITS,
         index_shapes=bits["shapes"],

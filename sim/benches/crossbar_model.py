@@ -31,6 +31,8 @@ class CrossbarModel:
     rows, cols, cell_bits, dac_bits, adcs, code_bits
         Sizes: of an operation unit, bits of a cell and of an input digit, converters, bits of a
         code.
+    pairs
+        Whether places hold pairs of cells, and codes have a sign above their bits.
     """
 
     cells_fields: Fields
@@ -41,14 +43,25 @@ class CrossbarModel:
     dac_bits: int
     adcs: int
     code_bits: int
+    pairs: bool = False
     planes: dict[int, list[list[int]]] = field(default_factory=dict)
-    """Place to columns, each with a mask of rows for each bit of their cells."""
+    """Place to columns, each with a mask of rows for each bit of their cells, plus before minus."""
 
     def __post_init__(self) -> None:
         # A place is the low bits of both payloads, down to the same fields.
         self.place_bits = self.cells_fields["row"][0]
         if self.request_fields["select"][0] != self.place_bits:
             raise ValueError("expected beats and requests that begin with the same place")
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a cell, or of a pair."""
+        return self.cell_bits << self.pairs
+
+    @property
+    def lane_bits(self) -> int:
+        """Bits of a code with its sign."""
+        return self.code_bits + self.pairs
 
     def program(self, beat: int) -> None:
         """Write one row of cells."""
@@ -57,9 +70,9 @@ class CrossbarModel:
         row = beat >> offset & ((1 << width) - 1)
         bits = beat >> self.cells_fields["cells"][0]
         if place not in self.planes:
-            self.planes[place] = [[0] * self.cell_bits for _ in range(self.cols)]
+            self.planes[place] = [[0] * self.stored_bits for _ in range(self.cols)]
         for masks in self.planes[place]:
-            for bit in range(self.cell_bits):
+            for bit in range(self.stored_bits):
                 masks[bit] = masks[bit] & ~(1 << row) | (bits & 1) << row
                 bits >>= 1
 
@@ -69,7 +82,7 @@ class CrossbarModel:
         Returns
         -------
         int
-            Codes of ``code_bits`` bits, one to a converter, the first in the lowest bits; 0 for a
+            Codes of ``lane_bits`` bits, one to a converter, the first in the lowest bits; 0 for a
             place that was never programmed.
         """
         place = request & ((1 << self.place_bits) - 1)
@@ -84,9 +97,12 @@ class CrossbarModel:
         for masks in reversed(columns[first : first + self.adcs]):
             level = 0
             for bit, mask in enumerate(masks):
+                minus, bit = divmod(bit, self.cell_bits)
                 for scale, driven in enumerate(digits):
-                    level += (mask & driven).bit_count() << bit + scale
-            word = word << self.code_bits | (level if level < top else top)
+                    count = (mask & driven).bit_count() << bit + scale
+                    level += -count if minus else count
+            code = max(-top, min(level, top))
+            word = word << self.lane_bits | code & (1 << self.lane_bits) - 1
         return word
 
     def digit_planes(self, digits: int) -> list[int]:
@@ -220,8 +236,12 @@ class ChipModel(CrossbarModel):
         word = answer.word
         codes = self._drawn.convert(level, answer.ou, answer.near).astype(int).tolist()
         for lane, code in zip(answer.lanes, codes, strict=True):
-            word |= code << lane * self.code_bits
+            word |= self.lane(code) << lane * self.lane_bits
         return word
+
+    def lane(self, code: int) -> int:
+        """Bits of a code at the port."""
+        return code & (1 << self.lane_bits) - 1
 
     def answer(self, drawn: LayerChip, request: int) -> Answer:
         """Return the current that does not change from one read to the next."""
@@ -237,7 +257,7 @@ class ChipModel(CrossbarModel):
         near = drawn.near(level[:, None], ou * self.cols + columns)[:, 0]
         word = 0
         for lane, code in enumerate(drawn.convert(level, ou, columns).astype(int).tolist()):
-            word |= 0 if near[lane] else code << lane * self.code_bits
+            word |= 0 if near[lane] else self.lane(code) << lane * self.lane_bits
         lanes = np.flatnonzero(near)
         return Answer(ou, word, level[lanes], lanes + first, lanes.tolist())
 
@@ -253,14 +273,20 @@ class ChipModel(CrossbarModel):
         return crossbar * config.ous_per_crossbar + row_block * config.col_blocks + col_block
 
     def levels(self) -> np.ndarray:
-        """Return the programmed levels of the cells: uint8 [OUs, R, C], 0 where nothing was."""
+        """Return the programmed levels of the cells: [OUs, R, C], 0 where nothing was.
+
+        With pairs they are those of the plus cells less those of the minus cells, int8.
+        """
         numbers = np.array([self.number(place) for place in self.planes])
         masks = np.array(list(self.planes.values()), np.uint64)  # [places, C, cell bits]
         rows = np.arange(self.rows, dtype=np.uint64)
         bits = masks[..., None] >> rows & np.uint64(1)
-        weights = np.uint64(1) << np.arange(self.cell_bits, dtype=np.uint64)
-        result = np.zeros((int(numbers.max()) + 1, self.rows, self.cols), np.uint8)
-        result[numbers] = (bits * weights[:, None]).sum(2).transpose(0, 2, 1)
+        weights = 1 << np.arange(self.cell_bits)
+        weights = np.concatenate([weights, -weights]) if self.pairs else weights
+        kind = np.int8 if self.pairs else np.uint8
+        result = np.zeros((int(numbers.max()) + 1, self.rows, self.cols), kind)
+        levels = (bits.astype(np.int64) * weights[:, None]).sum(2)
+        result[numbers] = levels.transpose(0, 2, 1)
         return result
 
 

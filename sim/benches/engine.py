@@ -143,6 +143,7 @@ class Bench:
             "dac_bits": self.config.dac_bits,
             "adcs": self.config.adcs,
             "code_bits": self.config.code_bits,
+            "pairs": self.config.pairs,
         }
         if self.chip is None:
             return CrossbarModel(**sizes)

@@ -99,6 +99,15 @@ class Engine:
         ),
     ] = None
 
+    pairs: Annotated[
+        bool | None,
+        typer.Option(
+            "--pairs/--no-pairs",
+            help="Weights in differential pairs of cells, codes with a sign.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
     def checked(self) -> dict[str, Any]:
         """The options as the workflow takes them; InputError where the RTL has no such engine."""
         from prap_hw.app import workflow

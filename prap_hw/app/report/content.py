@@ -144,7 +144,7 @@ def occupancy(layer: LayerProgram, config: EngineConfig, most: int | None = None
     used = (np.arange(rows)[:, None] < height[:, None, None]) & (
         np.arange(cols) < width[:, None, None]
     )
-    coloured = np.where(used, 1 + 2 * odd[gather][:, None, None] + (content > 0), 0).astype(
+    coloured = np.where(used, 1 + 2 * odd[gather][:, None, None] + (content != 0), 0).astype(
         np.uint8
     )
     crossbars = -(-total // config.ous_per_crossbar)

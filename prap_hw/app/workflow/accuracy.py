@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
 from prap_hw.app.workflow import hints
-from prap_hw.app.workflow.chips import measure
+from prap_hw.app.workflow.chips import cells_of, measure
 from prap_hw.app.workflow.engines import EngineOptions, engine, folder_engine
 from prap_hw.app.workflow.folders import (
     NETWORK_FILE,
@@ -24,10 +24,10 @@ from prap_hw.app.workflow.folders import (
 )
 from refmodel import golden
 from refmodel.api import BATCH, float_accuracy, predict
-from refmodel.config import EngineConfig
+from refmodel.config import Cells, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices import calibration
-from refmodel.golden.devices.device import Cells, Device
+from refmodel.golden.devices.device import Device
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
 from refmodel.predict.metrics import network_metrics
@@ -93,8 +93,8 @@ def evaluate(
         ``config``, or an engine whose codes clip: the packaged device ``ideal``, on which those
         apply. None at all: the exact arithmetic of the golden model.
     cells
-        How the cells of devices hold weights: as those of the RTL do, in ``twos-complement`` (the
-        weight + 128 where cells have 2 or 4 bits; None: so), or as differential ``pairs`` of cells.
+        How the cells of devices hold weights: in ``twos-complement`` (the weight + 128 where cells
+        have 2 or 4 bits), or as differential ``pairs`` of cells; None: as those of the engine do.
     trials
         Chips drawn from each device; None: 5. InputError without a device.
     seed
@@ -136,12 +136,12 @@ def evaluate(
         clips = not folder_engine(folder, program, config).lossless
     ranges = None
     if adc_ranges is not None:
-        ranges = calibration.load(adc_ranges, program, cells=cells or "twos-complement")
+        own = cells_of(folder_engine(folder, program, config), cells)
+        ranges = calibration.load(adc_ranges, program, cells=own)
     if ranges and _code_bits(config) is not None:
         raise InputError("expected bits of an ADC code or ADC ranges, found both")
     if not kinds and (cells is not None or _code_bits(config) is not None or clips or ranges):
         kinds = [Device.load(IDEAL)]
-    cells = cells or "twos-complement"
     trials, seed = 5 if trials is None else trials, seed or 0
     floats = load_onnx(folder_of(folder) / NETWORK_FILE)
     x, y = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
@@ -185,7 +185,7 @@ def evaluate(
             kind,
             fitted,
             seeds=range(seed, seed + trials),
-            cells=cells,
+            cells=cells_of(fitted, cells),
             ranges=ranges,
             report=report,
         )

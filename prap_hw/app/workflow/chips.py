@@ -13,13 +13,13 @@ from prap_hw.app.console import Report, silent
 from prap_hw.app.intervals import half_width
 from prap_hw.app.workflow.engines import EngineOptions, folder_engine
 from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names_of
-from refmodel.config import EngineConfig
+from refmodel.config import Cells, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices import calibration
 from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.chip import accuracy as chip_accuracy
 from refmodel.golden.devices.converters import AdcRange
-from refmodel.golden.devices.device import Cells, Device
+from refmodel.golden.devices.device import Device
 from refmodel.network.images import Preprocess, load_images
 from refmodel.program.program import Program
 
@@ -91,13 +91,28 @@ def _bits(config: EngineConfig, ranges: Mapping[int, AdcRange] | None) -> int:
     return max((each.bits for each in (ranges or {}).values()), default=config.code_bits)
 
 
+def cells_of(config: EngineConfig, cells: Cells | None) -> Cells:
+    """How cells hold weights: as was asked for, else as those of the engine do.
+
+    Raises
+    ------
+    InputError
+        The engine has pairs, and two's complement was asked for.
+    """
+    if not config.pairs:
+        return cells or "twos-complement"
+    if cells == "twos-complement":
+        raise InputError("expected pairs as cells of an engine with pairs, found twos-complement")
+    return "pairs"
+
+
 def by_effect(
     folder: Paths,
     images: Paths | Sequence[Paths],
     device: Paths | Device,
     *,
     limit: int | None = None,
-    cells: Cells = "twos-complement",
+    cells: Cells | None = None,
     trials: int = 5,
     seed: int = 0,
     config: EngineOptions | EngineConfig | None = None,
@@ -135,7 +150,7 @@ def by_effect(
         labels,
         config=fitted,
         seeds=range(seed, seed + trials),
-        cells=cells,
+        cells=cells_of(fitted, cells),
         report=report,
     )
     ideal = run(device=kind.only(()), name="ideal")
@@ -194,7 +209,7 @@ def adc_ranges(
     *,
     bits: int,
     count: int = CALIBRATION,
-    cells: Cells = "twos-complement",
+    cells: Cells | None = None,
     config: EngineOptions | EngineConfig | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
@@ -211,6 +226,7 @@ def adc_ranges(
     x, _ = load_images(images, **Preprocess.from_dict(program.preprocess).sizes)
     codes = input_codes(program, x[:count], source=names_of(images))
     fitted = folder_engine(folder, program, config)
+    cells = cells_of(fitted, cells)
     found = calibration.calibrate(
         program,
         codes,

@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from prap_hw.app.console import Report, silent
+from prap_hw.app.workflow.chips import cells_of
 from prap_hw.app.workflow.engines import EngineOptions, folder_engine, rtl_engine
 from prap_hw.app.workflow.figures import cycle_total, layer_figures
 from prap_hw.app.workflow.folders import Paths, input_codes, load_program, names_of
@@ -121,7 +122,9 @@ def cosim(
         raise InputError(f"expected at least {count} images, found {len(x)} in {names_of(images)}")
     fitted = folder_engine(folder, program, config, rtl_engine)
     ranges = (
-        {} if adc_ranges is None else calibration.load(adc_ranges, program, cells="twos-complement")
+        {}
+        if adc_ranges is None
+        else calibration.load(adc_ranges, program, cells=cells_of(fitted, None))
     )
     job = Job(
         program=program,

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refmodel import golden
-from refmodel.config import EngineConfig
+from refmodel.config import Cells, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.cells import coding
 from refmodel.golden.devices.converters import AdcRange
-from refmodel.golden.devices.device import Cells
 from refmodel.golden.layer import gather_columns, patches
 from refmodel.program.layer import LayerProgram
 from refmodel.program.program import Program

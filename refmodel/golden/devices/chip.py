@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +69,8 @@ class Chip:
     seed
         Number of the chip, 0 to 2^63 - 1.
     pairs
-        Differential pairs of cells in place of two's complement, which the RTL does not have. The
-        plus cells of a chip are those that it has without.
+        Differential pairs of cells in place of two's complement. The plus cells of a chip are those
+        that it has without. An engine with pairs has them on every chip.
     ranges
         What the converters tell apart, by the number of a layer; elsewhere as the engine's do.
     tally
@@ -91,6 +92,8 @@ class Chip:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 63:
             raise ValueError(f"seed must be 0 to 2^63 - 1, not {self.seed!r}")
+        if self.config.pairs and not self.pairs:
+            object.__setattr__(self, "pairs", True)
         if self.pairs and any(each.low for each in self.ranges.values()):
             raise ValueError("low must be 0 in the ranges of pairs, whose codes have a sign")
 
@@ -322,15 +325,16 @@ class Chip:
         Parameters
         ----------
         programmed
-            uint8 [OUs, R, C], levels of the cells of all OUs from number 0.
+            uint8 [OUs, R, C], levels of the cells of all OUs from number 0; of an engine with pairs
+            int8, plus less minus.
         number, first_image
             As for :meth:`layer`.
         positions
             Output positions of an image.
         """
-        if self.pairs:
+        if self.pairs and not self.config.pairs:
             raise ValueError("pairs must be False where cells are given: they hold one level each")
-        matrix = self.cells(programmed, number, np.arange(len(programmed)))
+        matrix, _ = self._added(programmed, number)
         drawn = self._layer_chip(matrix, number, positions)
         return replace(drawn, first_image=first_image)
 
@@ -353,11 +357,14 @@ class Chip:
 
     def _matrix(self, layer: LayerProgram, number: int) -> tuple[NDArray[np.float32], int]:
         """Compute how much each cell, or pair of cells, adds to a code: [OUs, R, C]; the writes."""
-        if not self.pairs:
-            programmed = golden.cells(layer, self.config)
-            return self._cells(programmed, number, np.arange(len(programmed)))
-        signed = golden.pair_cells(layer, self.config)
+        coded = golden.pair_cells if self.pairs else golden.cells
+        return self._added(coded(layer, self.config), number)
+
+    def _added(self, signed: NDArray[Any], number: int) -> tuple[NDArray[np.float32], int]:
+        """As :meth:`_matrix`, of levels; with pairs plus less minus."""
         ous = np.arange(len(signed))
+        if not self.pairs:
+            return self._cells(signed, number, ous)
         plus, minus = (np.maximum(each, 0).astype(np.uint8) for each in (signed, -signed))
         one, writes = self._cells(plus, number, ous)
         other, more = self._cells(minus, number, ous, minus=True)

@@ -62,7 +62,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from refmodel.errors import InputError
 from refmodel.golden.devices.effect import Effect, Value
@@ -71,9 +71,6 @@ from refmodel.record import Record
 
 FOLDER = Path(__file__).parents[2] / "assets" / "devices"
 """Packaged device files; their stems can be given in place of a path."""
-
-Cells = Literal["twos-complement", "pairs"]
-"""How cells hold weights, by the names of the command line."""
 
 _effects: list[Effect] = []
 

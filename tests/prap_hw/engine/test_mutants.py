@@ -199,6 +199,14 @@ def clipping() -> tuple[LayerProgram, EngineConfig]:
     return hand_layer([[(8, 3)]], outputs=3, positions=2), replace(TINY_ENGINE, adc_bits=2)
 
 
+def paired() -> tuple[LayerProgram, EngineConfig]:
+    """Signed codes of two bits for sums of up to eight both ways; only -128 has a column 7."""
+    layer, config = clipping()
+    weights = layer.weights.copy()
+    weights[:, 0] = -128
+    return replace(layer, weights=weights), replace(config, ou_cols=16, adcs=16, pairs=True)
+
+
 LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
     function.__name__: function
     for function in (
@@ -222,6 +230,7 @@ LAYERS: dict[str, Callable[[], tuple[LayerProgram, EngineConfig]]] = {
         split,
         split_ring,
         clipping,
+        paired,
     )
 }
 
@@ -477,6 +486,24 @@ MUTANTS = [
         "codes wrap instead of clipping",
         (("_clip(level, config.max_code)", "level"),),
         "clipping",
+    ),
+    Mutant(
+        "crossbar",
+        "minus cells count as plus",
+        (("levels[0] - levels[1]", "levels[0] + levels[1]"),),
+        "paired",
+    ),
+    Mutant(
+        "crossbar",
+        "negative codes do not clip",
+        (("Mux(level < -top, -top, _clip(level, top))", "_clip(level, top)"),),
+        "paired",
+    ),
+    Mutant(
+        "shift_add",
+        "top column of pairs counts -128",
+        (("Const(1) if config.twos_complement else None", "Const(1)"),),
+        "paired",
     ),
     Mutant(
         "ou_engine",

@@ -202,6 +202,35 @@ def test_digits_are_packed_as_they_lie_on_the_wordlines():
         assert (codes >> digit & 1 == bits.T).all()
 
 
+# --- engines with pairs
+
+
+@settings(max_examples=8)
+@given(seed=SEEDS, config=ENGINES)
+def test_an_engine_with_pairs_has_signed_codes_of_the_same_sums(seed: int, config: EngineConfig):
+    config = dataclasses.replace(config, pairs=True)
+    layer, codes = draw_layer(seed, config)
+    ideal = golden.run_layer_serial(layer, codes, config)
+    fast = golden.serial_accumulators(layer, codes, config)
+    assert (fast == ideal.accumulators.reshape(fast.shape)).all()
+    assert np.abs(ideal.codes).max() <= config.max_code
+    low, high = config.psum_range
+    assert low == -high
+    assert np.abs(ideal.psums).max() <= high * config.ous_per_pattern
+    drawn = chip(Device(on_off_ratio=9.0), config, seed)
+    assert drawn.pairs
+    found = golden.run_layer_serial(layer, codes, config, device=drawn.layer(layer, 0))
+    assert (found.codes == ideal.codes).all()
+    given = golden.cells(layer, config)
+    other = drawn.crossbars(given, 0, positions=layer.positions)
+    assert (other.matrix == drawn.layer(layer, 0).matrix).all()
+    lossless = dataclasses.replace(config, adc_bits=0)
+    exact = golden.accumulators(layer, codes)
+    assert (golden.serial_accumulators(layer, codes, lossless) == exact).all()
+    if config.code_bits <= 7:
+        assert sequential_is_vectorised(seed, config, EVERYTHING)
+
+
 # --- by hand and by statistics
 
 

@@ -10,11 +10,15 @@ from prap_hw.app import console
 from prap_hw.app.cli import values
 from prap_hw.app.cli.options import Debug, Folder, Images, Json, Labels, verb
 from prap_hw.app.cli.outcome import write_json
-from refmodel.golden.devices.device import Cells
+from refmodel.config import Cells
 
 Coding = Annotated[
-    Cells,
-    typer.Option("--cells", help="How cells hold weights: twos-complement, or differential pairs."),
+    Cells | None,
+    typer.Option(
+        "--cells",
+        help="How cells hold weights: twos-complement, or differential pairs; left out, as those of"
+        " the engine do.",
+    ),
 ]
 
 
@@ -35,7 +39,7 @@ def effects(
     limit: Annotated[
         int | None, typer.Option("--limit", help="Images evaluated at most.", min=1)
     ] = None,
-    cells: Coding = "twos-complement",
+    cells: Coding = None,
     trials: Annotated[
         int, typer.Option("--trials", help="Chips, the same with every effect.", min=2)
     ] = 5,
@@ -135,7 +139,7 @@ def ranges(
     count: Annotated[
         int, typer.Option("--count", help="Images on which sums are counted: the first.", min=1)
     ] = 32,
-    cells: Coding = "twos-complement",
+    cells: Coding = None,
     json_file: Json = None,
     debug: Debug = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """``prap inspect`` and ``prap evaluate``: figures of a compiled network from the model alone."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -9,8 +9,7 @@ from prap_hw.app.cli import values
 from prap_hw.app.cli.groups import ENGINE, Engine
 from prap_hw.app.cli.options import AdcRanges, Debug, Folder, Images, Json, Labels, Trials, verb
 from prap_hw.app.cli.outcome import write_json
-
-Cells = Literal["twos-complement", "pairs"]
+from refmodel.config import Cells
 
 
 @verb(epilog="Example:\n\nprap inspect build/net --json metrics.json")
@@ -57,8 +56,8 @@ def evaluate(
         Cells | None,
         typer.Option(
             "--cells",
-            help="How cells hold weights: twos-complement, as those of the RTL, or differential"
-            " pairs. Without --device, the device is ideal.",
+            help="How cells hold weights: twos-complement or differential pairs; left out, as those"
+            " of the engine. Without --device, the device is ideal.",
         ),
     ] = None,
     trials: Trials = None,

@@ -22,6 +22,7 @@ from prap_hw.app.compare import folder as compare_folder
 from prap_hw.app.compare import measure
 from prap_hw.app.sweep import results
 from prap_hw.app.workflow import compression, simulation
+from refmodel.golden.devices.device import FOLDER as DEVICES
 from tests.support.command_line import Prap, simulated
 from tests.support.nets.onnx_nets import save, small_cnn
 from tests.support.once import once
@@ -37,7 +38,7 @@ BASES = {
     "finetune": "net.onnx --data images.npz -o out.onnx",
     "inspect": "done",
     "evaluate": f"done {IMAGES}",
-    "effects": f"done {IMAGES} --device wan-2022",
+    "effects": f"done {IMAGES} --device mine.toml",
     "ranges": f"done {IMAGES} --bits 2 -o out.json",
     "price": "done",
     "report": "done -o out.html",
@@ -58,6 +59,7 @@ ENGINE = {
     "--adcs": "4",
     "--merge-lanes": "2",
     "--position-lanes": "2",
+    "--pairs": "",
     "--latency": "3",
     "--ou-rows": "16",
     "--ou-cols": "16",
@@ -142,7 +144,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "--images": "others.npz",
         "--labels": "marks.idx",
         "--limit": "3",
-        "--device": "falcone-2025",
+        "--device": "wan-2022",
         "--cells": "pairs",
         "--trials": "2",
         "--seed": "1",
@@ -339,6 +341,9 @@ def make(folder: Path) -> None:
     (folder / "pixels.toml").write_text("mean = [0.4]\n", encoding="utf-8")
     workflow.compress(folder / "net.onnx", folder / "images.npz", folder / "done", scheme="prap")
     shutil.copyfile(folder / "done" / "program.prap", folder / "board" / "program.prap")
+    ideal = (DEVICES / "ideal.toml").read_text(encoding="utf-8")
+    few = ideal.replace("[stuck_on]\nvalue = 0.0", "[stuck_on]\nvalue = 0.1")
+    (folder / "mine.toml").write_text(few, encoding="utf-8")
     workflow.adc_ranges(folder / "done", folder / "images.npz", folder / "ranges.json", bits=1)
     found = workflow.evaluate(folder / "done", folder / "images.npz", limit=4)
     (folder / "accuracy.json").write_text(json.dumps(found), encoding="utf-8")

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from prap_hw.app import workflow
+from prap_hw.app.workflow import chips
 from refmodel import digits
+from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from tests.support.command_line import Prap, one_line
 
@@ -136,3 +138,12 @@ def test_cells_apply_without_a_device(given: Path) -> None:
     assert "devices" not in workflow.evaluate(*asked)
     with pytest.raises(InputError, match=r"^expected a device with trials and seed, found none$"):
         workflow.evaluate(*asked, trials=3, seed=0)
+
+
+def test_two_s_complement_of_an_engine_with_pairs_is_refused() -> None:
+    config = EngineConfig(pairs=True)
+    assert chips.cells_of(config, None) == chips.cells_of(config, "pairs") == "pairs"
+    assert chips.cells_of(EngineConfig(), None) == "twos-complement"
+    assert chips.cells_of(EngineConfig(), "pairs") == "pairs"
+    with pytest.raises(InputError, match="expected pairs as cells of an engine with pairs"):
+        chips.cells_of(config, "twos-complement")
