@@ -24,10 +24,10 @@ from prap_hw.app.workflow.folders import (
 )
 from refmodel import golden
 from refmodel.api import BATCH, float_accuracy, predict
-from refmodel.config import EngineConfig
+from refmodel.config import Cells, EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices import calibration
-from refmodel.golden.devices.device import Cells, Device
+from refmodel.golden.devices.device import Device
 from refmodel.network.graph import FloatNetwork
 from refmodel.network.images import Preprocess, load_images
 from refmodel.predict.metrics import network_metrics
