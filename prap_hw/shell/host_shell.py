@@ -251,10 +251,13 @@ class HostShell(wiring.Component):
                 m.d.sync += [phase.eq(Phase.IDLE), done.eq(1)]
 
         loaded = reader.program & reader.cells & reader.activations & ~reader.loading
+        # A register: between two writes of the host there is a cycle without one.
+        no_outputs = Signal(init=1)
+        m.d.sync += no_outputs.eq(file.OUTPUT_BYTES_value == 0)
         with m.If(file.CONTROL_start & ~error & ~forget):
             with m.If(running):
                 fail("START_BUSY")
-            with m.Elif(~loaded | (file.OUTPUT_BYTES_value == 0)):
+            with m.Elif(~loaded | no_outputs):
                 fail("START_UNREADY")
             with m.Else():
                 m.d.comb += begin.eq(1)
