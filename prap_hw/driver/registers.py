@@ -47,6 +47,7 @@ class Register(IntEnum):
     CONFIG_MAX_TABLES = 0x0E4
     CONFIG_PRODUCTS = 0x0E8
     CONFIG_POSITION_LANES = 0x0EC
+    CONFIG_PAIRS = 0x0F0
     CONFIG_ENGINES = 0x0F8
     CONFIG_COMMANDS = 0x0FC
     COUNT_CYCLES = 0x100
@@ -239,6 +240,7 @@ CONFIGURATION = {
     "max_tables": Register.CONFIG_MAX_TABLES,
     "products": Register.CONFIG_PRODUCTS,
     "position_lanes": Register.CONFIG_POSITION_LANES,
+    "pairs": Register.CONFIG_PAIRS,
     "engines": Register.CONFIG_ENGINES,
     "commands": Register.CONFIG_COMMANDS,
 }

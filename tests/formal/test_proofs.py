@@ -7,7 +7,7 @@ from tests.formal.table import ROWS
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("row", ROWS, ids=[row.module for row in ROWS])
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.module}: {row.what}" for row in ROWS])
 def test_the_row_is_proved_and_its_mutants_are_rejected(row):
     done = verdict(row)
     assert done.holds, done.text
@@ -16,6 +16,6 @@ def test_the_row_is_proved_and_its_mutants_are_rejected(row):
     assert all(found for _, found in rejected(row)), rejected(row)
 
 
-def test_a_component_has_one_row():
-    modules = [row.module for row in ROWS]
-    assert len(modules) == len(set(modules))
+def test_a_property_of_a_component_has_one_row():
+    rows = [(row.module, row.what) for row in ROWS]
+    assert len(rows) == len(set(rows))

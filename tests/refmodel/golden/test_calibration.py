@@ -2,15 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from refmodel import golden
 from refmodel.config import EngineConfig
 from refmodel.errors import InputError
 from refmodel.golden.devices import calibration
+from refmodel.golden.devices.chip import Chip
 from refmodel.golden.devices.converters import AdcRange
+from refmodel.golden.devices.device import Device
+from tests.support.layers.bad_devices import EVERYTHING
+from tests.support.layers.chips import ENGINES, SEEDS, chip, sequential_is_vectorised
 from tests.support.layers.drawn_layers import draw_layer
 from tests.support.layers.layers_by_hand import single
 from tests.support.nets.cosim_nets import EMULATED, inputs, random_network
@@ -95,3 +102,58 @@ def test_ranges_of_a_network_come_back_from_their_file(tmp_path: Path):
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match="expected layers of the network, found 'more' in ranges"):
         calibration.load(file, program, cells="twos-complement")
+
+
+# --- ranges of converters
+
+
+def test_a_range_stands_for_numbers_of_cells():
+    # Two bits, low 1 and step 2.5: codes stand for 1, 4 (3.5, to even), 6 and 8 (8.5, to even).
+    layer, codes = draw_layer(2, EIGHT)
+    wide = AdcRange(bits=2, low=1.0, step=2.5)
+    ideal = golden.run_layer_serial(layer, codes, EIGHT)
+    drawn = chip(Device(), ranges={0: wide}).layer(layer, 0)
+    found = golden.run_layer_serial(layer, codes, EIGHT, device=drawn).codes
+    values = np.array([1, 4, 6, 8])
+    expected = values[np.clip(np.rint((ideal.codes - 1.0) / 2.5), 0, 3).astype(int)]
+    # Converters beyond an OU's last column give 0; here there are none.
+    assert (found == expected).all()
+    assert set(np.unique(found)) <= {1, 4, 6, 8}
+    # Without a fault, a range of a step of 1 from 0 and all bits is none at all.
+    same = chip(Device(), ranges={0: AdcRange(bits=4)}).layer(layer, 0)
+    assert (golden.run_layer_serial(layer, codes, EIGHT, device=same).codes == ideal.codes).all()
+    assert same.converters.plain
+
+
+@settings(max_examples=6)
+@given(
+    seed=SEEDS,
+    config=ENGINES,
+    bits=st.integers(1, 4),
+    step=st.sampled_from([1.0, 1.25, 2.0, 3.7]),
+    low=st.sampled_from([0.0, 1.5]),
+    pairs=st.booleans(),
+)
+def test_ranges_give_the_same_codes_one_request_at_a_time(
+    seed: int, config: EngineConfig, bits: int, step: float, low: float, pairs: bool
+):
+    ranges = {3: AdcRange(bits=bits, step=step, low=0.0 if pairs else low)}
+    assert sequential_is_vectorised(seed, config, EVERYTHING, pairs=pairs, ranges=ranges)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"bits": 0}, "bits must be 1 to 13, not 0"),
+        ({"bits": 2, "step": 0.5}, "step must be 1 to 8192, not 0.5"),
+        ({"bits": 2, "low": -1.0}, "low must be 0 to 8192, not -1.0"),
+    ],
+)
+def test_a_range_refuses(values: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        AdcRange(**values)
+
+
+def test_pairs_have_ranges_about_0():
+    with pytest.raises(ValueError, match="low must be 0 in the ranges of pairs"):
+        Chip(device=Device(), config=EIGHT, seed=0, pairs=True, ranges={0: AdcRange(bits=2, low=1)})
