@@ -164,7 +164,7 @@ async def registers_tell_the_configuration(host: Host) -> None:
 @bench(stall=0.3)
 async def refused_accesses(host: Host) -> None:
     """Unmapped addresses, read-only registers: an error on the bus, and nothing else happens."""
-    for address in [0x34, 0x7C, 0xF0, 0x198, 0x200, 0x800, 0xFFC]:
+    for address in [0x34, 0x7C, 0xF4, 0x198, 0x200, 0x800, 0xFFC]:
         for access in (host.ports.read(address), host.ports.write(address, 1)):
             await host.error(BusError, access)
     for name in [*CONFIGURATION][:3]:

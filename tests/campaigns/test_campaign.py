@@ -116,7 +116,7 @@ def perfect(item: Drawn, config: EngineConfig, image: int) -> Run:
     want = predict(item.layer, config)
     return Run(
         outputs=trace.outputs[image].ravel().tolist(),
-        psums=trace.psums[image].ravel().tolist(),
+        psums=trace.psums[image].ravel()[golden.psum_order(item.layer, config)].tolist(),
         accumulators=trace.accumulators[image].ravel().tolist(),
         cycles=want.cycles,
         counters={name: getattr(want, name) for name in (*EVENTS, *STALLS)},

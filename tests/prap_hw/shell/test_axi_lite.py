@@ -45,7 +45,7 @@ def test_constants_and_what_the_hardware_drives_are_read_at_their_addresses():
 def test_unmapped_and_unaligned_reads_are_errors_and_give_no_data():
     dut = Registers()
     end = register_map.load().size
-    bad = [0x34, 0x7C, 0xF0, end, 0x200, 0x800, 0xFFC, 1, 2, 3, 0x82, 0x1D]
+    bad = [0x34, 0x7C, 0xF4, end, 0x200, 0x800, 0xFFC, 1, 2, 3, 0x82, 0x1D]
     assert read(dut, bad) == [(0, SLVERR)] * len(bad)
 
 
