@@ -74,6 +74,7 @@ def test_unknown_jobs_are_refused(bench, capsys):
     assert "expected jobs of map, " in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_without_given_data_networks_are_random(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "SHARED", tmp_path / "none")
     path, note = bench.resnet20(tmp_path)

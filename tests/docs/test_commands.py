@@ -20,6 +20,7 @@ from tests.support.once import once
 
 SLOW = {
     "compare": "compresses under many schemes and budgets",
+    "effects": "evaluates as many times as there are chips and effects",
     "finetune": "trains",
     "sweep": "works out many points",
     "verilog": "writes the whole delivery",

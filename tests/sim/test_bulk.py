@@ -153,7 +153,7 @@ def test_the_command_line_takes_an_engine_of_other_sizes_whose_codes_clip(
     assert not any(each["different"] for each in compared.values())
 
 
-@pytest.mark.parametrize("plant", [None, "shift", "index"])
+@pytest.mark.parametrize("plant", [pytest.param(None, marks=pytest.mark.long), "shift", "index"])
 def test_both_tiers_find_the_same(plant: str | None, run: Run, root: Path, tmp_path: Path) -> None:
     program = reused_network(401, EMULATED)
     codes = inputs(program, 2, 402)

@@ -301,7 +301,8 @@ def test_a_planted_fault_is_found_with_its_place(
         assert result.compared["requests"]["different"] == 0
 
 
-@pytest.mark.parametrize("mutant", [pytest.param("forget", marks=pytest.mark.long), "deaf"])
+@pytest.mark.long
+@pytest.mark.parametrize("mutant", ["forget", "deaf"])
 def test_a_missing_output_is_a_failure(mutant: str, tmp_path: Path, cache: Path) -> None:
     program = reused_network(501, EMULATED)
     codes = inputs(program, 1, 502)

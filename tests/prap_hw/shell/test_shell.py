@@ -211,6 +211,7 @@ def test_a_network_runs_on_two_engines(tmp_path):
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_network_runs_with_pauses_on_every_channel(tmp_path):
     # An engine that is done in a quarter of the cycles of the default: the network is the same.
     base = replace(DEFAULT, dac_bits=4, merge_lanes=4)
