@@ -202,7 +202,7 @@ def figure(found: Sequence[Row], path: Path, title: str) -> None:
                 [100 * (row["spread"] or 0) for row in mine],
                 label=scheme,
                 color=COLOURS.get(scheme.split()[0], "#444444"),
-                marker="o",
+                marker="o" if scheme in COLOURS else "x",  # the published recipe, as in curves.py
                 capsize=3,
             )
         axis.set_xscale("log")

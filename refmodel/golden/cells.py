@@ -103,14 +103,25 @@ def _placed(parts: np.ndarray, layer: LayerProgram, config: EngineConfig) -> np.
     return np.ascontiguousarray(result.transpose(0, 2, 1))
 
 
+def in_pairs(device: Device | Crossbars | None) -> bool:
+    """Return whether a device holds weights in pairs of cells."""
+    return device is not None and not callable(device) and device.pairs
+
+
 def coding(
-    layer: LayerProgram, config: EngineConfig, device: Device | Crossbars | None
+    layer: LayerProgram, config: EngineConfig, *, pairs: bool
 ) -> tuple[np.ndarray, int, int]:
-    """Return the weight of each column's code, the offset of stored weights, the least code."""
+    """Return the weight of each column's code, the offset of stored weights, the least code.
+
+    Parameters
+    ----------
+    pairs
+        Whether the device holds weights in pairs of cells although the engine's are single ones.
+    """
     weights = np.array(config.column_weights)
     if config.pairs:
         return weights, 0, -config.max_code
-    if device is None or callable(device) or not device.pairs:
+    if not pairs:
         return weights, config.offset, 0
     largest = int(np.abs(layer.weights.astype(np.int16)).max(initial=0))
     weights = np.abs(weights)

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from refmodel.config import FRACTION_BITS, SHIFT_NONE, EngineConfig
-from refmodel.golden.cells import Crossbars, Device, cells, coding, columns_of_patterns
+from refmodel.golden.cells import (
+    Crossbars,
+    Device,
+    cells,
+    coding,
+    columns_of_patterns,
+    in_pairs,
+)
 from refmodel.golden.layer import (
     CHUNK,
     check_codes,
@@ -153,7 +160,7 @@ def run_layer_serial(
     rows = np.where(rows < 0, depth, rows)
 
     total = len(flat)
-    weights, offset, least = coding(layer, config, device)
+    weights, offset, least = coding(layer, config, pairs=in_pairs(device))
     wide = np.uint8 if config.max_code <= np.iinfo(np.uint8).max else np.uint16
     wide = np.int16 if least < 0 else wide
     wordlines = np.empty((total, len(program.ou), layer.ou_rows), np.uint8)
@@ -289,7 +296,7 @@ def serial_accumulators(
     exact = _exact_type(config)
     shifts = np.arange(digits, dtype=np.uint8) * np.uint8(config.dac_bits)
     mask = np.uint8((1 << config.dac_bits) - 1)
-    weights, offset, least = coding(layer, config, device)
+    weights, offset, least = coding(layer, config, pairs=in_pairs(device))
     weight = np.outer(weights, 1 << shifts.astype(int)).astype(exact).ravel()
     rows = gather_columns(layer)
     length, patterns = layer.gather_rows.tolist(), layer.gather_patterns.tolist()
@@ -357,7 +364,7 @@ def _by_tables(
     depth = flat.shape[1]
     result = np.empty((len(flat), layer.out_shape[2]), np.int64)
     width = config.columns_per_weight
-    weights, offset, _ = coding(layer, config, device)
+    weights, offset, _ = coding(layer, config, pairs=in_pairs(device))
     exact = _exact_type(config)
     column_weight = weights.astype(exact)
     rows = gather_columns(layer)

@@ -35,12 +35,6 @@ _TRIED = 64
 """Steps and low ends that are tried, at most each: all of them with 1-bit cells and digits."""
 
 
-class Pairs:
-    """Stands for a device whose weights are differential pairs, for :func:`coding`."""
-
-    pairs = True
-
-
 def counted(
     layer: LayerProgram, codes: NDArray[np.uint8], config: EngineConfig, *, pairs: bool = False
 ) -> NDArray[np.float64]:
@@ -66,7 +60,7 @@ def counted(
     shifts = np.arange(config.digits, dtype=np.uint8) * np.uint8(config.dac_bits)
     mask = np.uint8((1 << config.dac_bits) - 1)
     planes = (flat.T[:, None, :] >> shifts[:, None] & mask).astype(np.float32)
-    weights = coding(layer, config, Pairs() if pairs else None)[0].astype(np.float64)  # type: ignore[arg-type]
+    weights = coding(layer, config, pairs=pairs)[0].astype(np.float64)
     weights = np.outer(weights**2, 4.0 ** (config.dac_bits * np.arange(config.digits)))
     rows, width = gather_columns(layer), config.columns_per_weight
     ous = ous_of_gathers(layer, config)
